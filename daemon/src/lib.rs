@@ -1,0 +1,13 @@
+//! Where a node *lives*: sockets, chain, wallet, control socket, embedded regtest chain, demo.
+//!
+//! In: the operating system. Out: `Input`s for the pure node of `chand_protocol`, and what it releases.
+//! Read next: `core` (the single writer), then `peer`, `chain`, `rpc`.
+
+pub mod chain;
+pub mod config;
+pub mod core;
+pub mod demo;
+pub mod peer;
+pub mod regtest;
+pub mod rpc;
+pub mod wallet;

@@ -1,0 +1,2 @@
+//! chand
+fn main() {}

@@ -1,0 +1,1 @@
+//! regtest: being written.

@@ -1,0 +1,1 @@
+//! invoice: being written.

@@ -1,0 +1,1 @@
+//! onion: being written.

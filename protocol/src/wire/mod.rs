@@ -1,0 +1,4 @@
+//! Messages and their encoding (BOLT 1, 2, 9).
+
+pub mod features;
+pub mod message;

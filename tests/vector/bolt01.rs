@@ -1,0 +1,1 @@
+//! BOLT 1: being written.

@@ -1,0 +1,1 @@
+//! BOLT 8: being written.
