@@ -4,13 +4,13 @@
 //! Nothing here keeps state but `shachain`, the peer's revealed secrets.
 //! Read next: `commitment`, then `keys` and `script`.
 
-//close
+pub mod close;
 pub mod commitment;
 pub mod htlc;
 pub mod keys;
 pub mod script;
 pub mod shachain;
-//standard
+pub mod standard;
 pub mod weight;
 
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
