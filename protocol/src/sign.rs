@@ -1,1 +1,110 @@
-//! sign: being written.
+//! The crypto seam: everything that signs or verifies goes through one trait.
+//!
+//! In: 32-byte digests and keys. Out: signatures, or whether one holds.
+//! The daemon spreads batches over its cores, a simulator may hand in something cheaper.
+//! Read next: `tx::commitment`, which makes the digests.
+
+use alloc::vec::Vec;
+use core::fmt;
+use secp256k1::ecdsa::Signature;
+use secp256k1::{All, Message, PublicKey, Secp256k1, SecretKey};
+
+/// One signature to make; its key is wiped when dropped and never printed.
+#[derive(Clone)]
+pub struct SignJob {
+    /// What is signed.
+    pub digest: [u8; 32],
+    /// With which key.
+    pub key: SecretKey,
+}
+
+impl fmt::Debug for SignJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SignJob(secret)")
+    }
+}
+
+impl Drop for SignJob {
+    fn drop(&mut self) {
+        self.key.non_secure_erase();
+    }
+}
+
+/// One signature to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyJob {
+    /// What was signed.
+    pub digest: [u8; 32],
+    /// The signature.
+    pub signature: Signature,
+    /// By whose key.
+    pub key: PublicKey,
+}
+
+/// Makes and checks ECDSA signatures.
+pub trait Crypto: Send + Sync {
+    /// Signs `digest`; the result has a low S (BOLT 2 asks for the LOW-S rule).
+    fn sign(&self, digest: &[u8; 32], key: &SecretKey) -> Signature;
+
+    /// Whether `signature` is one of `digest` by `key`, with a low S.
+    fn verify(&self, digest: &[u8; 32], signature: &Signature, key: &PublicKey) -> bool;
+
+    /// Signs many; the results stand in the order of `jobs`.
+    fn sign_batch(&self, jobs: &[SignJob]) -> Vec<Signature> {
+        jobs.iter().map(|job| self.sign(&job.digest, &job.key)).collect()
+    }
+
+    /// Whether every one of `jobs` holds; true when there are none.
+    fn verify_batch(&self, jobs: &[VerifyJob]) -> bool {
+        jobs.iter().all(|job| self.verify(&job.digest, &job.signature, &job.key))
+    }
+
+    /// The curve's tables, for deriving keys; costly to make, so there is one.
+    fn secp(&self) -> &Secp256k1<All>;
+}
+
+/// The real thing: libsecp256k1, nonces after RFC 6979 with nothing mixed in, as the vectors of BOLT 3 have them.
+pub struct RealCrypto {
+    secp: Secp256k1<All>,
+}
+
+impl RealCrypto {
+    /// Builds the curve's tables, without blinding.
+    pub fn new() -> RealCrypto {
+        RealCrypto { secp: Secp256k1::new() }
+    }
+
+    /// The same, blinded by `entropy` against an observer of timing or power; results do not change.
+    pub fn blinded(entropy: &[u8; 32]) -> RealCrypto {
+        let mut secp = Secp256k1::new();
+        secp.seeded_randomize(entropy);
+        RealCrypto { secp }
+    }
+}
+
+impl Default for RealCrypto {
+    fn default() -> Self {
+        RealCrypto::new()
+    }
+}
+
+impl fmt::Debug for RealCrypto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RealCrypto")
+    }
+}
+
+impl Crypto for RealCrypto {
+    fn sign(&self, digest: &[u8; 32], key: &SecretKey) -> Signature {
+        self.secp.sign_ecdsa(&Message::from_digest(*digest), key)
+    }
+
+    fn verify(&self, digest: &[u8; 32], signature: &Signature, key: &PublicKey) -> bool {
+        // The library refuses a high S by itself, as the LOW-S rule asks.
+        self.secp.verify_ecdsa(&Message::from_digest(*digest), signature, key).is_ok()
+    }
+
+    fn secp(&self) -> &Secp256k1<All> {
+        &self.secp
+    }
+}
