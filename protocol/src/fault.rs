@@ -47,3 +47,27 @@ impl PeerFault {
         PeerFault { verdict: Verdict::Ignore, what: what.into() }
     }
 }
+
+/// Something of our own that broke: it pauses the link and is said loudly, and never becomes a protocol `error`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("local fault: {what}")]
+pub struct LocalFault {
+    /// In words.
+    pub what: String,
+}
+
+/// Why a peer's message could not be acted upon: their fault, or ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Theirs.
+    #[error(transparent)]
+    Peer(#[from] PeerFault),
+    /// Ours.
+    #[error(transparent)]
+    Local(#[from] LocalFault),
+}
+
+/// Shorthand for a local fault.
+pub fn local(what: impl core::fmt::Display) -> LocalFault {
+    LocalFault { what: alloc::format!("{what}") }
+}

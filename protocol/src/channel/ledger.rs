@@ -1,0 +1,358 @@
+//! Who has what, and who can afford what.
+//!
+//! In: HTLCs and fee changes, each at its step. Out: the balance snapshot ([`Spec`], the seed's 余额分配方案) of
+//! either side's commitment, as signed or as it would be signed now; and whether one more update fits.
+//! An HTLC is its offerer's money until it is removed for good. Read next: `update`, `commit`.
+
+use crate::channel::htlc::{Htlc, Step};
+use crate::channel::terms::{Party, Terms};
+use crate::id::{HtlcId, Side};
+use crate::tx::commitment::{Spec, SpecHtlc};
+use crate::tx::weight::{funder_cost, is_trimmed};
+use crate::units::{Feerate, Height, Msat, Sat};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Heights at or above this are times: no `cltv_expiry` (BOLT 2).
+pub const MAX_CLTV_EXPIRY: u32 = 500_000_000;
+
+/// A feerate on its way through both commitments; offered by the opener, gone after its first five steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FeeUpdate {
+    /// The new rate.
+    pub feerate: Feerate,
+    /// How far it has come.
+    pub step: Step,
+}
+
+/// Which snapshot is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum View {
+    /// The newest commitment of this side, as signed.
+    Signed(Side),
+    /// The commitment that this side would get if the other signed now.
+    Next(Side),
+}
+
+impl View {
+    /// Whose commitment it is.
+    pub const fn owner(self) -> Side {
+        match self {
+            View::Signed(owner) | View::Next(owner) => owner,
+        }
+    }
+
+    /// The step at which this view sees an update.
+    const fn step(self, step: Step, offered_by: Side) -> Step {
+        match self {
+            View::Signed(_) => step,
+            View::Next(owner) => match step.after_commit(offered_by, owner.other()) {
+                Some(next) => next,
+                None => step,
+            },
+        }
+    }
+}
+
+/// Why an update does not fit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Refusal {
+    #[error("the amount is zero")]
+    Zero,
+    #[error("the amount is below the receiver's minimum of {minimum}")]
+    BelowMinimum { minimum: Msat },
+    #[error("the receiver takes at most {limit} HTLCs at once")]
+    TooMany { limit: u16 },
+    #[error("the receiver takes at most {limit} in flight")]
+    TooMuchInFlight { limit: Msat },
+    #[error("the offerer cannot pay it: {available} is left beyond its reserve and fees")]
+    CannotAfford { available: Msat },
+    #[error("the opener could not pay the commitment's fee with one more HTLC")]
+    OpenerCannotPayFee,
+    #[error("the expiry {expiry} is no block height")]
+    BadExpiry { expiry: u32 },
+    #[error("too much would be at risk as dust: the limit is {limit}")]
+    DustExposure { limit: Msat },
+}
+
+/// Both balances of a view, HTLCs in it not counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Balances {
+    /// Ours.
+    pub local: Msat,
+    /// The peer's.
+    pub remote: Msat,
+}
+
+impl Balances {
+    /// One of the two.
+    pub const fn of(&self, side: Side) -> Msat {
+        match side {
+            Side::Local => self.local,
+            Side::Remote => self.remote,
+        }
+    }
+}
+
+/// The channel's money.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ledger {
+    /// What each has when no HTLC is pending (ours, theirs).
+    pub settled: Balances,
+    /// The feerate both commitments have agreed on for good.
+    pub feerate: Feerate,
+    /// Changes of it under way, oldest first.
+    pub fees: Vec<FeeUpdate>,
+    /// Every HTLC not yet forgotten.
+    pub htlcs: BTreeMap<HtlcId, Htlc>,
+    /// The next id of an HTLC of ours, and of the peer's.
+    pub next_id: (u64, u64),
+}
+
+impl Ledger {
+    /// The ledger of a new channel.
+    pub fn new(local: Msat, remote: Msat, feerate: Feerate) -> Ledger {
+        Ledger {
+            settled: Balances { local, remote },
+            feerate,
+            fees: Vec::new(),
+            htlcs: BTreeMap::new(),
+            next_id: (0, 0),
+        }
+    }
+
+    /// The next free id of a side.
+    pub const fn next_id(&self, side: Side) -> u64 {
+        match side {
+            Side::Local => self.next_id.0,
+            Side::Remote => self.next_id.1,
+        }
+    }
+
+    /// The feerate of a view: the newest change it has seen.
+    pub fn feerate_in(&self, view: View, opener: Side) -> Feerate {
+        self.fees
+            .iter()
+            .rev()
+            .find(|f| view.step(f.step, opener).added_in(opener, view.owner()))
+            .map_or(self.feerate, |f| f.feerate)
+    }
+
+    /// Both balances of a view; `None` when one would be negative.
+    pub fn balances(&self, view: View) -> Option<Balances> {
+        let (mut local, mut remote) = (i128::from(self.settled.local.0), i128::from(self.settled.remote.0));
+        for htlc in self.htlcs.values() {
+            let step = view.step(htlc.step, htlc.id.offered_by);
+            if !step.added_in(htlc.id.offered_by, view.owner()) {
+                continue;
+            }
+            let amount = i128::from(htlc.amount.0);
+            let (offerer, receiver) = match htlc.id.offered_by {
+                Side::Local => (&mut local, &mut remote),
+                Side::Remote => (&mut remote, &mut local),
+            };
+            *offerer -= amount;
+            if step.removed_in(htlc.id.offered_by, view.owner()) {
+                let fulfilled = htlc.removal.as_ref().is_some_and(|r| r.is_fulfilled());
+                *(if fulfilled { receiver } else { offerer }) += amount;
+            }
+        }
+        Some(Balances { local: Msat(u64::try_from(local).ok()?), remote: Msat(u64::try_from(remote).ok()?) })
+    }
+
+    /// The HTLCs that have an entry in a view.
+    pub fn htlcs_in(&self, view: View) -> impl Iterator<Item = &Htlc> + '_ {
+        self.htlcs.values().filter(move |h| {
+            let step = view.step(h.step, h.id.offered_by);
+            step.added_in(h.id.offered_by, view.owner()) && !step.removed_in(h.id.offered_by, view.owner())
+        })
+    }
+
+    /// The balance snapshot of a view; `None` when a balance would be negative.
+    pub fn spec(&self, view: View, opener: Side) -> Option<Spec> {
+        let balances = self.balances(view)?;
+        let owner = view.owner();
+        let htlcs = self.htlcs_in(view).map(|h| SpecHtlc {
+            id: h.id,
+            offered: h.id.offered_by == owner,
+            amount: h.amount,
+            payment_hash: h.payment_hash,
+            cltv_expiry: h.cltv_expiry,
+        });
+        Some(Spec {
+            feerate: self.feerate_in(view, opener),
+            to_owner: balances.of(owner),
+            to_other: balances.of(owner.other()),
+            htlcs: htlcs.collect(),
+        })
+    }
+
+    /// How many HTLCs of a view have an output, at `feerate`.
+    fn untrimmed(&self, view: View, terms: &Terms, feerate: Feerate) -> usize {
+        let owner = view.owner();
+        let dust = terms.party(owner).dust_limit;
+        let has_output = |h: &&Htlc| {
+            !is_trimmed(terms.channel_type, feerate, dust, h.id.offered_by == owner, h.amount)
+        };
+        self.htlcs_in(view).filter(has_output).count()
+    }
+
+    /// What the opener gives up for the commitment of a view: base fee and anchors.
+    pub fn opener_cost(&self, view: View, terms: &Terms) -> Sat {
+        let feerate = self.feerate_in(view, terms.opener);
+        funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate))
+    }
+
+    /// Money in HTLCs of a view that have no output there: lost to fees if that commitment is published.
+    pub fn dust_exposure(&self, view: View, terms: &Terms) -> Msat {
+        let owner = view.owner();
+        let feerate = self.feerate_in(view, terms.opener);
+        let dust = terms.party(owner).dust_limit;
+        self.htlcs_in(view)
+            .filter(|h| is_trimmed(terms.channel_type, feerate, dust, h.id.offered_by == owner, h.amount))
+            .fold(Msat::ZERO, |sum, h| sum.saturating_add(h.amount))
+    }
+
+    /// Whether `offerer` may add an HTLC (BOLT 2, "Adding an HTLC"). For our own (`offerer` is `Local`) stricter:
+    /// both commitments are looked at, an opener keeps room for a doubled feerate, dust is bounded.
+    ///
+    /// # Errors
+    /// [`Refusal`], of a local add for the user, of a remote one the peer's fault.
+    pub fn check_add(
+        &self,
+        terms: &Terms,
+        offerer: Side,
+        amount: Msat,
+        cltv_expiry: Height,
+        max_dust: Msat,
+    ) -> Result<(), Refusal> {
+        let receiver = terms.party(offerer.other());
+        if amount == Msat::ZERO {
+            return Err(Refusal::Zero);
+        }
+        if amount < receiver.htlc_minimum {
+            return Err(Refusal::BelowMinimum { minimum: receiver.htlc_minimum });
+        }
+        if cltv_expiry.0 >= MAX_CLTV_EXPIRY {
+            return Err(Refusal::BadExpiry { expiry: cltv_expiry.0 });
+        }
+        self.check_slots(receiver, offerer, amount)?;
+        let available = self.available(terms, offerer, Some(amount));
+        if amount > available {
+            return Err(Refusal::CannotAfford { available });
+        }
+        if offerer == Side::Local {
+            self.check_prudence(terms, amount, max_dust)?;
+        }
+        Ok(())
+    }
+
+    /// The receiver's limits on number and sum. An HTLC counts until both have forgotten it, as BOLT 2 counts it
+    /// in the receiver's commitment.
+    fn check_slots(&self, receiver: &Party, offerer: Side, amount: Msat) -> Result<(), Refusal> {
+        let (mut count, mut sum) = (0usize, amount);
+        for htlc in self.htlcs_in(View::Next(offerer.other())).filter(|h| h.id.offered_by == offerer) {
+            count += 1;
+            sum = sum.saturating_add(htlc.amount);
+        }
+        if count >= usize::from(receiver.max_accepted_htlcs) {
+            return Err(Refusal::TooMany { limit: receiver.max_accepted_htlcs });
+        }
+        if sum > receiver.max_in_flight {
+            return Err(Refusal::TooMuchInFlight { limit: receiver.max_in_flight });
+        }
+        Ok(())
+    }
+
+    /// What we allow ourselves beyond what the peer must accept.
+    fn check_prudence(&self, terms: &Terms, amount: Msat, max_dust: Msat) -> Result<(), Refusal> {
+        for view in [View::Next(Side::Remote), View::Next(Side::Local)] {
+            let owner = view.owner();
+            let feerate = self.feerate_in(view, terms.opener);
+            let dust_limit = terms.party(owner).dust_limit;
+            let trimmed =
+                is_trimmed(terms.channel_type, feerate, dust_limit, owner == Side::Local, amount);
+            if trimmed && self.dust_exposure(view, terms).saturating_add(amount) > max_dust {
+                return Err(Refusal::DustExposure { limit: max_dust });
+            }
+            // "once the remote node adds the HTLC output to its commitment transaction, it cannot pay the fee".
+            if terms.opener == Side::Remote && !trimmed {
+                let cost = funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate) + 1);
+                let theirs = self.balances(view).map_or(Msat::ZERO, |b| b.remote);
+                if theirs < cost.to_msat() {
+                    return Err(Refusal::OpenerCannotPayFee);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What `offerer` can put into one more HTLC beyond its reserve and, when it opened, the fee with that HTLC in.
+    /// `amount`, when known, tells whether the new HTLC needs an output.
+    fn available(&self, terms: &Terms, offerer: Side, amount: Option<Msat>) -> Msat {
+        let left = |view: View, prudent: bool| {
+            let owner = view.owner();
+            let mut feerate = self.feerate_in(view, terms.opener);
+            let trimmed = amount.is_some_and(|a| {
+                let dust = terms.party(owner).dust_limit;
+                is_trimmed(terms.channel_type, feerate, dust, owner == offerer, a)
+            });
+            if prudent {
+                // Room for the fee to double while updates of both sides cross ("fee spike buffer", BOLT 2).
+                feerate = Feerate(feerate.0.saturating_mul(2));
+            }
+            let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(offerer));
+            let reserve = terms.party(offerer.other()).reserve.to_msat();
+            let fee = if terms.opener == offerer {
+                let count = self.untrimmed(view, terms, feerate) + usize::from(!trimmed);
+                funder_cost(terms.channel_type, feerate, count).to_msat()
+            } else {
+                Msat::ZERO
+            };
+            own.saturating_sub(reserve).saturating_sub(fee)
+        };
+        match offerer {
+            Side::Remote => left(View::Next(Side::Local), false),
+            Side::Local => {
+                let prudent = terms.opener == Side::Local;
+                left(View::Next(Side::Remote), prudent).min(left(View::Next(Side::Local), prudent))
+            }
+        }
+    }
+
+    /// The largest single HTLC that `offerer` could add now; zero when none.
+    pub fn spendable(&self, terms: &Terms, offerer: Side) -> Msat {
+        let receiver = terms.party(offerer.other());
+        let (count, sum) = self
+            .htlcs_in(View::Next(offerer.other()))
+            .filter(|h| h.id.offered_by == offerer)
+            .fold((0usize, Msat::ZERO), |(n, s), h| (n + 1, s.saturating_add(h.amount)));
+        if count >= usize::from(receiver.max_accepted_htlcs) {
+            return Msat::ZERO;
+        }
+        let room = receiver.max_in_flight.saturating_sub(sum);
+        let most = self.available(terms, offerer, None).min(room);
+        if most < receiver.htlc_minimum {
+            Msat::ZERO
+        } else {
+            most
+        }
+    }
+
+    /// Whether the opener can pay for the next commitment of `owner` at `feerate` beyond its reserve.
+    pub fn can_pay_feerate(&self, terms: &Terms, owner: Side, feerate: Feerate) -> bool {
+        let view = View::Next(owner);
+        let cost = funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate));
+        let reserve = terms.party(terms.opener.other()).reserve;
+        let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(terms.opener));
+        cost.checked_add(reserve).is_some_and(|need| own >= need.to_msat())
+    }
+
+    /// Whether a `commitment_signed` by `signer` would change the other side's commitment.
+    pub fn has_news_for(&self, signer: Side, opener: Side) -> bool {
+        self.htlcs.values().any(|h| h.step.after_commit(h.id.offered_by, signer).is_some())
+            || self.fees.iter().any(|f| f.step.after_commit(opener, signer).is_some())
+    }
+}
