@@ -4,8 +4,8 @@
 //! A message that is not what its code promises is kept as [`Failure::Other`]: its flags still guide the payer.
 //! Read next: `returned`, which seals these bytes for the way back.
 
-use super::tlv::{read_bigsize, write_bigsize};
 use crate::units::{Height, Msat};
+use crate::wire::codec::{Malformed, Reader, Writer};
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -171,42 +171,41 @@ impl Failure {
 
     /// The `failuremsg`: code, then fields.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::from(self.code().to_be_bytes());
+        let mut out = Writer::new();
+        out.u16(self.code());
         match self {
             Failure::InvalidOnionVersion { sha256_of_onion }
             | Failure::InvalidOnionHmac { sha256_of_onion }
             | Failure::InvalidOnionKey { sha256_of_onion }
-            | Failure::InvalidOnionBlinding { sha256_of_onion } => out.extend(sha256_of_onion),
+            | Failure::InvalidOnionBlinding { sha256_of_onion } => out.bytes(sha256_of_onion),
             Failure::TemporaryChannelFailure { channel_update }
             | Failure::ExpiryTooSoon { channel_update } => {
                 put_update(&mut out, channel_update);
             }
             Failure::AmountBelowMinimum { htlc_msat, channel_update }
             | Failure::FeeInsufficient { htlc_msat, channel_update } => {
-                out.extend(htlc_msat.0.to_be_bytes());
+                out.u64(htlc_msat.0);
                 put_update(&mut out, channel_update);
             }
             Failure::IncorrectCltvExpiry { cltv_expiry, channel_update } => {
-                out.extend(cltv_expiry.0.to_be_bytes());
+                out.u32(cltv_expiry.0);
                 put_update(&mut out, channel_update);
             }
             Failure::IncorrectOrUnknownPaymentDetails { htlc_msat, height } => {
-                out.extend(htlc_msat.0.to_be_bytes());
-                out.extend(height.0.to_be_bytes());
+                out.u64(htlc_msat.0);
+                out.u32(height.0);
             }
-            Failure::FinalIncorrectCltvExpiry { cltv_expiry } => out.extend(cltv_expiry.0.to_be_bytes()),
-            Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt } => {
-                out.extend(incoming_htlc_amt.0.to_be_bytes());
-            }
+            Failure::FinalIncorrectCltvExpiry { cltv_expiry } => out.u32(cltv_expiry.0),
+            Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt } => out.u64(incoming_htlc_amt.0),
             Failure::ChannelDisabled { disabled_flags, channel_update } => {
-                out.extend(disabled_flags.to_be_bytes());
+                out.u16(*disabled_flags);
                 put_update(&mut out, channel_update);
             }
             Failure::InvalidOnionPayload { kind, offset } => {
-                write_bigsize(&mut out, *kind);
-                out.extend(offset.to_be_bytes());
+                out.bigsize(*kind);
+                out.u16(*offset);
             }
-            Failure::Other { data, .. } => out.extend_from_slice(data),
+            Failure::Other { data, .. } => out.bytes(data),
             Failure::TemporaryNodeFailure
             | Failure::PermanentNodeFailure
             | Failure::RequiredNodeFeatureMissing
@@ -216,7 +215,8 @@ impl Failure {
             | Failure::ExpiryTooFar
             | Failure::MppTimeout => {}
         }
-        out
+        // Only `Other` can be too long, and only if it was not received.
+        out.finish().unwrap_or_else(|| self.code().to_be_bytes().to_vec())
     }
 
     /// Reads a `failuremsg`; `None` when it is too short to hold a code.
@@ -224,7 +224,8 @@ impl Failure {
         let (code, data) = failuremsg.split_first_chunk()?;
         let code = u16::from_be_bytes(*code);
         // Extra bytes after the fields are ignored: "MUST ignore any extra bytes in `failuremsg`".
-        Some(known(code, Fields(data)).unwrap_or_else(|| Failure::Other { code, data: data.to_vec() }))
+        let known = known(code, &mut Reader::new(data)).ok().flatten();
+        Some(known.unwrap_or_else(|| Failure::Other { code, data: data.to_vec() }))
     }
 }
 
@@ -272,45 +273,13 @@ pub const fn name_of(code: u16) -> &'static str {
     "unknown"
 }
 
-fn put_update(out: &mut Vec<u8>, channel_update: &[u8]) {
-    let update = if channel_update.len() > MAX_CHANNEL_UPDATE { &[] } else { channel_update };
-    out.extend((update.len() as u16).to_be_bytes());
-    out.extend_from_slice(update);
+fn put_update(out: &mut Writer, channel_update: &[u8]) {
+    let fits = channel_update.len() <= MAX_CHANNEL_UPDATE;
+    out.bytes16(if fits { channel_update } else { &[] });
 }
 
-/// The fields of one message, read from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (value, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*value)
-    }
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-    fn height(&mut self) -> Option<Height> {
-        self.array().map(u32::from_be_bytes).map(Height)
-    }
-    fn msat(&mut self) -> Option<Msat> {
-        self.array().map(u64::from_be_bytes).map(Msat)
-    }
-    fn bigsize(&mut self) -> Option<u64> {
-        let (value, rest) = read_bigsize(self.0)?;
-        self.0 = rest;
-        Some(value)
-    }
-    fn update(&mut self) -> Option<Vec<u8>> {
-        let length = usize::from(self.u16()?);
-        let (value, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(value.to_vec())
-    }
-}
-
-/// The failure of a code we know; `None` for another code, or fields cut short.
-fn known(code: u16, mut fields: Fields<'_>) -> Option<Failure> {
+/// The failure of a code we know, `None` for another code.
+fn known(code: u16, fields: &mut Reader<'_>) -> Result<Option<Failure>, Malformed> {
     const TEMPORARY_NODE: u16 = NODE | 2;
     const PERMANENT_NODE: u16 = PERM | NODE | 2;
     const NODE_FEATURE: u16 = PERM | NODE | 3;
@@ -325,39 +294,58 @@ fn known(code: u16, mut fields: Fields<'_>) -> Option<Failure> {
     const DETAILS: u16 = PERM | 15;
     const DISABLED: u16 = UPDATE | 20;
     const PAYLOAD: u16 = PERM | 22;
-    Some(match code {
+    Ok(Some(match code {
         TEMPORARY_NODE => Failure::TemporaryNodeFailure,
         PERMANENT_NODE => Failure::PermanentNodeFailure,
         NODE_FEATURE => Failure::RequiredNodeFeatureMissing,
-        INVALID_ONION_VERSION => Failure::InvalidOnionVersion { sha256_of_onion: fields.array()? },
-        INVALID_ONION_HMAC => Failure::InvalidOnionHmac { sha256_of_onion: fields.array()? },
-        INVALID_ONION_KEY => Failure::InvalidOnionKey { sha256_of_onion: fields.array()? },
-        INVALID_ONION_BLINDING => Failure::InvalidOnionBlinding { sha256_of_onion: fields.array()? },
-        TEMPORARY_CHANNEL => Failure::TemporaryChannelFailure { channel_update: fields.update()? },
+        INVALID_ONION_VERSION => Failure::InvalidOnionVersion { sha256_of_onion: onion(fields)? },
+        INVALID_ONION_HMAC => Failure::InvalidOnionHmac { sha256_of_onion: onion(fields)? },
+        INVALID_ONION_KEY => Failure::InvalidOnionKey { sha256_of_onion: onion(fields)? },
+        INVALID_ONION_BLINDING => Failure::InvalidOnionBlinding { sha256_of_onion: onion(fields)? },
+        TEMPORARY_CHANNEL => Failure::TemporaryChannelFailure { channel_update: update(fields)? },
         PERMANENT_CHANNEL => Failure::PermanentChannelFailure,
         CHANNEL_FEATURE => Failure::RequiredChannelFeatureMissing,
         NEXT_PEER => Failure::UnknownNextPeer,
         BELOW_MINIMUM => {
-            Failure::AmountBelowMinimum { htlc_msat: fields.msat()?, channel_update: fields.update()? }
+            Failure::AmountBelowMinimum { htlc_msat: msat(fields)?, channel_update: update(fields)? }
         }
-        FEE => Failure::FeeInsufficient { htlc_msat: fields.msat()?, channel_update: fields.update()? },
+        FEE => Failure::FeeInsufficient { htlc_msat: msat(fields)?, channel_update: update(fields)? },
         CLTV => {
-            Failure::IncorrectCltvExpiry { cltv_expiry: fields.height()?, channel_update: fields.update()? }
+            Failure::IncorrectCltvExpiry { cltv_expiry: height(fields)?, channel_update: update(fields)? }
         }
-        TOO_SOON => Failure::ExpiryTooSoon { channel_update: fields.update()? },
+        TOO_SOON => Failure::ExpiryTooSoon { channel_update: update(fields)? },
         DETAILS => {
-            Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: fields.msat()?, height: fields.height()? }
+            Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: msat(fields)?, height: height(fields)? }
         }
-        18 => Failure::FinalIncorrectCltvExpiry { cltv_expiry: fields.height()? },
-        19 => Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt: fields.msat()? },
-        DISABLED => {
-            Failure::ChannelDisabled { disabled_flags: fields.u16()?, channel_update: fields.update()? }
-        }
+        18 => Failure::FinalIncorrectCltvExpiry { cltv_expiry: height(fields)? },
+        19 => Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt: msat(fields)? },
+        DISABLED => Failure::ChannelDisabled {
+            disabled_flags: fields.u16("disabled_flags")?,
+            channel_update: update(fields)?,
+        },
         21 => Failure::ExpiryTooFar,
-        PAYLOAD => Failure::InvalidOnionPayload { kind: fields.bigsize()?, offset: fields.u16()? },
+        PAYLOAD => {
+            Failure::InvalidOnionPayload { kind: fields.bigsize("type")?, offset: fields.u16("offset")? }
+        }
         23 => Failure::MppTimeout,
-        _ => return None,
-    })
+        _ => return Ok(None),
+    }))
+}
+
+fn onion(fields: &mut Reader<'_>) -> Result<[u8; 32], Malformed> {
+    fields.array("sha256_of_onion")
+}
+
+fn msat(fields: &mut Reader<'_>) -> Result<Msat, Malformed> {
+    fields.u64("htlc_msat").map(Msat)
+}
+
+fn height(fields: &mut Reader<'_>) -> Result<Height, Malformed> {
+    fields.u32("height").map(Height)
+}
+
+fn update(fields: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+    fields.bytes16("channel_update").map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 //! Read next: `failure`.
 
 use super::failure::Failure;
-use super::tlv::{bigsize_len, read_stream, read_tu32, read_tu64, tu64, write_record, BadStream, Record};
+use super::tlv::{bigsize_len, read_stream, BadStream, Record};
 use crate::id::{PaymentSecret, Preimage, ShortChannelId};
 use crate::units::{Height, Msat};
+use crate::wire::codec::{Reader, Writer};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
@@ -155,11 +156,11 @@ impl Payload {
 impl Forward {
     /// The TLV stream of a hop between payer and payee.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        write_record(&mut out, AMT_TO_FORWARD, &tu64(self.amt_to_forward.0));
-        write_record(&mut out, OUTGOING_CLTV_VALUE, &tu64(self.outgoing_cltv_value.0.into()));
-        write_record(&mut out, SHORT_CHANNEL_ID, &self.short_channel_id.0.to_be_bytes());
-        out
+        let mut out = Writer::new();
+        out.tlv(AMT_TO_FORWARD, |w| w.truncated(self.amt_to_forward.0));
+        out.tlv(OUTGOING_CLTV_VALUE, |w| w.truncated(self.outgoing_cltv_value.0));
+        out.tlv(SHORT_CHANNEL_ID, |w| w.u64(self.short_channel_id.0));
+        out.finish().unwrap_or_default()
     }
 }
 
@@ -193,27 +194,29 @@ impl Final {
         self.payment_data.as_ref().map_or(self.amt_to_forward, |data| data.total_msat)
     }
 
-    /// The TLV stream of the payee's layer. It holds secrets. Custom records of types that are not free are left out.
+    /// The TLV stream of the payee's layer; it holds secrets. Custom records of types that are not free are left
+    /// out. Empty when it exceeds 65,535 bytes, which `sphinx::build` refuses as it refuses all above 1,265.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        write_record(&mut out, AMT_TO_FORWARD, &tu64(self.amt_to_forward.0));
-        write_record(&mut out, OUTGOING_CLTV_VALUE, &tu64(self.outgoing_cltv_value.0.into()));
+        let mut out = Writer::new();
+        out.tlv(AMT_TO_FORWARD, |w| w.truncated(self.amt_to_forward.0));
+        out.tlv(OUTGOING_CLTV_VALUE, |w| w.truncated(self.outgoing_cltv_value.0));
         if let Some(data) = &self.payment_data {
-            let mut value = Vec::from(data.payment_secret.0);
-            value.extend(tu64(data.total_msat.0));
-            write_record(&mut out, PAYMENT_DATA, &value);
+            out.tlv(PAYMENT_DATA, |w| {
+                w.bytes(&data.payment_secret.0);
+                w.truncated(data.total_msat.0);
+            });
         }
         if let Some(metadata) = &self.payment_metadata {
-            write_record(&mut out, PAYMENT_METADATA, metadata);
+            out.tlv(PAYMENT_METADATA, |w| w.bytes(metadata));
         }
         let low = self.custom.range(FIRST_CUSTOM..KEYSEND_PREIMAGE);
-        low.for_each(|(kind, value)| write_record(&mut out, *kind, value));
+        low.for_each(|(kind, value)| out.tlv(*kind, |w| w.bytes(value)));
         if let Some(preimage) = &self.keysend_preimage {
-            write_record(&mut out, KEYSEND_PREIMAGE, &preimage.0);
+            out.tlv(KEYSEND_PREIMAGE, |w| w.bytes(&preimage.0));
         }
         let high = self.custom.range(KEYSEND_PREIMAGE.saturating_add(1)..);
-        high.for_each(|(kind, value)| write_record(&mut out, *kind, value));
-        out
+        high.for_each(|(kind, value)| out.tlv(*kind, |w| w.bytes(value)));
+        out.finish().unwrap_or_default()
     }
 }
 
@@ -257,8 +260,10 @@ impl Fields {
     fn take(&mut self, record: &Record<'_>, here: PayloadError) -> Option<()> {
         let value = record.value;
         match record.kind {
-            AMT_TO_FORWARD => self.amt_to_forward = Some((Msat(read_tu64(value)?), here)),
-            OUTGOING_CLTV_VALUE => self.outgoing_cltv_value = Some((Height(read_tu32(value)?), here)),
+            AMT_TO_FORWARD => self.amt_to_forward = Some((Msat(tu64(value)?), here)),
+            OUTGOING_CLTV_VALUE => {
+                self.outgoing_cltv_value = Some((Height(Reader::new(value).tu32("height").ok()?), here))
+            }
             SHORT_CHANNEL_ID => {
                 let id = u64::from_be_bytes(value.try_into().ok()?);
                 self.short_channel_id = Some((ShortChannelId(id), here));
@@ -266,7 +271,7 @@ impl Fields {
             PAYMENT_DATA => {
                 let (secret, total) = value.split_first_chunk()?;
                 let payment_secret = PaymentSecret(*secret);
-                let total_msat = Msat(read_tu64(total)?);
+                let total_msat = Msat(tu64(total)?);
                 self.payment_data = Some((PaymentData { payment_secret, total_msat }, here));
             }
             ENCRYPTED_RECIPIENT_DATA => self.encrypted_recipient_data = Some((value.to_vec(), here)),
@@ -275,7 +280,7 @@ impl Fields {
                 self.current_path_key = Some((PublicKey::from_slice(key).ok()?, here));
             }
             PAYMENT_METADATA => self.payment_metadata = Some((value.to_vec(), here)),
-            TOTAL_AMOUNT_MSAT => self.total_amount_msat = Some((Msat(read_tu64(value)?), here)),
+            TOTAL_AMOUNT_MSAT => self.total_amount_msat = Some((Msat(tu64(value)?), here)),
             KEYSEND_PREIMAGE => self.keysend_preimage = Some((Preimage(value.try_into().ok()?), here)),
             kind if kind % 2 == 0 => return None,
             kind => {
@@ -339,6 +344,10 @@ impl Fields {
             total_amount_msat: optional(self.total_amount_msat),
         })
     }
+}
+
+fn tu64(value: &[u8]) -> Option<u64> {
+    Reader::new(value).tu64("amount").ok()
 }
 
 fn required<T>(found: Found<T>, kind: u64) -> Result<T, PayloadError> {

@@ -6,7 +6,7 @@
 
 use super::failure::{Failure, INVALID_ONION_HMAC, INVALID_ONION_KEY, INVALID_ONION_VERSION};
 use super::key::{derive, hmac, hmac_matches, mix_stream, KeyType, SharedSecret};
-use super::tlv::{read_bigsize, write_bigsize};
+use crate::wire::codec::{Reader, Writer};
 use crate::wire::message::OnionPacket;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -143,9 +143,10 @@ fn framed_layers(hops: &[(PublicKey, Vec<u8>)]) -> Result<Vec<Zeroizing<Vec<u8>>
         if payload.len() < 2 {
             return Err(OnionError::PayloadTooShort(index));
         }
-        let mut layer = Vec::with_capacity(payload.len().saturating_add(9));
-        write_bigsize(&mut layer, payload.len() as u64);
-        layer.extend_from_slice(payload);
+        let mut layer = Writer::new();
+        layer.bigsize(payload.len() as u64);
+        layer.bytes(payload);
+        let layer = layer.finish().ok_or(OnionError::TooLong(payload.len()))?;
         total = total.saturating_add(layer.len()).saturating_add(HMAC_LEN);
         layers.push(Zeroizing::new(layer));
     }
@@ -253,13 +254,13 @@ fn open_layer(packet: &OnionPacket, secret: &SharedSecret) -> Option<Layer> {
     let mut unwrapped = Zeroizing::new([0u8; 2 * HOP_PAYLOADS_LEN]);
     unwrapped.get_mut(..HOP_PAYLOADS_LEN)?.copy_from_slice(&packet.hop_payloads);
     mix_stream(&secret.key(KeyType::Rho), unwrapped.as_mut_slice());
-    let (length, after_length) = read_bigsize(unwrapped.as_slice())?;
-    let length = usize::try_from(length).ok().filter(|l| *l >= 2)?;
-    let (payload, after_payload) = after_length.split_at_checked(length)?;
-    let (hmac, rest) = after_payload.split_first_chunk::<HMAC_LEN>()?;
+    let mut reader = Reader::new(unwrapped.as_slice());
+    let length = usize::try_from(reader.bigsize("payload_length").ok()?).ok().filter(|l| *l >= 2)?;
+    let payload = reader.take(length, "payload").ok()?.to_vec();
+    let hmac = reader.array("next_hmac").ok()?;
     // "If `unwrapped_payloads` is smaller than `hop_payloads`: MUST abort": the layer ran over the 1,300 bytes.
-    let rest = rest.first_chunk::<HOP_PAYLOADS_LEN>()?;
-    Some((payload.to_vec(), *rest, *hmac))
+    let rest = reader.array("hop_payloads").ok()?;
+    Some((payload, rest, hmac))
 }
 
 fn bad_layer(shared_secret: SharedSecret) -> PeelError {
