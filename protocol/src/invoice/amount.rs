@@ -8,11 +8,12 @@ use crate::units::Msat;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// The chain that an invoice is to be paid on, named by its address prefix (BIP 173).
 ///
 /// Testnet 3 and 4 share one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Currency {
     /// `bc`
     Bitcoin,

@@ -36,7 +36,7 @@ pub struct NewInvoice {
     pub min_final_cltv_blocks: u32,
     /// Now, in seconds since the Unix epoch.
     pub timestamp_s: u64,
-    /// What we offer and require; [`NewInvoice::features`] is what chand can do.
+    /// What we offer and require; [`our_features`] is what chand can do.
     pub features: Features,
     /// Handed back to us with the payment, at most 639 bytes.
     pub payment_metadata: Option<Vec<u8>>,
@@ -44,11 +44,9 @@ pub struct NewInvoice {
     pub route_hints: Vec<Vec<RouteHintHop>>,
 }
 
-impl NewInvoice {
-    /// What chand asks of a payer: a payment secret always; payments in parts are welcome.
-    pub fn features() -> Features {
-        Features::of(&[Feature::VarOnion.even(), Feature::PaymentSecret.even(), Feature::BasicMpp.odd()])
-    }
+/// What chand's invoices ask of a payer: a payment secret always; payments in parts are welcome.
+pub fn our_features() -> Features {
+    Features::of(&[Feature::VarOnion.even(), Feature::PaymentSecret.even(), Feature::BasicMpp.odd()])
 }
 
 /// Writes and signs an invoice.
@@ -93,7 +91,7 @@ fn write_data(new: &NewInvoice) -> Result<Vec<Fe32>, InvoiceError> {
     if let Some(metadata) = &new.payment_metadata {
         field(&mut data, Fe32::M, limited("the payment metadata", metadata)?)?;
     }
-    for route in &new.route_hints {
+    for route in new.route_hints.iter().filter(|route| !route.is_empty()) {
         let bytes: Vec<u8> = route.iter().flat_map(hint_bytes).collect();
         field(&mut data, Fe32::R, limited("a route hint", &bytes)?)?;
     }
@@ -120,10 +118,10 @@ fn digits(value: u64, count: u32) -> impl Iterator<Item = Fe32> {
     })
 }
 
-/// A number in as few 5-bit values as it takes, one at least.
+/// A number in as few 5-bit values as it takes, none for zero.
 fn minimal(value: u64) -> Vec<Fe32> {
     let bits = u64::BITS.saturating_sub(value.leading_zeros());
-    digits(value, bits.div_ceil(5).max(1)).collect()
+    digits(value, bits.div_ceil(5)).collect()
 }
 
 fn to_fes(bytes: &[u8]) -> Vec<Fe32> {

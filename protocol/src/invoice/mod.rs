@@ -13,7 +13,7 @@ mod tests;
 mod text;
 
 pub use amount::Currency;
-pub use make::{make, NewInvoice};
+pub use make::{make, our_features, NewInvoice};
 pub use parse::parse;
 
 use crate::id::{NodeId, PaymentHash, PaymentSecret, ShortChannelId};
@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 use bitcoin::ScriptBuf;
 use core::fmt;
 use secp256k1::ecdsa::Signature;
+use serde::{Deserialize, Serialize};
 
 /// How long an invoice holds when it does not say, in seconds (BOLT 11, field `x`).
 pub const DEFAULT_EXPIRY_S: u64 = 3600;
@@ -68,7 +69,7 @@ pub struct Invoice {
 }
 
 /// What a payment is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Description {
     /// In words; from a stranger, so it is printed only through `Display`, which escapes it.
     Text(String),
@@ -77,7 +78,7 @@ pub enum Description {
 }
 
 /// One channel of a route hint (BOLT 11, field `r`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteHintHop {
     /// The node at the channel's start.
     pub node_id: NodeId,

@@ -121,7 +121,10 @@ impl Fields {
             }
             TaggedField::Fallback(fallback) => self.fallbacks.push(script(fallback)?),
             TaggedField::PrivateRoute(route) => {
-                self.route_hints.push(route.into_inner().0.iter().map(hint).collect());
+                let hops: Vec<RouteHintHop> = route.into_inner().0.iter().map(hint).collect();
+                if !hops.is_empty() {
+                    self.route_hints.push(hops);
+                }
             }
             TaggedField::PaymentMetadata(metadata) => {
                 self.payment_metadata.get_or_insert(metadata);

@@ -56,9 +56,7 @@ pub fn unwrap(shared_secrets: &[SharedSecret], reason: &[u8]) -> Option<(usize, 
         let secret = real.unwrap_or(&dummy);
         mix_stream(&secret.key(KeyType::Ammag), &mut packet);
         let um = secret.key(KeyType::Um);
-        let Some((tag, body)) = packet.split_first_chunk() else {
-            return None;
-        };
+        let (tag, body) = packet.split_first_chunk()?;
         let authentic = hmac_matches(&um, &[body], tag);
         if authentic && real.is_some() && found.is_none() {
             found = Some((index, body.to_vec()));

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use secp256k1::{PublicKey, Scalar, Secp256k1, SecretKey, Signing, Verification};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Bytes for all layers of a packet together.
 pub const HOP_PAYLOADS_LEN: usize = 1300;
@@ -109,11 +109,8 @@ pub fn build<C: Signing + Verification>(
     let layers = framed_layers(hops)?;
     let shared_secrets = agree_with_all(session_key, hops, secp)?;
     let mut payloads = Zeroizing::new([0u8; HOP_PAYLOADS_LEN]);
-    {
-        let mut key = Zeroizing::new(session_key.secret_bytes());
-        mix_stream(&derive(KeyType::Pad, &key), payloads.as_mut_slice());
-        key.zeroize();
-    }
+    let pad = derive(KeyType::Pad, &Zeroizing::new(session_key.secret_bytes()));
+    mix_stream(&pad, payloads.as_mut_slice());
     let mut filler = filler(&layers, &shared_secrets);
     let mut tag = [0u8; HMAC_LEN];
     for (layer, secret) in layers.iter().zip(&shared_secrets).rev() {
