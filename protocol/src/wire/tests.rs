@@ -66,7 +66,7 @@ impl Dice {
         Features::parse(&self.bytes(9))
     }
     fn maybe<T>(&mut self, value: impl FnOnce(&mut Dice) -> T) -> Option<T> {
-        (self.u64() % 2 == 0).then(|| value(self))
+        (self.below(2) == 0).then(|| value(self))
     }
     fn closing(&mut self) -> ClosingComplete {
         ClosingComplete {
@@ -506,4 +506,14 @@ fn numbers_take_the_fewest_bytes() {
         assert_eq!(Reader::new(truncated).tu16("c").map(u64::from), fits(2));
     }
     assert_eq!(Reader::new(&[0, 1]).tu64("d"), Err(Malformed::NotMinimal("d")));
+}
+
+#[test]
+fn features_from_the_disk_are_the_same_set() {
+    let config = bincode::config::standard();
+    let stored = bincode::serde::encode_to_vec(vec![0u8, 0, 0x10, 0x00], config).unwrap();
+    let (loaded, _): (Features, usize) = bincode::serde::decode_from_slice(&stored, config).unwrap();
+    assert_eq!(loaded, Features::of(&[12]));
+    let stored = bincode::serde::encode_to_vec(&loaded, config).unwrap();
+    assert_eq!(stored, [2, 0x10, 0x00]);
 }
