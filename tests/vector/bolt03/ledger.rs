@@ -176,7 +176,7 @@ fn sign(case: &Case, commitment: &Commitment, crypto: &RealCrypto) -> Transactio
 fn both_sides_build_the_same() {
     let table = Table::new();
     let mut dice = Dice(0x0bad_5eed);
-    let (mut built, mut refused, mut short) = (0, 0, 0);
+    let (mut built, mut refused, mut empty, mut short) = (0, 0, 0, 0);
     for round in 0..1_500 {
         let htlcs = dice.below(if round % 100 == 0 { 300 } else { 12 });
         let case = table.case(&mut dice, htlcs);
@@ -192,7 +192,7 @@ fn both_sides_build_the_same() {
                 assert_eq!(commitment.htlc_sighashes(), at_bob.htlc_sighashes());
                 let names = |of: &Commitment| of.htlcs.iter().map(|htlc| htlc.id.id).collect::<Vec<_>>();
                 assert_eq!(names(&commitment), names(&at_bob), "which output is whose");
-                if round % 50 == 0 && !commitment.tx.output.is_empty() {
+                if round % 50 == 0 {
                     sign(&case, &commitment, &table.crypto);
                 }
                 built += 1;
@@ -203,10 +203,17 @@ fn both_sides_build_the_same() {
                 assert!(funder.floor_sat() < Sat(660) && case.terms.channel_type == ChannelType::Anchors);
                 refused += 1;
             }
+            (Err(SpecError::NoOutput), Err(SpecError::NoOutput)) => {
+                let limit = case.terms.owner_dust_limit.0
+                    + funder_cost(case.terms.channel_type, case.spec.feerate, 0).0;
+                assert!(case.spec.to_owner.floor_sat().0 < limit && case.spec.to_other.floor_sat().0 < limit);
+                empty += 1;
+            }
             (one, two) => panic!("round {round}: {:?} and {:?}", one.err(), two.err()),
         }
     }
-    assert!(built > 1_000 && refused > 10 && short > 10, "{built} built, {refused} refused, {short} short");
+    assert!(built > 1_000 && refused > 10, "{built} built, {refused} refused for the anchors");
+    assert!(empty > 10 && short > 10, "{empty} without output, {short} with too little for the fee");
 }
 
 #[test]
@@ -259,12 +266,16 @@ fn impossible_snapshots_are_refused() {
     assert_eq!(attempt(&expiry(500_000_000)), Err(SpecError::Expiry));
     assert!(attempt(&expiry(499_999_999)).is_ok());
     assert!(attempt(&|case| case.spec.feerate = Feerate(u32::MAX)).is_ok(), "no sum overflows");
+    let dust = attempt(&|case| case.terms.owner_dust_limit = Sat(1_000_000_000));
+    assert_eq!(dust, Err(SpecError::NoOutput));
 }
 
 #[test]
 fn other_transactions_have_no_number() {
     let table = Table::new();
-    let case = table.case(&mut Dice(5), 0);
+    let mut case = table.case(&mut Dice(5), 0);
+    (case.spec.to_owner, case.spec.to_other) = (Msat(600_000_000), Msat(400_000_000));
+    case.terms.capacity = Sat(1_000_000);
     let tx = build(&case.terms, &case.keys, 1, &case.spec).expect("a commitment").tx;
     assert_eq!(commitment_number(&tx, case.terms.obscure), Some(1));
     let change = |change: &dyn Fn(&mut Transaction)| {
