@@ -192,6 +192,8 @@ fn wrong_secrets_and_slots_are_refused() {
     store.insert(100, &secret(100)).expect("the true secret");
     assert!(store.insert(101, &other).is_err(), "of another seed, with one slot below it");
 
+    assert!(store.insert(102, &secret(102)).is_err(), "one left out, with no slot below to show it");
+
     let (index, bytes) = store.slot(2).expect("slot 2 is in use");
     let mut damaged = store.clone();
     assert!(damaged.set_slot(3, index, &bytes).is_err(), "not its slot");

@@ -79,10 +79,24 @@ fn legacy_close_pays_both_or_one() {
     check(&crypto, &terms, &close);
     let close = build_close(&terms, Side::Local, Sat(29_700), Sat(354), None).expect("a close");
     assert_eq!((values(&close), close.local_vout), (vec![69_999], None), "300 sat are below the limit");
+    let close = build_close(&terms, Side::Local, Sat(29_700), Sat(300), None).expect("a close");
+    assert_eq!(values(&close), [300, 69_999], "the limit itself is enough");
     let close = build_close(&terms, Side::Local, Sat(29_700), Sat(200), None).expect("a close");
     assert!(!close.has_dust() && close.tx.output.len() == 2, "300 sat are enough for P2WPKH");
     let close = build_close(&terms, Side::Local, Sat(29_750), Sat(200), None).expect("a close");
     assert!(close.has_dust(), "250 are not");
+}
+
+#[test]
+fn equal_amounts_are_ordered_by_script() {
+    let crypto = RealCrypto::new();
+    let mut terms = terms(&crypto, 50_000_000);
+    // The script of 22 bytes starts with 00 14, that of 34 with 00 20.
+    for local_vout in [0, 1] {
+        let close = build_close(&terms, Side::Local, Sat(0), Sat(354), None).expect("a close");
+        assert_eq!((close.local_vout, close.remote_vout), (Some(local_vout), Some(1 - local_vout)));
+        std::mem::swap(&mut terms.local_script, &mut terms.remote_script);
+    }
 }
 
 #[test]

@@ -183,6 +183,9 @@ fn signatures_have_one_form() {
     low[7] = 0x3f;
     assert_eq!(witness(|items| items[0] = high.clone()), fault(WitnessFault::Signature));
     assert_eq!(witness(|items| items[0] = low.clone()), Ok(()));
+    // An R above the order: well formed, yet never the encoding of a signature.
+    let large = [&[0x30, 0x26, 0x02, 0x21, 0][..], &[0xff; 32], &[0x02, 1, 1, 1]].concat();
+    assert_eq!(witness(|items| items[0] = large.clone()), fault(WitnessFault::Signature));
 }
 
 #[test]
