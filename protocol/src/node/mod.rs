@@ -1,1 +1,5 @@
-//! node: being written.
+//! One whole node: being written.
+
+pub mod command;
+pub mod effect;
+pub mod view;

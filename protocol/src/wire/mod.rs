@@ -2,3 +2,7 @@
 
 pub mod features;
 pub mod message;
+
+/// Being written.
+#[derive(Clone, Debug)]
+pub enum Message {}

@@ -1,0 +1,366 @@
+//! Orders and questions to a node, and its answers.
+//!
+//! In: what the control socket understood. Out: plain data that the daemon turns into Core Lightning's JSON.
+//! Every command is answered exactly once, after its records are durable; some (`Pay`, `FundChannel`, `Close`,
+//! `WaitInvoice`, `Connect`) only when the matter is decided.
+//! Read next: `view` (the shapes of the answers).
+
+use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
+use crate::node::view;
+use crate::units::{Feerate, Msat, Sat};
+use alloc::string::String;
+use alloc::vec::Vec;
+use bitcoin::{ScriptBuf, Transaction, Txid};
+
+/// How a user names a channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ChannelRef {
+    /// By its id.
+    Id(ChannelId),
+    /// By its short channel id.
+    Short(ShortChannelId),
+    /// By its peer, when that peer has exactly one.
+    Peer(NodeId),
+}
+
+/// What a new invoice is to say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InvoiceRequest {
+    /// `None`: the payer chooses.
+    pub amount_msat: Option<Msat>,
+    /// Unique among invoices.
+    pub label: String,
+    /// For the payer.
+    pub description: String,
+    /// Put the description's hash in the invoice instead of the description.
+    pub description_hash_only: bool,
+    /// Seconds; default 604,800 (a week), as in Core Lightning.
+    pub expiry_s: Option<u64>,
+    /// A preimage of the caller's choosing.
+    pub preimage: Option<Preimage>,
+    /// `min_final_cltv_expiry` in blocks; default the node's `cltv_final`.
+    pub cltv_blocks: Option<u32>,
+    /// A hold invoice: the hash whose preimage only the caller knows.
+    pub hold: Option<PaymentHash>,
+}
+
+/// Which invoices to list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct InvoiceFilter {
+    pub label: Option<String>,
+    pub payment_hash: Option<PaymentHash>,
+    pub bolt11: Option<String>,
+}
+
+/// One order or question.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// → [`Reply::Info`]
+    GetInfo,
+    /// → [`Reply::Peers`]
+    ListPeers {
+        /// Only this one.
+        peer: Option<NodeId>,
+    },
+    /// Reach a peer and remember where it is → [`Reply::Connected`]; `None` as address: where it was last.
+    Connect {
+        /// Who.
+        peer: NodeId,
+        /// `host:port`.
+        address: Option<String>,
+    },
+    /// Hang up (and do not call again by ourselves until told) → [`Reply::Done`].
+    Disconnect {
+        /// Who.
+        peer: NodeId,
+        /// Even with channels.
+        force: bool,
+    },
+    /// → [`Reply::Ponged`]
+    Ping {
+        /// Whom.
+        peer: NodeId,
+        /// Ignored bytes to send.
+        len: u16,
+        /// Bytes to ask for.
+        pongbytes: u16,
+    },
+    /// Sign words with the node's key → [`Reply::Signed`].
+    SignMessage {
+        /// The words.
+        message: String,
+    },
+    /// Open a channel → [`Reply::Funded`] once the funding transaction may be broadcast.
+    FundChannel {
+        /// With whom (must be connected).
+        peer: NodeId,
+        /// How much; `None` for all.
+        amount: Option<Sat>,
+        /// Of the funding transaction and the first commitment's fee; `None`: estimate.
+        feerate: Option<Feerate>,
+        /// Ask for announcement (chand does not gossip yet; the flag is kept).
+        announce: bool,
+        /// Given to the peer at the start.
+        push_msat: Msat,
+        /// Where our money goes when the channel closes.
+        close_to: Option<ScriptBuf>,
+        /// The depth we ask for.
+        mindepth: Option<u32>,
+        /// What the peer must keep.
+        reserve: Option<Sat>,
+        /// The channel type wanted: `Some(true)` anchors, `Some(false)` static_remotekey only.
+        anchors: Option<bool>,
+    },
+    /// Close by agreement; by force after `unilateral_timeout_s` when the peer does not answer (0: never)
+    /// → [`Reply::Closed`].
+    Close {
+        /// Which.
+        channel: ChannelRef,
+        /// Seconds.
+        unilateral_timeout_s: u64,
+        /// Where our money goes.
+        destination: Option<ScriptBuf>,
+        /// Lowest and highest feerate of the closing transaction.
+        feerange: Option<(Feerate, Feerate)>,
+    },
+    /// → [`Reply::PeerChannels`]
+    ListPeerChannels {
+        /// Only with this peer.
+        peer: Option<NodeId>,
+        /// Only this one.
+        channel: Option<ChannelId>,
+    },
+    /// → [`Reply::ClosedChannels`]
+    ListClosedChannels {
+        /// Only with this peer.
+        peer: Option<NodeId>,
+    },
+    /// Make an invoice, or with `hold` a hold invoice → [`Reply::Invoice`].
+    Invoice(InvoiceRequest),
+    /// → [`Reply::Invoices`]
+    ListInvoices(InvoiceFilter),
+    /// Forget an unpaid, expired or paid invoice → [`Reply::Invoice`].
+    DelInvoice {
+        /// Which.
+        label: String,
+        /// The status it must have: `unpaid`, `paid` or `expired`.
+        status: String,
+    },
+    /// Wait until it is paid or expired → [`Reply::Invoice`].
+    WaitInvoice {
+        /// Which.
+        label: String,
+    },
+    /// Wait for the next one paid after `lastpay_index` → [`Reply::Invoice`].
+    WaitAnyInvoice {
+        /// Where the caller stands.
+        lastpay_index: u64,
+        /// Seconds; error 904 afterwards.
+        timeout_s: Option<u64>,
+    },
+    /// Take the money of an accepted hold invoice → [`Reply::Invoice`].
+    SettleInvoice {
+        /// The secret.
+        preimage: Preimage,
+    },
+    /// Give the money of a hold invoice back → [`Reply::Invoice`].
+    CancelInvoice {
+        /// Which.
+        payment_hash: PaymentHash,
+    },
+    /// Pay an invoice → [`Reply::Paid`] when the preimage is durable.
+    Pay {
+        /// The invoice.
+        bolt11: String,
+        /// Needed when the invoice names none.
+        amount_msat: Option<Msat>,
+        /// For lists.
+        label: Option<String>,
+        /// Seconds to go on trying.
+        retry_for_s: u64,
+        /// The most to pay in fees.
+        maxfee_msat: Option<Msat>,
+    },
+    /// Pay without an invoice → [`Reply::Paid`].
+    Keysend {
+        /// Whom.
+        destination: NodeId,
+        /// How much.
+        amount_msat: Msat,
+        /// For lists.
+        label: Option<String>,
+        /// Seconds to go on trying.
+        retry_for_s: u64,
+    },
+    /// Start a payment over a given route (one hop for now) → [`Reply::Sent`] at once.
+    SendPay {
+        /// The hops.
+        route: Vec<RouteHop>,
+        /// The hash.
+        payment_hash: PaymentHash,
+        /// The invoice's secret.
+        payment_secret: Option<[u8; 32]>,
+        /// Total of all parts.
+        amount_msat: Option<Msat>,
+        /// For lists.
+        label: Option<String>,
+        /// For lists.
+        bolt11: Option<String>,
+    },
+    /// Wait for what `SendPay` started → [`Reply::Sent`].
+    WaitSendPay {
+        /// The hash.
+        payment_hash: PaymentHash,
+        /// Seconds; error 200 afterwards.
+        timeout_s: Option<u64>,
+    },
+    /// → [`Reply::Pays`]
+    ListPays {
+        /// Only this one.
+        payment_hash: Option<PaymentHash>,
+        /// Only this invoice.
+        bolt11: Option<String>,
+    },
+    /// → [`Reply::Htlcs`]
+    ListHtlcs {
+        /// Only of this channel.
+        channel: Option<ChannelId>,
+    },
+    /// The balance snapshots really signed, newest first → [`Reply::Snapshots`].
+    ListSnapshots {
+        /// Of which channel.
+        channel: ChannelRef,
+        /// Skip this many.
+        start: Option<u64>,
+        /// At most this many (default 100).
+        limit: Option<u64>,
+    },
+    /// The off-chain half of `balance` → [`Reply::Balance`].
+    Balance,
+    /// Change our policy for a channel → [`Reply::PeerChannels`].
+    SetChannel {
+        /// Which; `None` for all.
+        channel: Option<ChannelRef>,
+        /// Msat.
+        fee_base_msat: Option<u32>,
+        /// Parts per million.
+        fee_ppm: Option<u32>,
+        /// Smallest HTLC forwarded.
+        htlc_min_msat: Option<Msat>,
+        /// Largest HTLC forwarded.
+        htlc_max_msat: Option<Msat>,
+    },
+    /// dev: fail a channel now, broadcasting our commitment → [`Reply::Closed`].
+    DevFail {
+        /// Which.
+        channel: ChannelRef,
+    },
+    /// dev: our current commitment, signed → [`Reply::Tx`].
+    DevSignLastTx {
+        /// Which.
+        channel: ChannelRef,
+    },
+    /// dev: change the channel's feerate now (opener only) → [`Reply::Done`].
+    DevFeerate {
+        /// Which.
+        channel: ChannelRef,
+        /// To what.
+        feerate: Feerate,
+    },
+}
+
+/// One hop of a given route (Core Lightning's `sendpay`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteHop {
+    /// Who.
+    pub id: NodeId,
+    /// Over which channel, when named.
+    pub channel: Option<ShortChannelId>,
+    /// How much reaches it.
+    pub amount_msat: Msat,
+    /// Its CLTV, in blocks from now.
+    pub delay_blocks: u32,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Nothing to say.
+    Done,
+    /// `getinfo`
+    Info(view::Info),
+    /// `listpeers`
+    Peers(Vec<view::Peer>),
+    /// `connect`
+    Connected(view::Peer),
+    /// `ping`
+    Ponged {
+        /// Bytes in the pong, type and length fields included.
+        totlen: u16,
+    },
+    /// `signmessage`
+    Signed {
+        /// The compact signature's 64 bytes.
+        signature: [u8; 64],
+        /// 0–3.
+        recid: u8,
+    },
+    /// `fundchannel`
+    Funded {
+        /// The funding transaction.
+        tx: Transaction,
+        /// Its id.
+        txid: Txid,
+        /// The channel's output.
+        outnum: u32,
+        /// The channel.
+        channel_id: ChannelId,
+        /// Feature bits of its type.
+        channel_type: Vec<u32>,
+        /// Depth both wait for.
+        mindepth: u32,
+    },
+    /// `close`
+    Closed {
+        /// `mutual`, `unilateral` or `unopened`.
+        kind: &'static str,
+        /// The transaction.
+        tx: Option<Transaction>,
+    },
+    /// `listpeerchannels`
+    PeerChannels(Vec<view::Channel>),
+    /// `listclosedchannels`
+    ClosedChannels(Vec<view::ClosedChannel>),
+    /// one invoice
+    Invoice(view::Invoice),
+    /// `listinvoices`
+    Invoices(Vec<view::Invoice>),
+    /// `pay`, `keysend`
+    Paid(view::Pay),
+    /// `sendpay`, `waitsendpay`
+    Sent(view::Pay),
+    /// `listpays`, `listsendpays`
+    Pays(Vec<view::Pay>),
+    /// `listhtlcs`
+    Htlcs(Vec<view::Htlc>),
+    /// `listsnapshots`
+    Snapshots(Vec<view::Snapshot>),
+    /// `balance`
+    Balance(Vec<view::ChannelBalance>),
+    /// a transaction
+    Tx(Transaction),
+    /// `newaddr` and the like: text that the daemon made itself and only wanted kept first.
+    Text(String),
+}
+
+/// Why a command was refused or failed. `code` is Core Lightning's; the message says what happened, what it
+/// means for the money, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CommandError {
+    /// JSON-RPC error code.
+    pub code: i32,
+    /// In words.
+    pub message: String,
+}

@@ -1,0 +1,286 @@
+//! What goes into a node and what comes out of it, beside messages.
+//!
+//! In: the world's events ([`Input`]). Out: [`Effect`]s inside a batch, which become [`After`]s on release.
+//! The fields of [`Outgoing`] and [`Publish`] are private: only a released batch makes one, and the socket and
+//! the broadcaster accept nothing else.
+//! Read next: `node` (step), `store` (release).
+
+use crate::id::{ChannelId, CommandId, LinkId, NodeId};
+use crate::node::command::{Command, CommandError, Reply};
+use crate::units::{Feerate, Height, Sat};
+use crate::wire::Message;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bitcoin::{BlockHash, ScriptBuf, Transaction, Txid};
+
+/// Current feerates, in sat per 1,000 weight units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fees {
+    /// What gets a transaction mined soon (about 6 blocks): new commitments, funding.
+    pub normal: Feerate,
+    /// What gets it mined at once (about 2 blocks).
+    pub urgent: Feerate,
+    /// What relays at all.
+    pub minimum: Feerate,
+}
+
+/// A funding transaction the wallet built and signed, not yet published.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FundedTx {
+    /// Fully signed.
+    pub tx: Transaction,
+    /// Which output is the channel's.
+    pub vout: u32,
+}
+
+/// One event of the outside world.
+#[derive(Debug)]
+pub enum Input {
+    /// The noise handshake with a peer is done.
+    Linked {
+        /// Who.
+        peer: NodeId,
+        /// This connection.
+        link: LinkId,
+        /// They called us.
+        inbound: bool,
+        /// Where they are, `host:port`.
+        address: String,
+    },
+    /// A connection is gone. May come for a link that was replaced already.
+    Unlinked {
+        /// Who.
+        peer: NodeId,
+        /// Which connection.
+        link: LinkId,
+        /// In words.
+        reason: String,
+    },
+    /// A dial asked for by [`Effect::Dial`] failed.
+    DialFailed {
+        /// Who.
+        peer: NodeId,
+        /// In words.
+        reason: String,
+    },
+    /// A decoded message.
+    Message {
+        /// From whom.
+        peer: NodeId,
+        /// Over which connection.
+        link: LinkId,
+        /// What.
+        message: Message,
+    },
+    /// A question or order through a control socket; answered once by [`Effect::Reply`].
+    Command {
+        /// To match the answer.
+        id: CommandId,
+        /// What.
+        command: Command,
+    },
+    /// The next block of the chain; `height` is the node's tip plus one.
+    BlockConnected {
+        /// Its height.
+        height: Height,
+        /// Its hash.
+        hash: BlockHash,
+        /// Its header's time, seconds since the Unix epoch.
+        time_s: u32,
+        /// Its transactions.
+        txs: Arc<Vec<Transaction>>,
+        /// The wallet's change by this block, to be kept in the same batch.
+        wallet: Option<Vec<u8>>,
+    },
+    /// The tip block left the chain (a reorganisation).
+    BlockDisconnected {
+        /// Its height: the node's tip.
+        height: Height,
+        /// Its hash.
+        hash: BlockHash,
+        /// The wallet's change, to be kept in the same batch.
+        wallet: Option<Vec<u8>>,
+    },
+    /// The chain backend has no newer block.
+    ChainSynced,
+    /// The chain backend cannot be reached, or can be again.
+    ChainReachable(bool),
+    /// New fee estimates.
+    Fees(Fees),
+    /// The wallet's answer to [`Effect::Fund`].
+    Funded {
+        /// The temporary channel id of the request.
+        channel: ChannelId,
+        /// The transaction, or why there is none, in words.
+        result: Result<FundedTx, String>,
+        /// The wallet's change (reserved coins, change address), to be kept in the same batch.
+        wallet: Option<Vec<u8>>,
+    },
+    /// The wallet changed by itself (a new address): kept, then `reply` is released.
+    Wallet {
+        /// What to keep.
+        change: Vec<u8>,
+        /// A transaction to publish once it is kept (a withdrawal).
+        publish: Option<Transaction>,
+        /// Whom to answer once it is kept.
+        reply: Option<(CommandId, Reply)>,
+    },
+    /// What became of a transaction given to the broadcaster.
+    Published {
+        /// Which.
+        txid: Txid,
+        /// Accepted (or known already), or the backend's reason.
+        result: Result<(), String>,
+    },
+}
+
+/// What a step wants done, once its records are durable.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Effect {
+    Send { peer: NodeId, link: LinkId, message: Message },
+    HangUp { peer: NodeId, link: LinkId, reason: String },
+    Dial { peer: NodeId, address: String },
+    Publish { tx: Transaction, why: &'static str },
+    Reply { id: CommandId, result: Result<Reply, CommandError> },
+    Notice(Notice),
+    Fund { channel: ChannelId, script_pubkey: ScriptBuf, amount: FundAmount, feerate: Feerate },
+    Unreserve { txid: Txid },
+}
+
+/// How much a funding output is to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FundAmount {
+    /// Exactly this.
+    Exact(Sat),
+    /// All the wallet can spend, at most this.
+    All {
+        /// The upper bound.
+        at_most: Sat,
+    },
+}
+
+/// A message that may leave.
+#[derive(Debug)]
+pub struct Outgoing {
+    peer: NodeId,
+    link: LinkId,
+    message: Message,
+}
+
+impl Outgoing {
+    /// Whom it is for, over which connection, and what it says.
+    pub fn into_parts(self) -> (NodeId, LinkId, Message) {
+        (self.peer, self.link, self.message)
+    }
+    /// To look at without taking it.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+}
+
+/// A transaction that may be broadcast.
+#[derive(Debug)]
+pub struct Publish {
+    tx: Transaction,
+    why: &'static str,
+}
+
+impl Publish {
+    /// The transaction, and what it is for.
+    pub fn into_parts(self) -> (Transaction, &'static str) {
+        (self.tx, self.why)
+    }
+}
+
+/// An effect whose records are durable.
+#[derive(Debug)]
+pub enum After {
+    /// Send a message.
+    Send(Outgoing),
+    /// Close a connection.
+    HangUp {
+        /// Who.
+        peer: NodeId,
+        /// Which connection.
+        link: LinkId,
+        /// In words.
+        reason: String,
+    },
+    /// Call a peer once; the answer is `Linked` or `DialFailed`.
+    Dial {
+        /// Who.
+        peer: NodeId,
+        /// `host:port`.
+        address: String,
+    },
+    /// Broadcast a transaction; the answer is `Published`.
+    Publish(Publish),
+    /// Answer a command.
+    Reply {
+        /// Which.
+        id: CommandId,
+        /// What.
+        result: Result<Reply, CommandError>,
+    },
+    /// Log it.
+    Notice(Notice),
+    /// The wallet is to build and sign a funding transaction and reserve its coins; the answer is `Funded`.
+    Fund {
+        /// Temporary channel id.
+        channel: ChannelId,
+        /// What to pay to.
+        script_pubkey: ScriptBuf,
+        /// How much.
+        amount: FundAmount,
+        /// At which feerate.
+        feerate: Feerate,
+    },
+    /// The funding transaction will never be published: its coins are free again.
+    Unreserve {
+        /// Which transaction.
+        txid: Txid,
+    },
+}
+
+impl After {
+    /// Only a released batch calls this (`store`).
+    pub(crate) fn released(effect: Effect) -> After {
+        match effect {
+            Effect::Send { peer, link, message } => After::Send(Outgoing { peer, link, message }),
+            Effect::HangUp { peer, link, reason } => After::HangUp { peer, link, reason },
+            Effect::Dial { peer, address } => After::Dial { peer, address },
+            Effect::Publish { tx, why } => After::Publish(Publish { tx, why }),
+            Effect::Reply { id, result } => After::Reply { id, result },
+            Effect::Notice(notice) => After::Notice(notice),
+            Effect::Fund { channel, script_pubkey, amount, feerate } => {
+                After::Fund { channel, script_pubkey, amount, feerate }
+            }
+            Effect::Unreserve { txid } => After::Unreserve { txid },
+        }
+    }
+}
+
+/// How loud a notice is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Something worth a log line; the daemon writes it with its fields.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    /// How loud.
+    pub level: Level,
+    /// In words; never a secret.
+    pub text: String,
+    /// The peer it is about.
+    pub peer: Option<NodeId>,
+    /// The channel it is about.
+    pub channel: Option<ChannelId>,
+}
