@@ -49,7 +49,7 @@ pub(super) async fn run(inner: Arc<Inner>, opened: Opened) {
     let (reading, writing) = stream.into_split();
     let stall = inner.limits.stall_timeout;
     let mut writer = tokio::spawn(write(writing, sealer, Arc::clone(&outbox), stall));
-    let mut reader = Reader { inner: &inner, peer, link, outbox: &outbox, socket: reading };
+    let mut reader = Reader { inner: &inner, peer, link, outbox: &outbox, socket: reading, heard: false };
 
     let reason = match reader.deliver(PeerEvent::Up { peer, link, inbound, address }).await {
         Ok(()) => reader.read(Frames::new(opener)).await,
@@ -83,6 +83,8 @@ struct Reader<'a> {
     link: LinkId,
     outbox: &'a Outbox,
     socket: OwnedReadHalf,
+    /// A first message came.
+    heard: bool,
 }
 
 impl Reader<'_> {
@@ -114,7 +116,7 @@ impl Reader<'_> {
     }
 
     /// Opens, decodes and delivers every whole frame; each one restarts the clock of the next.
-    async fn deliver_whole(&self, frames: &mut Frames, begun: &mut Option<Instant>) -> Result<(), Stop> {
+    async fn deliver_whole(&mut self, frames: &mut Frames, begun: &mut Option<Instant>) -> Result<(), Stop> {
         loop {
             let decoded = match frames.next_message() {
                 Ok(Some(bytes)) => Message::decode(bytes),
@@ -124,7 +126,14 @@ impl Reader<'_> {
             *begun = None;
             let (peer, link) = (self.peer, self.link);
             match decoded {
-                Ok(message) => self.deliver(PeerEvent::Frame { peer, link, message }).await?,
+                Ok(Message::Unknown { .. }) if std::mem::replace(&mut self.heard, true) => {
+                    // Never a long stretch of work without letting others run.
+                    tokio::task::consume_budget().await;
+                }
+                Ok(message) => {
+                    self.heard = true;
+                    self.deliver(PeerEvent::Frame { peer, link, message }).await?;
+                }
                 Err(error) => {
                     let reason = error.to_string();
                     self.deliver(PeerEvent::BadFrame { peer, link, reason: reason.clone() }).await?;

@@ -47,7 +47,8 @@ pub enum PeerEvent {
         /// The other end of the socket.
         address: SocketAddr,
     },
-    /// A message.
+    /// A message. Of those to be ignored ([`Message::Unknown`]) only a link's very first comes out, for it stands
+    /// where `init` belongs; gossip that nobody reads must not wake the node.
     Frame {
         /// From whom.
         peer: NodeId,
@@ -209,8 +210,8 @@ impl Peers {
     pub fn dial(&self, peer: NodeId, address: String, limit: Duration) {
         let inner = Arc::clone(&self.inner);
         self.inner.runtime.spawn(async move {
-            let permits = inner.permits(false);
-            let outcome = match permits {
+            let outcome = match inner.permits(false) {
+                _ if inner.registry().closing => Err("this node is stopping".into()),
                 Some(permits) => timeout(limit, inner.call(peer, &address, limit))
                     .await
                     .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())))
@@ -249,8 +250,13 @@ impl Peers {
     /// Private: what leaves must have been released by a durable batch.
     fn queue(&self, link: LinkId, messages: &[Message]) {
         let outbox = self.inner.registry().links.get(&link).map(Arc::clone);
-        if let Some(outbox) = outbox {
-            outbox.push(messages.iter().map(Message::encode));
+        let Some(outbox) = outbox else { return };
+        match messages.iter().map(Message::encode).collect::<Result<Vec<_>, _>>() {
+            Ok(encoded) => outbox.push(encoded),
+            Err(error) => {
+                tracing::error!(%error, "a message of our own cannot be sent: the link ends");
+                outbox.end(format!("internal: {error}"), false);
+            }
         }
     }
 
@@ -341,7 +347,12 @@ impl Inner {
         Err(failed)
     }
 
-    async fn greet(&self, peer: NodeId, address: SocketAddr, mut stream: TcpStream) -> Result<Opened, String> {
+    async fn greet(
+        &self,
+        peer: NodeId,
+        address: SocketAddr,
+        mut stream: TcpStream,
+    ) -> Result<Opened, String> {
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         let calling = open::call(&mut stream, self.node_key.0, self.ephemeral, peer);
         let transport = match timeout(self.limits.handshake_timeout, calling).await {
