@@ -35,6 +35,8 @@ use tokio::time::timeout;
 
 /// What happens at the sockets. For each link: one `Up`, then its frames in order, then one `Down`.
 #[derive(Debug)]
+// Nearly every event is a frame: a box would cost an allocation for each message.
+#[allow(clippy::large_enum_variant)]
 pub enum PeerEvent {
     /// The handshake is done: the peer has proved that it holds its key.
     Up {
