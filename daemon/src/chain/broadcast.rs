@@ -150,6 +150,8 @@ impl Worker {
             let result = match self.offer(&tx).await {
                 Ok(()) => Ok(()),
                 Err(RpcError::Rpc { code, message }) => Err(format!("{message} ({code})")),
+                // Else one transaction that a backend chokes on would hold up all others.
+                Err(RpcError::Nonsense(what)) => Err(what),
                 Err(error) => {
                     tracing::debug!(%error, "a transaction waits for the chain backend");
                     tokio::select! {

@@ -112,6 +112,7 @@ pub fn spawn(
         events,
         height: start.height.0,
         known,
+        tip_time_s: None,
         checked_network: false,
         told_synced: None,
         trouble: None,
@@ -170,6 +171,7 @@ struct Follower {
     /// The height of the tip, which is the first of `known`; below it what is remembered, never empty.
     height: u32,
     known: VecDeque<BlockHash>,
+    tip_time_s: Option<u32>,
     checked_network: bool,
     told_synced: Option<BlockHash>,
     trouble: Option<Discriminant<RpcError>>,
@@ -282,14 +284,11 @@ impl Follower {
                 None => self.parent_of(height, &hash).await?,
             };
             height = height.checked_sub(1).ok_or_else(|| self.foreign(height))?;
-            if self.chain.get_block_hash(Height(height)).await? == Some(parent) {
-                if self.known.len() == stale.len() {
-                    self.known.push_back(parent);
-                }
-                break;
-            }
             if self.known.len() == stale.len() {
                 self.known.push_back(parent);
+            }
+            if self.chain.get_block_hash(Height(height)).await? == Some(parent) {
+                break;
             }
             stale.push(parent);
             hash = parent;
@@ -299,6 +298,7 @@ impl Follower {
             self.emit(ChainEvent::Disconnected { height, hash }).await?;
             self.known.pop_front();
             self.height = self.height.saturating_sub(1);
+            self.tip_time_s = None;
         }
         self.told_synced = None;
         Ok(Round::Moved)
@@ -337,6 +337,7 @@ impl Follower {
             let header = block.header;
             self.emit(ChainEvent::Connected { height, hash, header, block }).await?;
             self.height = height.0;
+            self.tip_time_s = Some(header.time);
             self.known.push_front(hash);
             self.known.truncate(REMEMBERED);
             self.told_synced = None;
@@ -358,12 +359,18 @@ impl Follower {
         if info.headers > info.height && !self.regtest() {
             return Ok(Round::AtTip);
         }
-        let header = self.chain.get_block_header(&tip).await?.ok_or_else(|| self.foreign(self.height))?;
-        if header.height.0 != self.height {
-            let words = format!("its tip is at height {}, by our count at {}", header.height.0, self.height);
+        if info.height.0 != self.height {
+            let words = format!("its tip is at height {}, by our count at {}", info.height.0, self.height);
             return Err(RpcError::Nonsense(words).into());
         }
-        let (height, best_time_s) = (Height(self.height), header.header.time);
+        let best_time_s = match self.tip_time_s {
+            Some(time_s) => time_s,
+            None => {
+                self.chain.get_block_header(&tip).await?.ok_or_else(|| self.foreign(self.height))?.header.time
+            }
+        };
+        self.tip_time_s = Some(best_time_s);
+        let height = info.height;
         self.emit(ChainEvent::Synced { height, best_time_s }).await?;
         self.told_synced = Some(tip);
         Ok(Round::AtTip)
