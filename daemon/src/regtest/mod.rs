@@ -1,1 +1,3 @@
 //! regtest: being written.
+
+pub mod consensus;
