@@ -114,7 +114,8 @@ fn stripped_size(block: &Block) -> usize {
 /// The last output of the coinbase that looks like a witness commitment (BIP 141).
 fn commitment_position(block: &Block) -> Option<usize> {
     block.txdata.first()?.output.iter().rposition(|out| {
-        out.script_pubkey.len() >= COMMITMENT_BYTES && out.script_pubkey.as_bytes().starts_with(&COMMITMENT_MARK)
+        out.script_pubkey.len() >= COMMITMENT_BYTES
+            && out.script_pubkey.as_bytes().starts_with(&COMMITMENT_MARK)
     })
 }
 

@@ -53,8 +53,11 @@ pub(super) fn connect(block: &Block, place: &Place<'_>, depth: Depth) -> Result<
     let mut fees = Amount::ZERO;
     let mut sigops = 0usize;
     for (tx, txid) in block.txdata.iter().zip(&txids) {
-        let coins =
-            if tx.is_coinbase() { Vec::new() } else { view.spend_inputs(tx).ok_or(TxReject::MissingInputs)? };
+        let coins = if tx.is_coinbase() {
+            Vec::new()
+        } else {
+            view.spend_inputs(tx).ok_or(TxReject::MissingInputs)?
+        };
         if !tx.is_coinbase() {
             let fee = check_input_values(tx, &coins, place.height)?;
             fees = add_money(fees, fee).ok_or(BlockReject::FeesRange)?;

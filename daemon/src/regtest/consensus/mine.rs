@@ -16,8 +16,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::opcodes::all::{OP_PUSHBYTES_0, OP_RETURN};
 use bitcoin::script::Builder;
 use bitcoin::{
-    absolute, transaction, Amount, Block, CompactTarget, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn,
-    TxMerkleNode, TxOut, Witness,
+    absolute, transaction, Amount, Block, CompactTarget, OutPoint, Script, ScriptBuf, Sequence, Transaction,
+    TxIn, TxMerkleNode, TxOut, Witness,
 };
 use std::sync::Arc;
 

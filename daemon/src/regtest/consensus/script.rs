@@ -76,13 +76,15 @@ pub fn verify_inputs(tx: &Transaction, spent: &[TxOut]) -> Result<(), ScriptReje
     u32::try_from(bytes.len()).map_err(|_| range(0))?;
     for (input, out) in spent.iter().enumerate() {
         let script = out.script_pubkey.as_bytes();
-        verify_with_flags(script, out.value.to_sat(), &bytes, Some(&coins), input, FLAGS).map_err(|error| {
-            let fault = match error {
-                bitcoinconsensus::Error::ERR_SCRIPT => ScriptFault::Refused,
-                other => ScriptFault::Unreadable(other),
-            };
-            ScriptReject { input, fault }
-        })?;
+        verify_with_flags(script, out.value.to_sat(), &bytes, Some(&coins), input, FLAGS).map_err(
+            |error| {
+                let fault = match error {
+                    bitcoinconsensus::Error::ERR_SCRIPT => ScriptFault::Refused,
+                    other => ScriptFault::Unreadable(other),
+                };
+                ScriptReject { input, fault }
+            },
+        )?;
     }
     Ok(())
 }

@@ -315,6 +315,12 @@ impl ChainState {
         Ok(())
     }
 
+    /// Makes the next write fail.
+    #[cfg(test)]
+    pub(super) fn break_store(&mut self) {
+        self.store.as_mut().unwrap().break_file();
+    }
+
     pub(super) fn set_broken(&mut self) {
         self.broken = true;
     }

@@ -94,6 +94,12 @@ impl Store {
         Ok(())
     }
 
+    /// Puts a file in place that cannot be written to.
+    #[cfg(test)]
+    pub(super) fn break_file(&mut self) {
+        self.file = File::open("/dev/null").unwrap();
+    }
+
     /// Size of the file in bytes.
     pub(super) fn size(&self) -> u64 {
         self.len
