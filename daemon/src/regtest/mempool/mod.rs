@@ -18,17 +18,13 @@ mod script_policy;
 mod standard;
 mod truc;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
 
 pub use accept::{Accepted, Candidate, FeeRule};
-pub use assemble::BLOCK_WEIGHT_FOR_TXS;
-pub use package::{PackageError, PackageOutcome, PackageTx};
+pub use package::{check_package, PackageError, PackageOutcome, PackageTx};
 pub use reject::{Reject, RejectKind};
 pub use script_kind::ScriptKind;
 pub use script_ops::{encode_num, read_op, Num, Op};

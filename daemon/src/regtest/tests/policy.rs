@@ -1,0 +1,1 @@
+//! The pool's refusals and what gets past them, through the RPC.

@@ -1,0 +1,1 @@
+//! The pool and the faucet follow the chain back and forth.
