@@ -61,7 +61,7 @@ fn parse_decimal(text: &str) -> Option<u64> {
     whole.checked_mul(SAT_PER_COIN)?.checked_add(fraction)
 }
 
-/// Writes doubles that are whole satoshi with eight decimals; others as short as they are.
+/// Writes doubles that are whole satoshi with eight decimals, others with sixteen digits.
 struct CoinFormatter;
 
 impl Formatter for CoinFormatter {
@@ -70,7 +70,14 @@ impl Formatter for CoinFormatter {
         if sat.abs() <= MAX_MONEY_SAT as f64 && sat / SAT_PER_COIN as f64 == value {
             write!(writer, "{value:.8}")
         } else {
-            write!(writer, "{value:e}")
+            // Sixteen digits, as bitcoind has it.
+            let text = format!("{value:.15e}");
+            match text.split_once('e') {
+                Some((digits, exponent)) => {
+                    write!(writer, "{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
+                }
+                None => write!(writer, "{text}"),
+            }
         }
     }
 }
@@ -147,7 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn other_doubles_stay_short() {
+    fn other_doubles_have_sixteen_digits() {
+        let difficulty = 65_535.0 / 8_388_607.0 / 16_777_216.0;
+        assert_eq!(to_text(&Value::from(difficulty)), "4.656542373906925e-10");
         assert_eq!(to_text(&Value::from(4.656542373906925e-10)), "4.656542373906925e-10");
         assert_eq!(to_text(&serde_json::json!({"a": 1, "b": "x"})), r#"{"a":1,"b":"x"}"#);
     }
