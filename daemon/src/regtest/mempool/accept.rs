@@ -118,7 +118,12 @@ impl Mempool {
     }
 
     /// Judges a transaction and lets it in.
-    pub fn accept(&mut self, chain: &ChainState, tx: &Arc<Transaction>, now: u64) -> Result<Accepted, Reject> {
+    pub fn accept(
+        &mut self,
+        chain: &ChainState,
+        tx: &Arc<Transaction>,
+        now: u64,
+    ) -> Result<Accepted, Reject> {
         let candidate = self.evaluate(chain, tx, now, FeeRule::Alone)?;
         Ok(self.commit(candidate))
     }
@@ -231,7 +236,9 @@ fn check_scripts(tx: &Transaction, spent: &[TxOut], consensus: Option<TxReject>)
             let fault = match found {
                 Some((at, fault)) if at == index => fault,
                 _ => match spent.get(index) {
-                    Some(output) if script_policy::is_taproot_key_spend(tx, index, output) => "Invalid Schnorr signature",
+                    Some(output) if script_policy::is_taproot_key_spend(tx, index, output) => {
+                        "Invalid Schnorr signature"
+                    }
                     _ => "unknown error",
                 },
             };

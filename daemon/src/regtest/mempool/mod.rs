@@ -6,6 +6,8 @@
 
 mod accept;
 mod assemble;
+#[cfg(test)]
+mod differential;
 mod interpreter;
 mod limits;
 mod package;
@@ -243,9 +245,11 @@ impl Mempool {
     /// Does this transaction, or one it rests on, announce that it may be replaced (BIP 125)?
     pub fn signals_replacement(&self, entry: &Entry) -> bool {
         entry.tx.is_explicitly_rbf()
-            || self.ancestors(&entry.tx).iter().filter_map(|txid| self.entries.get(txid)).any(|ancestor| {
-                ancestor.tx.is_explicitly_rbf()
-            })
+            || self
+                .ancestors(&entry.tx)
+                .iter()
+                .filter_map(|txid| self.entries.get(txid))
+                .any(|ancestor| ancestor.tx.is_explicitly_rbf())
     }
 
     fn insert(&mut self, mut entry: Entry) {

@@ -37,8 +37,8 @@ pub fn get_block_count(node: &Node, _: &Args) -> Result<Value, RpcError> {
 /// `getblockhash`.
 pub fn get_block_hash(node: &Node, args: &Args) -> Result<Value, RpcError> {
     let height = u32::try_from(args.number(0)?).ok();
-    let hash = height.and_then(|height| Some(node.lock().map(|state| state.chain.block_hash(height))));
-    match hash.transpose()?.flatten() {
+    let state = node.lock()?;
+    match height.and_then(|height| state.chain.block_hash(height)) {
         Some(hash) => Ok(json!(hash.to_string())),
         None => Err(RpcError::bad_value("Block height out of range")),
     }
@@ -147,7 +147,8 @@ pub fn scan_tx_out_set(node: &Node, args: &Args) -> Result<Value, RpcError> {
     let mut wanted = std::collections::BTreeMap::new();
     for object in args.list(1)? {
         let text = object.as_str().or_else(|| object.get("desc")?.as_str());
-        let text = text.ok_or_else(|| RpcError::bad_value("Scan object needs to be either a string or an object"))?;
+        let text =
+            text.ok_or_else(|| RpcError::bad_value("Scan object needs to be either a string or an object"))?;
         wanted.insert(script_of(text)?, text.to_owned());
     }
     let state = node.lock()?;

@@ -76,7 +76,9 @@ pub async fn answer(node: &Arc<Node>, body: &[u8]) -> Answer {
     };
     match serde_json::from_slice::<Value>(body) {
         Err(_) => refuse(RpcError::parse("Parse error")),
-        Ok(Value::Array(batch)) if batch.len() > MAX_BATCH => refuse(RpcError::bad_request("Batch too large")),
+        Ok(Value::Array(batch)) if batch.len() > MAX_BATCH => {
+            refuse(RpcError::bad_request("Batch too large"))
+        }
         Ok(Value::Array(batch)) => {
             let asked = !batch.is_empty();
             let mut replies = Vec::new();

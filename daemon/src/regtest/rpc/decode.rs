@@ -137,7 +137,10 @@ fn input_json(coinbase: bool, input: &bitcoin::TxIn, prevout: Option<&Prevout<'_
         fields.insert("txid".into(), json!(input.previous_output.txid.to_string()));
         fields.insert("vout".into(), json!(input.previous_output.vout));
         let script = &input.script_sig;
-        fields.insert("scriptSig".into(), json!({"asm": assembly(script, true), "hex": hex(script.as_bytes())}));
+        fields.insert(
+            "scriptSig".into(),
+            json!({"asm": assembly(script, true), "hex": hex(script.as_bytes())}),
+        );
     }
     if !input.witness.is_empty() {
         fields.insert("txinwitness".into(), input.witness.iter().map(|item| json!(hex(item))).collect());

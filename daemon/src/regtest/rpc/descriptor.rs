@@ -47,7 +47,8 @@ pub fn checksum(text: &str) -> Option<String> {
         state = step(state, 0);
     }
     state ^= 1;
-    let symbol = |place: u32| CHECKSUM_CHARSET.get(usize::try_from((state >> (5 * (7 - place))) & 31).ok()?).copied();
+    let symbol =
+        |place: u32| CHECKSUM_CHARSET.get(usize::try_from((state >> (5 * (7 - place))) & 31).ok()?).copied();
     (0..8).map(|place| symbol(place).map(char::from)).collect()
 }
 
@@ -55,7 +56,10 @@ pub fn checksum(text: &str) -> Option<String> {
 pub fn address_of(script: &Script) -> Option<Address> {
     match ScriptKind::of(script) {
         // Core shows no address for these, though their forms could be written as one.
-        ScriptKind::PubKey(_) | ScriptKind::Multisig { .. } | ScriptKind::NullData | ScriptKind::Nonstandard => None,
+        ScriptKind::PubKey(_)
+        | ScriptKind::Multisig { .. }
+        | ScriptKind::NullData
+        | ScriptKind::Nonstandard => None,
         _ => Address::from_script(script, Network::Regtest).ok(),
     }
 }
@@ -63,7 +67,9 @@ pub fn address_of(script: &Script) -> Option<Address> {
 /// The descriptor of a script, with its checksum.
 pub fn describe(script: &Script) -> String {
     let body = match ScriptKind::of(script) {
-        ScriptKind::WitnessV1Taproot => format!("rawtr({})", hex(script.as_bytes().get(2..).unwrap_or_default())),
+        ScriptKind::WitnessV1Taproot => {
+            format!("rawtr({})", hex(script.as_bytes().get(2..).unwrap_or_default()))
+        }
         ScriptKind::PubKey(key) => format!("pk({key})"),
         ScriptKind::Multisig { required, keys } => {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
@@ -116,8 +122,14 @@ mod tests {
     #[test]
     fn targets_may_be_addresses_or_raw_scripts() {
         assert_eq!(script_of("raw(51)").map(ScriptBuf::into_bytes), Ok(vec![0x51]));
-        assert_eq!(script_of("raw(deadbeef)#89f8spxm").map(ScriptBuf::into_bytes), Ok(vec![0xde, 0xad, 0xbe, 0xef]));
+        assert_eq!(
+            script_of("raw(deadbeef)#89f8spxm").map(ScriptBuf::into_bytes),
+            Ok(vec![0xde, 0xad, 0xbe, 0xef])
+        );
         assert_eq!(script_of("raw(deadbeef)#89f8spxq").map_err(|fault| fault.code), Err(-5));
-        assert_eq!(script_of("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4").map_err(|fault| fault.code), Err(-5));
+        assert_eq!(
+            script_of("bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4").map_err(|fault| fault.code),
+            Err(-5)
+        );
     }
 }

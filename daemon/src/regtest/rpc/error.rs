@@ -84,7 +84,9 @@ impl From<PayError> for RpcError {
     fn from(fault: PayError) -> RpcError {
         match fault {
             PayError::Funds | PayError::TooSmall => RpcError::funds(fault.to_string()),
-            PayError::Rejected(_) | PayError::Wallet(_) | PayError::Signing => RpcError::wallet(fault.to_string()),
+            PayError::Rejected(_) | PayError::Wallet(_) | PayError::Signing => {
+                RpcError::wallet(fault.to_string())
+            }
         }
     }
 }

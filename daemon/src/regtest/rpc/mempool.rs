@@ -130,8 +130,8 @@ pub fn get_tx_spending_prevout(node: &Node, args: &Args) -> Result<Value, RpcErr
         let txid: Txid = hash_of(txid.ok_or_else(|| RpcError::wrong_type("Missing txid"))?, "txid")?;
         let vout = output.get("vout").and_then(Value::as_i64);
         let vout = vout.ok_or_else(|| RpcError::wrong_type("Missing vout"))?;
-        let vout =
-            u32::try_from(vout).map_err(|_| RpcError::bad_value("Invalid parameter, vout cannot be negative"))?;
+        let vout = u32::try_from(vout)
+            .map_err(|_| RpcError::bad_value("Invalid parameter, vout cannot be negative"))?;
         let mut answer = json!({"txid": txid.to_string(), "vout": vout});
         if let (Some(spender), Some(fields)) =
             (state.pool.spender(&OutPoint { txid, vout }), answer.as_object_mut())
@@ -158,7 +158,9 @@ pub fn estimate_smart_fee(node: &Node, args: &Args) -> Result<Value, RpcError> {
     }
     let state = node.lock()?;
     Ok(match state.fee_estimate {
-        Some(rate) => json!({"feerate": amount(rate.max(state.pool.policy.entry_sat_kvb())), "blocks": target}),
+        Some(rate) => {
+            json!({"feerate": amount(rate.max(state.pool.policy.entry_sat_kvb())), "blocks": target})
+        }
         None => json!({"errors": ["Insufficient data or no feerate found"], "blocks": target}),
     })
 }

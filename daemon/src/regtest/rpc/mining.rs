@@ -24,9 +24,11 @@ pub fn generate_to_address(node: &Node, args: &Args) -> Result<Value, RpcError> 
     let script = script_of_address(address).ok_or_else(|| RpcError::not_found("Error: Invalid address"))?;
     // bitcoind mines nothing for a number below one.
     let blocks = u32::try_from(blocks.max(0)).ok().filter(|blocks| *blocks <= MAX_BLOCKS);
-    let blocks = blocks.ok_or_else(|| RpcError::bad_value(format!("at most {MAX_BLOCKS} blocks in one call")))?;
+    let blocks =
+        blocks.ok_or_else(|| RpcError::bad_value(format!("at most {MAX_BLOCKS} blocks in one call")))?;
     let mined = node.generate(&script, blocks)?;
-    let hashes = mined.map_err(|reject| RpcError::internal(format!("ProcessNewBlock, block not accepted: {reject}")))?;
+    let hashes = mined
+        .map_err(|reject| RpcError::internal(format!("ProcessNewBlock, block not accepted: {reject}")))?;
     Ok(hashes.iter().map(|hash| json!(hash.to_string())).collect())
 }
 
@@ -39,7 +41,8 @@ pub fn generate_block(node: &Node, args: &Args) -> Result<Value, RpcError> {
     let txs =
         args.list(1)?.iter().map(|element| pick(state, element)).collect::<Result<Vec<_>, RpcError>>()?;
     let now = state.now_u32();
-    let invalid = |reject: &dyn std::fmt::Display| RpcError::verify(format!("TestBlockValidity failed: {reject}"));
+    let invalid =
+        |reject: &dyn std::fmt::Display| RpcError::verify(format!("TestBlockValidity failed: {reject}"));
     let block = state.chain.assemble(&script, txs, now).map_err(|reject| invalid(&reject))?;
     let hash = block.block_hash().to_string();
     if !submit {
@@ -55,7 +58,8 @@ fn pick(state: &State, element: &Value) -> Result<Transaction, RpcError> {
     let text = element.as_str().ok_or_else(|| RpcError::wrong_type("transactions must be strings"))?;
     if let Ok(txid) = text.parse() {
         let entry = state.pool.get(&txid);
-        let entry = entry.ok_or_else(|| RpcError::not_found(format!("Transaction {text} not in mempool.")))?;
+        let entry =
+            entry.ok_or_else(|| RpcError::not_found(format!("Transaction {text} not in mempool.")))?;
         return Ok(Transaction::clone(&entry.tx));
     }
     transaction(text).map_err(|_| {

@@ -36,9 +36,9 @@ pub fn submit_package(node: &Node, args: &Args) -> Result<Value, RpcError> {
     let now = state.now();
     // On a copy, so that a child above the caller's limit leaves nothing behind.
     let mut pool = state.pool.clone();
-    let outcome = pool.accept_package(&state.chain, &txs, now).map_err(|fault| {
-        RpcError::verify(format!("package topology disallowed: {fault}"))
-    })?;
+    let outcome = pool
+        .accept_package(&state.chain, &txs, now)
+        .map_err(|fault| RpcError::verify(format!("package topology disallowed: {fault}")))?;
     for one in outcome.txs.values() {
         if let PackageTx::Accepted { effective: Some((fee_sat, vsize, _)), .. } = one {
             if too_much(*fee_sat, *vsize, max_rate) {

@@ -63,9 +63,7 @@ pub fn send_raw_transaction(node: &Node, args: &Args) -> Result<Value, RpcError>
     let now = state.now();
     let candidate = state.pool.evaluate(&state.chain, &tx, now, FeeRule::Alone)?;
     if too_much(candidate.entry.fee_sat, candidate.entry.vsize, max_rate) {
-        return Err(RpcError::verify(
-            "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
-        ));
+        return Err(RpcError::verify("Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)"));
     }
     state.pool.commit(candidate);
     Ok(json!(txid.to_string()))

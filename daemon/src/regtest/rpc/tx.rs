@@ -119,7 +119,8 @@ fn input_of(value: &Value, default_sequence: Sequence) -> Result<TxIn, RpcError>
     let txid = txid.ok_or_else(|| RpcError::bad_value("Invalid parameter, missing txid key"))?;
     let vout = value.get("vout").and_then(Value::as_i64);
     let vout = vout.ok_or_else(|| RpcError::bad_value("Invalid parameter, missing vout key"))?;
-    let vout = u32::try_from(vout).map_err(|_| RpcError::bad_value("Invalid parameter, vout cannot be negative"))?;
+    let vout =
+        u32::try_from(vout).map_err(|_| RpcError::bad_value("Invalid parameter, vout cannot be negative"))?;
     let sequence = match value.get("sequence") {
         None | Some(Value::Null) => default_sequence,
         Some(number) => {
@@ -142,7 +143,9 @@ pub fn outputs_of(value: Option<&Value>) -> Result<Vec<TxOut>, RpcError> {
         Some(Value::Object(object)) => vec![object],
         Some(Value::Array(list)) => {
             let objects: Option<Vec<_>> = list.iter().map(Value::as_object).collect();
-            objects.ok_or_else(|| RpcError::bad_value("Invalid parameter, key-value pair not an object as expected"))?
+            objects.ok_or_else(|| {
+                RpcError::bad_value("Invalid parameter, key-value pair not an object as expected")
+            })?
         }
         _ => return Err(RpcError::bad_value("Invalid parameter, output argument must be non-null")),
     };

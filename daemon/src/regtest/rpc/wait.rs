@@ -12,6 +12,8 @@ use super::args::{hash_of, Args};
 use super::error::RpcError;
 use crate::regtest::node::{Node, Tip};
 
+type Condition = Box<dyn Fn(&Tip) -> bool + Send + Sync>;
+
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -28,7 +30,7 @@ impl Target {
     pub async fn wait(self, node: &Arc<Node>, args: &Args) -> Result<Value, RpcError> {
         let mut tips = node.tip();
         let mut stopping = node.stopping();
-        let (timeout_at, reached): (usize, Box<dyn Fn(&Tip) -> bool + Send + Sync>) = match self {
+        let (timeout_at, reached): (usize, Condition) = match self {
             Target::NewBlock => {
                 let from = match args.text_opt(1)? {
                     Some(text) => hash_of::<BlockHash>(text, "current_tip")?,
@@ -45,8 +47,8 @@ impl Target {
                 (1, Box::new(move |tip| i64::from(tip.height) >= wanted))
             }
         };
-        let timeout_ms = u64::try_from(args.number_or(timeout_at, 0)?)
-            .map_err(|_| RpcError::misc("Negative timeout"))?;
+        let timeout_ms =
+            u64::try_from(args.number_or(timeout_at, 0)?).map_err(|_| RpcError::misc("Negative timeout"))?;
         let arrival = async {
             tokio::select! {
                 _ = tips.wait_for(|tip| reached(tip)) => {}

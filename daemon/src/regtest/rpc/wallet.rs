@@ -75,6 +75,9 @@ pub fn get_wallet_info(node: &Node, _: &Args) -> Result<Value, RpcError> {
         "balance": amount(balance.trusted_sat),
         "unconfirmed_balance": amount(balance.pending_sat),
         "immature_balance": amount(balance.immature_sat),
+        "txcount": 0,
+        "keypoolsize": 200,
+        "keypoolsize_hd_internal": 200,
         "private_keys_enabled": true,
         "scanning": false,
         "descriptors": true,
@@ -99,9 +102,7 @@ pub fn get_new_address(node: &Node, args: &Args) -> Result<Value, RpcError> {
 /// `getbalance`.
 pub fn get_balance(node: &Node, args: &Args) -> Result<Value, RpcError> {
     if args.text_opt(0)?.is_some_and(|dummy| dummy != "*") {
-        return Err(RpcError::wrong_type(
-            "dummy first argument must be excluded or set to \"*\".",
-        ));
+        return Err(RpcError::wrong_type("dummy first argument must be excluded or set to \"*\"."));
     }
     let min_depth = args.number_or(1, 0)?;
     let state = node.lock()?;
@@ -135,9 +136,8 @@ pub fn list_unspent(node: &Node, args: &Args) -> Result<Value, RpcError> {
     let (confirmed, ours, theirs) = state.faucet.list(&state.chain, &state.pool);
     let safe = confirmed.len() + ours.len();
     let all = confirmed.into_iter().chain(ours).chain(theirs).enumerate();
-    let wanted = all.filter(|(_, coin)| {
-        !coin.immature && (least..=most).contains(&i64::from(coin.confirmations))
-    });
+    let wanted =
+        all.filter(|(_, coin)| !coin.immature && (least..=most).contains(&i64::from(coin.confirmations)));
     let coins = wanted.map(|(at, coin)| {
         json!({
             "txid": coin.outpoint.txid.to_string(),
@@ -190,7 +190,9 @@ pub fn send_to_address(node: &Node, args: &Args) -> Result<Value, RpcError> {
 pub fn validate_address(_: &Node, args: &Args) -> Result<Value, RpcError> {
     let text = args.text(0)?;
     let Some(script) = script_of_address(text) else {
-        return Ok(json!({"isvalid": false, "error_locations": [], "error": "Invalid or unsupported address"}));
+        return Ok(
+            json!({"isvalid": false, "error_locations": [], "error": "Invalid or unsupported address"}),
+        );
     };
     let mut fields = json!({
         "isvalid": true,

@@ -65,7 +65,8 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, credentials: Credenti
         }
     }
     drop(listener);
-    let drained = tokio::time::timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} });
+    let drained =
+        tokio::time::timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} });
     if drained.await.is_err() {
         connections.shutdown().await;
     }
@@ -104,7 +105,11 @@ fn refuse(status: StatusCode, why: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-async fn handle(request: Request<Incoming>, node: &Arc<Node>, credentials: &Credentials) -> Response<Full<Bytes>> {
+async fn handle(
+    request: Request<Incoming>,
+    node: &Arc<Node>,
+    credentials: &Credentials,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::POST {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "JSONRPC server handles only POST requests");
     }

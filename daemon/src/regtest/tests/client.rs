@@ -55,7 +55,9 @@ impl Client {
         assert_eq!(reply["id"], 7);
         match reply["error"] {
             Value::Null => Ok(reply["result"].clone()),
-            ref error => Err((error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned())),
+            ref error => {
+                Err((error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned()))
+            }
         }
     }
 
@@ -136,7 +138,12 @@ impl Harness {
     }
 
     /// Spends coins of the test's key to outputs of these values and scripts.
-    pub fn spend(&self, version: i32, coins: &[(OutPoint, u64)], outputs: &[(u64, ScriptBuf)]) -> Transaction {
+    pub fn spend(
+        &self,
+        version: i32,
+        coins: &[(OutPoint, u64)],
+        outputs: &[(u64, ScriptBuf)],
+    ) -> Transaction {
         let mut tx = Transaction {
             version: Version(version),
             lock_time: LockTime::ZERO,

@@ -22,7 +22,8 @@ async fn the_cookie_is_where_bitcoind_leaves_it_and_goes_with_the_node() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let key = harness.dir.path().join("regtest/faucet.key");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-    let (status, _) = harness.client.post("/", &STANDARD.encode(&cookie), r#"{"method":"getblockcount"}"#).await;
+    let (status, _) =
+        harness.client.post("/", &STANDARD.encode(&cookie), r#"{"method":"getblockcount"}"#).await;
     assert_eq!(status, 200);
     harness.running.stop().await.unwrap();
     assert!(!path.exists());
@@ -84,8 +85,10 @@ async fn both_versions_of_json_rpc_are_spoken() {
     assert_eq!(ask(r#"{"method":"getblockhash","params":["x"]}"#).await.1["error"]["code"], -3);
     assert_eq!(ask(r#"{"method":"getblockhash","params":[1,2]}"#).await.1["error"]["code"], -1);
     assert_eq!(ask(r#"{"method":"getblockhash"}"#).await.1["error"]["code"], -1);
-    let (status, batch) =
-        ask(r#"[{"method":"getblockcount","id":1},{"jsonrpc":"2.0","method":"uptime"},{"method":"x","id":2},3]"#).await;
+    let (status, batch) = ask(
+        r#"[{"method":"getblockcount","id":1},{"jsonrpc":"2.0","method":"uptime"},{"method":"x","id":2},3]"#,
+    )
+    .await;
     assert_eq!(status, 200);
     assert_eq!(batch.as_array().unwrap().len(), 3);
     assert_eq!(batch[0]["result"], 3);
@@ -103,11 +106,17 @@ async fn half_requests_and_huge_bodies_harm_nobody() {
     let mut half = TcpStream::connect(client.address).await.unwrap();
     half.write_all(b"POST / HTTP/1.1\r\nHos").await.unwrap();
     let mut headed = TcpStream::connect(client.address).await.unwrap();
-    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {}\r\nContent-Length: 50\r\n\r\n{{", client.auth);
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {}\r\nContent-Length: 50\r\n\r\n{{",
+        client.auth
+    );
     headed.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(client.call("getblockcount", json!([])).await, 1);
     drop(headed);
-    assert!(client.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    assert!(client
+        .raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+        .await
+        .starts_with("HTTP/1.1 400"));
 
     let declared = format!(
         "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {}\r\nContent-Length: 17000000\r\n\r\n",

@@ -95,7 +95,10 @@ async fn what_the_transaction_alone_decides() {
     assert_eq!(h.reason(&plain(0, op_return(100_001))).await, "tx-size");
     assert_eq!(h.reason(&h.spend(2, &[coin], &[])).await, "bad-txns-vout-empty");
     assert_eq!(h.reason(&plain(COIN + 1, h.script())).await, "bad-txns-in-belowout");
-    assert_eq!(h.reason(&h.spend(2, &[coin, coin], &[(1_000_000, h.script())])).await, "bad-txns-inputs-duplicate");
+    assert_eq!(
+        h.reason(&h.spend(2, &[coin, coin], &[(1_000_000, h.script())])).await,
+        "bad-txns-inputs-duplicate"
+    );
     let mut tx = plain(900_000, h.script());
     tx.input[0].script_sig = ScriptBuf::from_bytes(vec![0x76]);
     assert_eq!(h.reason(&tx).await, "scriptsig-not-pushonly");
@@ -128,12 +131,20 @@ async fn dust_has_its_limit_for_each_kind_of_output() {
     let h = Harness::start().await;
     let coin = (h.coins(1, COIN).await[0], COIN);
     let p2wsh = Script::from_bytes(&[0x51]).to_p2wsh();
-    let p2tr = ScriptBuf::from_bytes([vec![0x51, 0x20], h.key.x_only_public_key(&h.secp).0.serialize().to_vec()].concat());
+    let p2tr = ScriptBuf::from_bytes(
+        [vec![0x51, 0x20], h.key.x_only_public_key(&h.secp).0.serialize().to_vec()].concat(),
+    );
     let p2pkh = ScriptBuf::new_p2pkh(&bitcoin::PubkeyHash::all_zeros());
     let p2sh = ScriptBuf::new_p2sh(&bitcoin::ScriptHash::all_zeros());
-    for (script, limit) in
-        [(h.script(), 294), (p2wsh, 330), (p2tr, 330), (p2pkh, 546), (p2sh, 540), (anchor(), 240), (op_return(5), 0)]
-    {
+    for (script, limit) in [
+        (h.script(), 294),
+        (p2wsh, 330),
+        (p2tr, 330),
+        (p2pkh, 546),
+        (p2sh, 540),
+        (anchor(), 240),
+        (op_return(5), 0),
+    ] {
         let rest = COIN - 10_000;
         let enough = h.spend(2, &[coin], &[(rest, h.script()), (limit, script.clone())]);
         assert_eq!(h.verdict(&enough).await, None, "{limit}");
@@ -235,11 +246,7 @@ async fn replacement_pays_for_what_it_evicts() {
     assert!(detail(h.verdict(&paying(999)).await).contains("<= old feerate"));
     assert!(detail(h.verdict(&paying(3_999)).await).contains("less fees than conflicting txs"));
     assert!(detail(h.verdict(&paying(4_005)).await).contains("not enough additional fees to relay"));
-    let spends_evicted = h.spend(
-        2,
-        &[coin, (out(&child, 0), COIN - 4_000)],
-        &[(COIN, h.script())],
-    );
+    let spends_evicted = h.spend(2, &[coin, (out(&child, 0), COIN - 4_000)], &[(COIN, h.script())]);
     assert_eq!(h.reason(&spends_evicted).await, "bad-txns-spends-conflicting-tx");
     let unconfirmed = h.spend(2, &[(coins[1], COIN)], &[(COIN - 1_000, h.script())]);
     h.enter(&unconfirmed).await;
@@ -394,7 +401,8 @@ async fn scripts_run_as_relays_want_them() {
         "mandatory-script-verify-flag-failed (Dummy CHECKMULTISIG argument must be zero)"
     );
 
-    let long_push = Builder::new().push_opcode(op::OP_DROP).push_opcode(op::OP_DROP).push_int(1).into_script();
+    let long_push =
+        Builder::new().push_opcode(op::OP_DROP).push_opcode(op::OP_DROP).push_int(1).into_script();
     let coin = h.lock_to(coins[4], &long_push).await;
     let sized = |bytes: usize| h.unlock(&coin, &long_push, move |_| vec![vec![7], vec![7; bytes]]);
     assert_eq!(h.verdict(&sized(80)).await, None);
@@ -426,11 +434,7 @@ async fn witness_programs_have_their_limits() {
     // A future witness version, a taproot leaf of unknown version, pay to anchor.
     let future = ScriptBuf::from_bytes([vec![0x52, 32], vec![9; 32]].concat());
     let bad_key = ScriptBuf::from_bytes([vec![0x51, 32], vec![0xff; 32]].concat());
-    let tx = h.spend(
-        2,
-        &[(coins[1], COIN)],
-        &[(300_000, future), (300_000, anchor()), (300_000, bad_key)],
-    );
+    let tx = h.spend(2, &[(coins[1], COIN)], &[(300_000, future), (300_000, anchor()), (300_000, bad_key)]);
     h.client.call("sendrawtransaction", json!([hex(&tx), 0])).await;
     let bare = |vout: u32, witness: &[Vec<u8>]| {
         let mut spend = h.spend(2, &[(out(&tx, vout), 300_000)], &[(299_000, h.script())]);
@@ -442,11 +446,14 @@ async fn witness_programs_have_their_limits() {
     assert_eq!(h.verdict(&bare(1, &[])).await, None);
     let signature = vec![1; 64];
     assert_eq!(
-        h.reason(&bare(2, &[signature.clone()])).await,
+        h.reason(&bare(2, std::slice::from_ref(&signature))).await,
         "mandatory-script-verify-flag-failed (Invalid Schnorr signature)"
     );
     assert_eq!(h.reason(&bare(2, &[signature, vec![0x50, 1]])).await, "bad-witness-nonstandard");
-    assert_eq!(h.reason(&bare(2, &[vec![0; 81], vec![0x51], vec![0xc0; 33]])).await, "bad-witness-nonstandard");
+    assert_eq!(
+        h.reason(&bare(2, &[vec![0; 81], vec![0x51], vec![0xc0; 33]])).await,
+        "bad-witness-nonstandard"
+    );
     h.running.stop().await.unwrap();
 }
 

@@ -95,7 +95,8 @@ async fn blocks_take_the_best_paying_families() {
     }
     let mined = h.mine(1).await;
     let block = h.client.call("getblock", json!([mined[0], 1])).await;
-    let order: Vec<&str> = block["tx"].as_array().unwrap().iter().skip(1).map(|txid| txid.as_str().unwrap()).collect();
+    let order: Vec<&str> =
+        block["tx"].as_array().unwrap().iter().skip(1).map(|txid| txid.as_str().unwrap()).collect();
     assert_eq!(order, [id(&poor), id(&generous), id(&usual)]);
 
     // Exactly these and no others; invalid ones make no block.
@@ -105,7 +106,11 @@ async fn blocks_take_the_best_paying_families() {
     h.client.call("generateblock", json!([miner, []])).await;
     assert_eq!(h.pool().await, [id(&left)]);
     let (code, message) = h.client.fail("generateblock", json!([miner, [hex(&poor)]])).await;
-    assert_eq!((code, message.starts_with("TestBlockValidity failed: bad-txns-inputs-missingorspent")), (-25, true), "{message}");
+    assert_eq!(
+        (code, message.starts_with("TestBlockValidity failed: bad-txns-inputs-missingorspent")),
+        (-25, true),
+        "{message}"
+    );
     let (code, _) = h.client.fail("generateblock", json!([miner, [id(&poor)]])).await;
     assert_eq!(code, -5);
     let dry = h.client.call("generateblock", json!([miner, [id(&left)], false])).await;
@@ -146,7 +151,13 @@ async fn the_faucet_pays_and_counts() {
     assert_eq!(h.client.fail("sendtoaddress", json!([h.address(), 0.123456789])).await.0, -3);
     // Everything, with the fee taken from it: no change is left.
     let p2tr = "bcrt1p0xlxvlhemja6c4dqv22uapctqupfhlxm9h8z3k2e72q4k9hcz7vqc8gma6";
-    let all = h.client.call("sendtoaddress", json!({"address": p2tr, "amount": 550, "subtractfeefromamount": true, "fee_rate": 3})).await;
+    let all = h
+        .client
+        .call(
+            "sendtoaddress",
+            json!({"address": p2tr, "amount": 550, "subtractfeefromamount": true, "fee_rate": 3}),
+        )
+        .await;
     let entry = h.client.call("getmempoolentry", json!([all])).await;
     let fee = (entry["fees"]["base"].as_f64().unwrap() * 1e8).round() as u64;
     let least = 3 * entry["vsize"].as_u64().unwrap();

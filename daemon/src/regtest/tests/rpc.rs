@@ -20,8 +20,21 @@ async fn the_chain_reads_as_bitcoinds() {
     assert_eq!(
         keys(&info),
         [
-            "chain", "blocks", "headers", "bestblockhash", "bits", "target", "difficulty", "time", "mediantime",
-            "verificationprogress", "initialblockdownload", "chainwork", "size_on_disk", "pruned", "warnings"
+            "chain",
+            "blocks",
+            "headers",
+            "bestblockhash",
+            "bits",
+            "target",
+            "difficulty",
+            "time",
+            "mediantime",
+            "verificationprogress",
+            "initialblockdownload",
+            "chainwork",
+            "size_on_disk",
+            "pruned",
+            "warnings"
         ]
     );
     assert_eq!(info["chain"], "regtest");
@@ -43,7 +56,10 @@ async fn the_chain_reads_as_bitcoinds() {
     let raw = c.call("getblock", json!([tip, 0])).await;
     let block = c.call("getblock", json!([tip])).await;
     assert_eq!(raw.as_str().unwrap().len() as u64, 2 * block["size"].as_u64().unwrap());
-    assert_eq!(block["weight"].as_u64().unwrap(), 3 * block["strippedsize"].as_u64().unwrap() + block["size"].as_u64().unwrap());
+    assert_eq!(
+        block["weight"].as_u64().unwrap(),
+        3 * block["strippedsize"].as_u64().unwrap() + block["size"].as_u64().unwrap()
+    );
     let full = c.call("getblock", json!([tip, 2])).await;
     assert_eq!(full["tx"][0]["txid"], block["tx"][0]);
     assert_eq!(full["tx"][0]["vout"][0]["value"], json!(50.0));
@@ -65,7 +81,10 @@ async fn transactions_read_as_bitcoinds() {
     let coin = h.coins(1, 10_000_000).await[0];
     let tx = h.spend(2, &[(coin, 10_000_000)], &[(9_999_859, h.script())]);
     let found = c.call("decoderawtransaction", json!([hex(&tx)])).await;
-    assert_eq!(keys(&found), ["txid", "hash", "version", "size", "vsize", "weight", "locktime", "vin", "vout"]);
+    assert_eq!(
+        keys(&found),
+        ["txid", "hash", "version", "size", "vsize", "weight", "locktime", "vin", "vout"]
+    );
     assert_eq!(keys(&found["vin"][0]), ["txid", "vout", "scriptSig", "txinwitness", "sequence"]);
     assert_eq!(keys(&found["vout"][0]["scriptPubKey"]), ["asm", "desc", "hex", "address", "type"]);
     assert_eq!(found["vout"][0]["scriptPubKey"]["type"], "witness_v0_keyhash");
@@ -80,7 +99,10 @@ async fn transactions_read_as_bitcoinds() {
     assert_ne!(c.call("gettxout", json!([coin.txid.to_string(), 0, false])).await, Value::Null);
     assert_eq!(c.call("gettxout", json!([id(&tx), 0])).await["confirmations"], 0);
     assert_eq!(c.call("gettxout", json!([id(&tx), 7])).await, Value::Null);
-    let spender = c.call("gettxspendingprevout", json!([[{"txid": coin.txid.to_string(), "vout": 0}, {"txid": id(&tx), "vout": 0}]]));
+    let spender = c.call(
+        "gettxspendingprevout",
+        json!([[{"txid": coin.txid.to_string(), "vout": 0}, {"txid": id(&tx), "vout": 0}]]),
+    );
     let spender = spender.await;
     assert_eq!(spender[0]["spendingtxid"], json!(id(&tx)));
     assert_eq!(spender[1].get("spendingtxid"), None);
@@ -89,15 +111,30 @@ async fn transactions_read_as_bitcoinds() {
     assert_eq!(
         keys(&entry),
         [
-            "vsize", "weight", "time", "height", "descendantcount", "descendantsize", "ancestorcount",
-            "ancestorsize", "wtxid", "fees", "depends", "spentby", "bip125-replaceable", "unbroadcast"
+            "vsize",
+            "weight",
+            "time",
+            "height",
+            "descendantcount",
+            "descendantsize",
+            "ancestorcount",
+            "ancestorsize",
+            "wtxid",
+            "fees",
+            "depends",
+            "spentby",
+            "bip125-replaceable",
+            "unbroadcast"
         ]
     );
     assert_eq!(entry["fees"]["base"], json!(0.00000141));
     assert_eq!(c.call("getrawmempool", json!([true])).await[id(&tx)], entry);
     assert_eq!(c.call("getrawmempool", json!([false, true])).await["txids"], json!([id(&tx)]));
     assert_eq!(c.call("getmempoolinfo", json!([])).await["size"], 1);
-    assert_eq!(c.fail("getmempoolentry", json!([coin.txid.to_string()])).await, (-5, "Transaction not in mempool".into()));
+    assert_eq!(
+        c.fail("getmempoolentry", json!([coin.txid.to_string()])).await,
+        (-5, "Transaction not in mempool".into())
+    );
 
     let pooled = c.call("getrawtransaction", json!([id(&tx), 2])).await;
     assert_eq!(pooled["fee"], json!(0.00000141));
@@ -139,7 +176,12 @@ async fn amounts_are_written_with_eight_decimals() {
 async fn scripts_are_decoded() {
     let h = Harness::start_with(0).await;
     let c = &h.client;
-    let p2tr = c.call("decodescript", json!([format!("5120{}", "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")])).await;
+    let p2tr = c
+        .call(
+            "decodescript",
+            json!([format!("5120{}", "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")]),
+        )
+        .await;
     assert_eq!(p2tr["type"], "witness_v1_taproot");
     assert_eq!(p2tr["asm"], "1 79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798");
     assert!(p2tr["desc"].as_str().unwrap().starts_with("rawtr(79be667e"));
@@ -173,7 +215,10 @@ async fn the_small_commands() {
     let none = json!({"errors": ["Insufficient data or no feerate found"], "blocks": 6});
     assert_eq!(c.call("estimatesmartfee", json!([6])).await, none);
     c.call("setfeeestimate", json!([0.00012])).await;
-    assert_eq!(c.call("estimatesmartfee", json!({"conf_target": 2, "estimate_mode": "economical"})).await, json!({"feerate": 0.00012, "blocks": 2}));
+    assert_eq!(
+        c.call("estimatesmartfee", json!({"conf_target": 2, "estimate_mode": "economical"})).await,
+        json!({"feerate": 0.00012, "blocks": 2})
+    );
     c.call("setfeeestimate", json!([null])).await;
     assert_eq!(c.call("estimatesmartfee", json!([6])).await, none);
     assert_eq!(c.fail("estimatesmartfee", json!([0])).await.0, -8);
