@@ -5,7 +5,7 @@
 //! Read next: `call` (what each does).
 
 use super::backend::Pending;
-use super::call::{channel, invoice, message, node, open, pay, peer, sendpay, snapshot, wallet, Context};
+use super::call::{channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, wallet, Context};
 use super::message::RpcError;
 use super::params::{Args, Kind, Param};
 use serde_json::Value;
@@ -266,7 +266,7 @@ pub static METHODS: &[Method] = &[
     method!("cancelinvoice", "payments", "(chand) Give the money of a held payment back.", invoice::cancelinvoice, [
         req("payment_hash", Kind::Hash, "its hash"),
     ]),
-    method!("decode", "payments", "What an invoice says.", invoice::decode, [
+    method!("decode", "payments", "What an invoice says.", decode::decode, [
         req("string", Kind::Text, "the invoice (BOLT 11)"),
     ]),
     method!("pay", "payments", "Pay an invoice.", pay::pay, [

@@ -1,4 +1,4 @@
-//! `invoice listinvoices delinvoice waitinvoice waitanyinvoice decode`, and (chand) `holdinvoice settleinvoice
+//! `invoice listinvoices delinvoice waitinvoice waitanyinvoice`, and (chand) `holdinvoice settleinvoice
 //! cancelinvoice`
 //!
 //! In: what an invoice shall say, or which one is meant. Out: invoices as Core Lightning lists them.

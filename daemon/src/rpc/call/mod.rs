@@ -4,6 +4,7 @@
 //! Read next: `node`, `open`, `pay`; the shapes of answers are in `show`.
 
 pub mod channel;
+pub mod decode;
 pub mod invoice;
 pub mod message;
 pub mod node;

@@ -3,8 +3,9 @@
 //! In: an invoice or a node, and the most a payment may cost. Out: the preimage, once it is ours for good.
 //! Read next: `sendpay`.
 
+use super::decode::amount_to_pay;
 use super::{page, Context, Outcome};
-use crate::rpc::message::{RpcError, INVALID_PARAMS};
+use crate::rpc::message::RpcError;
 use crate::rpc::params::{Args, Label, Percent};
 use crate::rpc::show;
 use chand_protocol::id::to_hex;
