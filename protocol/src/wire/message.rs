@@ -4,10 +4,11 @@
 //! Fields that arrive in TLVs are `Option`s at the end of their struct, in type order.
 //! Read next: `wire` (the enum and its codec).
 
-use crate::id::{ChannelId, ShortChannelId};
+use crate::id::{to_hex, ChannelId, ShortChannelId};
 use crate::units::{Feerate, Height, Msat, Sat};
 use crate::wire::features::Features;
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Txid};
 use secp256k1::ecdsa::Signature;
@@ -29,6 +30,43 @@ pub struct ErrorMessage {
     pub channel_id: ChannelId,
     /// Bytes for a human; untrusted, printed escaped.
     pub data: Vec<u8>,
+}
+
+impl ErrorMessage {
+    /// The most bytes of text that are sent or shown.
+    pub const MAX_TEXT_BYTES: usize = 1_024;
+
+    /// Says `text` about a channel ([`ChannelId::ALL`] for every one), clipped to [`Self::MAX_TEXT_BYTES`].
+    pub fn new(channel_id: ChannelId, text: &str) -> ErrorMessage {
+        ErrorMessage { channel_id, data: text.bytes().take(Self::MAX_TEXT_BYTES).collect() }
+    }
+
+    /// The data as at most [`Self::MAX_TEXT_BYTES`] of printable ASCII: all else, and the backslash, escaped as
+    /// `\xNN`; what does not fit gives way to `...`.
+    pub fn text(&self) -> String {
+        const MORE: &str = "...";
+        let mut text = String::new();
+        let mut whole = 0;
+        for byte in &self.data {
+            if text.len() <= Self::MAX_TEXT_BYTES - MORE.len() {
+                whole = text.len();
+            }
+            match byte {
+                // "printable character set includes byte values 32 through 126, inclusive" (BOLT 1)
+                b' '..=b'~' if *byte != b'\\' => text.push(char::from(*byte)),
+                other => {
+                    text.push_str("\\x");
+                    text.push_str(&to_hex(&[*other]));
+                }
+            }
+            if text.len() > Self::MAX_TEXT_BYTES {
+                text.truncate(whole);
+                text.push_str(MORE);
+                break;
+            }
+        }
+        text
+    }
 }
 
 /// BOLT 1 type 18.
