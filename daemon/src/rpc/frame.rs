@@ -122,7 +122,9 @@ impl Splitter {
     fn outside_string(&mut self, byte: u8) -> Result<bool, FrameError> {
         match byte {
             b'"' => self.in_string = true,
-            b'{' | b'[' if self.open.len() >= self.max_depth => return Err(FrameError::TooDeep(self.max_depth)),
+            b'{' | b'[' if self.open.len() >= self.max_depth => {
+                return Err(FrameError::TooDeep(self.max_depth))
+            }
             b'{' | b'[' => self.open.push(byte),
             b'}' | b']' => {
                 let matching = if byte == b'}' { b'{' } else { b'[' };

@@ -43,7 +43,10 @@ impl RpcError {
 
     /// Error −32603: the node's answer was not of the kind that belongs to the question.
     pub fn unexpected(method: &str) -> RpcError {
-        RpcError::new(INTERNAL_ERROR, format!("{method}: the node's answer does not fit the question (a bug)"))
+        RpcError::new(
+            INTERNAL_ERROR,
+            format!("{method}: the node's answer does not fit the question (a bug)"),
+        )
     }
 
     /// As JSON.
@@ -104,7 +107,9 @@ pub fn parse(bytes: &[u8]) -> Incoming {
         Err(e) => return fail(PARSE_ERROR, format!("the request is not UTF-8 (byte {})", e.valid_up_to())),
     };
     match serde_json::from_str::<Value>(text) {
-        Err(e) => fail(PARSE_ERROR, format!("the request is not JSON (line {} column {})", e.line(), e.column())),
+        Err(e) => {
+            fail(PARSE_ERROR, format!("the request is not JSON (line {} column {})", e.line(), e.column()))
+        }
         Ok(Value::Array(list)) if list.is_empty() => fail(INVALID_REQUEST, "the batch is empty".into()),
         Ok(Value::Array(list)) if list.len() > MAX_BATCH => {
             fail(INVALID_REQUEST, format!("the batch holds more than {MAX_BATCH} requests"))

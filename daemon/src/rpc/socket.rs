@@ -279,7 +279,8 @@ async fn read_requests(
     let problem = 'reading: loop {
         let read = reader.read(&mut chunk).await.unwrap_or(0);
         if read == 0 {
-            break (!splitter.is_between_values()).then(|| "the connection ended within a request".to_string());
+            break (!splitter.is_between_values())
+                .then(|| "the connection ended within a request".to_string());
         }
         splitter.push(chunk.get(..read).unwrap_or_default());
         loop {

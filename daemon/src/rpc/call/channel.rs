@@ -96,9 +96,10 @@ pub async fn setchannel(cx: Arc<Context>, args: Args) -> Outcome {
     };
     let fee_base_msat = match args.opt::<Msat>("feebase")? {
         None => None,
-        Some(base) => {
-            Some(u32::try_from(base.0).map_err(|_| RpcError::param("feebase", "must be at most 4294967295msat"))?)
-        }
+        Some(base) => Some(
+            u32::try_from(base.0)
+                .map_err(|_| RpcError::param("feebase", "must be at most 4294967295msat"))?,
+        ),
     };
     let (htlc_min_msat, htlc_max_msat) = (args.opt::<Msat>("htlcmin")?, args.opt::<Msat>("htlcmax")?);
     if matches!((htlc_min_msat, htlc_max_msat), (Some(low), Some(high)) if low > high) {

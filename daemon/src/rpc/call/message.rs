@@ -42,7 +42,8 @@ fn bounded(args: &Args) -> Result<String, RpcError> {
 /// Sign words with the node's key.
 pub async fn signmessage(cx: Arc<Context>, args: Args) -> Outcome {
     let message = bounded(&args)?;
-    let Reply::Signed { signature, recid } = cx.backend.command(Command::SignMessage { message }).await? else {
+    let Reply::Signed { signature, recid } = cx.backend.command(Command::SignMessage { message }).await?
+    else {
         return Err(RpcError::unexpected("signmessage"));
     };
     let mut compact = vec![RECOVERY_BASE.saturating_add(recid & 3)];

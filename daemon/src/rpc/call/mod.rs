@@ -110,7 +110,12 @@ pub fn resolve(table: &FeeTable, spec: FeerateSpec) -> Option<Feerate> {
         FeerateSpec::Urgent => fees.map(|f| f.urgent),
         FeerateSpec::Normal => fees.map(|f| f.normal),
         FeerateSpec::Minimum => Some(floor),
-        FeerateSpec::Slow => table.estimates.iter().max_by_key(|(blocks, _)| *blocks).map(|(_, f)| *f).or(fees.map(|f| f.minimum)),
+        FeerateSpec::Slow => table
+            .estimates
+            .iter()
+            .max_by_key(|(blocks, _)| *blocks)
+            .map(|(_, f)| *f)
+            .or(fees.map(|f| f.minimum)),
         // The estimate for the farthest target that is still within the wish; if none is that near, the nearest.
         FeerateSpec::Blocks(wish) => table
             .estimates

@@ -23,7 +23,8 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
         return Err(RpcError::unexpected("getinfo"));
     };
     let about = cx.backend.about();
-    let unreachable = "the chain backend cannot be reached; what happens on chain is not seen until it is back";
+    let unreachable =
+        "the chain backend cannot be reached; what happens on chain is not seen until it is back";
     let behind = "still reading blocks; the balances shown may be old";
     Ok(Object::of(json!({
         "id": info.id.to_string(),
@@ -151,9 +152,11 @@ fn log_line(line: &LogLine) -> Value {
         Level::DEBUG => "DEBUG",
         Level::TRACE => "TRACE",
     };
-    Object::of(json!({ "type": kind, "time": seconds(entry.after), "source": entry.source, "log": entry.text }))
-        .maybe("node_id", entry.peer.clone())
-        .build()
+    Object::of(
+        json!({ "type": kind, "time": seconds(entry.after), "source": entry.source, "log": entry.text }),
+    )
+    .maybe("node_id", entry.peer.clone())
+    .build()
 }
 
 fn seconds(time: Duration) -> String {

@@ -68,7 +68,9 @@ pub fn host_port(host: &str, port: Option<u16>) -> Result<String, &'static str> 
     };
     let port = match (given, port) {
         (Some(_), Some(_)) => return Err("names a port, and port does too"),
-        (Some(given), None) => given.parse::<u16>().ok().filter(|p| *p > 0).ok_or("has a port that is not 1 to 65535")?,
+        (Some(given), None) => {
+            given.parse::<u16>().ok().filter(|p| *p > 0).ok_or("has a port that is not 1 to 65535")?
+        }
         (None, _) => default,
     };
     let inside = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
