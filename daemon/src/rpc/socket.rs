@@ -225,13 +225,13 @@ async fn connection(
     let (reader, writer) = stream.into_split();
     let (outgoing, queue) = mpsc::channel(limits.in_flight);
     let writing = write_answers(writer, queue, Arc::clone(&context), limits.write_timeout);
-    let reading = read_requests(reader, context, limits, outgoing);
+    let reading = read_requests(reader, context, limits, shutdown.clone(), outgoing);
     // The reader ends when all it started is handed to the writer; the writer ends when it has written that, or
     // cannot. Whichever way, what is left is dropped: commands already given to the node go on without us.
     tokio::pin!(writing);
     let leaving = async {
         until_true(&mut shutdown).await;
-        // An answer that is ready has time to leave; one that is still awaited has not.
+        // An answer that is nearly ready has time to leave; one that is awaited for longer has not.
         tokio::time::sleep(FAREWELL / 2).await;
     };
     tokio::select! {
@@ -270,6 +270,7 @@ async fn read_requests(
     mut reader: OwnedReadHalf,
     context: Arc<Context>,
     limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
     outgoing: mpsc::Sender<Outgoing>,
 ) {
     let in_flight = Arc::new(Semaphore::new(limits.in_flight));
@@ -277,7 +278,10 @@ async fn read_requests(
     let mut tasks = JoinSet::new();
     let mut chunk = vec![0; CHUNK];
     let problem = 'reading: loop {
-        let read = reader.read(&mut chunk).await.unwrap_or(0);
+        let read = tokio::select! {
+            read = reader.read(&mut chunk) => read.unwrap_or(0),
+            () = until_true(&mut shutdown) => break None,
+        };
         if read == 0 {
             break (!splitter.is_between_values())
                 .then(|| "the connection ended within a request".to_string());
