@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 fn context() -> (Arc<FakeBackend>, Arc<Context>) {
     let backend = Arc::new(FakeBackend::default());
-    let cx = Context { backend: Arc::clone(&backend) as _, log: Ring::default() };
+    let cx = Context::new(Arc::clone(&backend) as _, Ring::default());
     (backend, Arc::new(cx))
 }
 
@@ -403,6 +403,7 @@ async fn refusals_name_the_parameter() {
         ("invoice", json!([0, "l", "d"]), -32602, "amount_msat"),
         ("invoice", json!(["twice", "twice", "d"]), -32602, "amount_msat"),
         ("invoice", json!(["any", "twice", "d"]), 900, "label"),
+        ("invoice", json!(["any", "l", "d".repeat(640)]), -32602, "deschashonly"),
         ("waitinvoice", json!(["late"]), 903, "expired"),
         ("waitsendpay", json!(["00".repeat(32)]), 203, "payee"),
         ("pay", json!(["lnbc1"]), -32602, "bolt11"),

@@ -70,7 +70,7 @@ pub async fn listpeerchannels(cx: Arc<Context>, args: Args) -> Outcome {
         return Err(RpcError::unexpected("listpeerchannels"));
     };
     list.retain(|c| short.is_none() || c.short_channel_id == short);
-    let us = cx.backend.about().node_id;
+    let us = cx.about.node_id;
     Ok(json!({ "channels": list.iter().map(|c| show::channel(c, &us)).collect::<Vec<_>>() }))
 }
 

@@ -82,7 +82,7 @@ pub async fn checkmessage(cx: Arc<Context>, args: Args) -> Outcome {
         return Ok(json!({ "pubkey": signer.to_string(), "verified": expected == signer }));
     }
     // Any text and signature recover to some key: without a key to compare, only a node we know counts.
-    if signer == cx.backend.about().node_id || is_peer(&cx, signer).await? {
+    if signer == cx.about.node_id || is_peer(&cx, signer).await? {
         return Ok(json!({ "pubkey": signer.to_string(), "verified": true }));
     }
     Err(RpcError {
