@@ -44,6 +44,6 @@ pub fn balance_adds_up(node: &Node) {
             "their_msat",
         ];
         let sum: u64 = terms.iter().map(|term| msat(channel, term)).sum();
-        assert_eq!(sum, msat(channel, "capacity_msat"), "{} of {}", channel, node.name());
+        assert_eq!(sum, msat(channel, "total_msat"), "{} of {}", channel, node.name());
     }
 }

@@ -139,6 +139,15 @@ impl Node {
         self.process.as_mut().unwrap_or_else(|| panic!("{} does not run", self.name))
     }
 
+    /// Lets go of a process that has ended, so that it can be launched again.
+    ///
+    /// # Panics
+    /// When it still runs.
+    pub fn forget_process(&mut self) {
+        assert!(self.process().ended().is_some(), "{} still runs", self.name);
+        self.process = None;
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
