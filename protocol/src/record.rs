@@ -1,1 +1,235 @@
-//! record: being written.
+//! Everything that is ever kept: its keys, its encoding, its version.
+//!
+//! In: a value that serde can take apart. Out: one version byte and bincode, with a limit when read back.
+//! A key is one letter for the kind, then the names it belongs to, big-endian, so that one channel's records lie
+//! together. Read next: `channel::save`, `node::restore`.
+
+use crate::id::{ChannelId, HtlcId, NodeId, PaymentHash, Side};
+use crate::store::Change;
+use crate::units::Height;
+use alloc::vec::Vec;
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+
+/// The version every record is written with today.
+pub const VERSION: u8 = 1;
+/// No record is larger when decoded.
+const MAX_BYTES: usize = 1 << 20;
+
+/// A record's kind: the first byte of its key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// A peer's last known address.
+    Peer = b'a',
+    /// What a channel agreed on at its start.
+    Terms = b'c',
+    /// The funding transaction of an unconfirmed channel that we opened.
+    FundingTx = b'f',
+    /// The signatures on our newest commitment.
+    Signatures = b'g',
+    /// A pending HTLC.
+    Htlc = b'h',
+    /// An invoice of ours.
+    Invoice = b'i',
+    /// A secret the peer revealed, by shachain slot.
+    Secret = b'k',
+    /// Counters of the node.
+    Counters = b'm',
+    /// A signed snapshot.
+    Snapshot = b'n',
+    /// The onion of a pending HTLC.
+    Onion = b'o',
+    /// A forgotten HTLC: what a penalty would need to know.
+    Past = b'p',
+    /// A funding transaction built for a channel that does not exist yet.
+    Reserved = b'r',
+    /// What changes in a channel.
+    State = b's',
+    /// A block of the followed chain.
+    Block = b't',
+    /// A change of the on-chain wallet.
+    Wallet = b'w',
+    /// A closed channel.
+    ClosedChannel = b'x',
+    /// A payment of ours.
+    Payment = b'y',
+}
+
+impl Kind {
+    /// The kind of a key, or `None` when no version of chand wrote such a key.
+    pub fn of(key: &[u8]) -> Option<Kind> {
+        use Kind::*;
+        let all = [
+            Peer, Terms, FundingTx, Signatures, Htlc, Invoice, Secret, Counters, Snapshot, Onion, Past, Reserved,
+            State, Block, Wallet, ClosedChannel, Payment,
+        ];
+        let first = *key.first()?;
+        all.into_iter().find(|k| *k as u8 == first)
+    }
+}
+
+/// A record that cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// Written by a later version of chand.
+    #[error("written by a newer version of chand (record version {0}): upgrade, or use the newer one")]
+    Newer(u8),
+    /// Not what was written.
+    #[error("damaged: it cannot be decoded")]
+    Damaged,
+    /// A record that must be there is not, or two contradict each other.
+    #[error("inconsistent: {0}")]
+    Inconsistent(&'static str),
+    /// A key of no known kind.
+    #[error("of an unknown kind")]
+    UnknownKind,
+}
+
+/// Encodes a value with its version. A type of ours always encodes; should one not, the record is empty and is
+/// refused when read back.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = alloc::vec![VERSION];
+    match bincode::serde::encode_to_vec(value, bincode::config::standard()) {
+        Ok(body) => bytes.extend(body),
+        Err(_) => bytes.clear(),
+    }
+    bytes
+}
+
+/// Decodes what `encode` wrote.
+///
+/// # Errors
+/// [`BadRecord`] when the version is newer, bytes are missing or left over.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRecord> {
+    let (version, body) = bytes.split_first().ok_or(BadRecord::Damaged)?;
+    if *version > VERSION {
+        return Err(BadRecord::Newer(*version));
+    }
+    if *version != VERSION {
+        return Err(BadRecord::Damaged);
+    }
+    let config = bincode::config::standard().with_limit::<MAX_BYTES>();
+    match bincode::serde::decode_from_slice(body, config) {
+        Ok((value, used)) if used == body.len() => Ok(value),
+        _ => Err(BadRecord::Damaged),
+    }
+}
+
+/// A change that keeps `value`.
+pub fn put<T: Serialize>(key: Vec<u8>, value: &T) -> Change {
+    Change::Put { key, value: encode(value) }
+}
+
+fn key(kind: Kind, parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = alloc::vec![kind as u8];
+    parts.iter().for_each(|p| out.extend_from_slice(p));
+    out
+}
+
+/// The key of a record of which a channel has one.
+pub fn channel_key(kind: Kind, id: &ChannelId) -> Vec<u8> {
+    key(kind, &[&id.0])
+}
+
+/// The key of a record of which a channel has many, by number.
+pub fn numbered_key(kind: Kind, id: &ChannelId, number: u64) -> Vec<u8> {
+    key(kind, &[&id.0, &number.to_be_bytes()])
+}
+
+/// The key of a record about one HTLC.
+pub fn htlc_key(kind: Kind, channel: &ChannelId, id: HtlcId) -> Vec<u8> {
+    let side = match id.offered_by {
+        Side::Local => 0u8,
+        Side::Remote => 1,
+    };
+    key(kind, &[&channel.0, &[side], &id.id.to_be_bytes()])
+}
+
+/// The key of a peer's address.
+pub fn peer_key(peer: &NodeId) -> Vec<u8> {
+    key(Kind::Peer, &[&peer.0.serialize()])
+}
+
+/// The key of a payment.
+pub fn payment_key(hash: &PaymentHash) -> Vec<u8> {
+    key(Kind::Payment, &[&hash.0])
+}
+
+/// The key of an invoice.
+pub fn invoice_key(hash: &PaymentHash) -> Vec<u8> {
+    key(Kind::Invoice, &[&hash.0])
+}
+
+/// The key of a followed block.
+pub fn block_key(height: Height) -> Vec<u8> {
+    key(Kind::Block, &[&height.0.to_be_bytes()])
+}
+
+/// The key of the node's counters.
+pub fn counters_key() -> Vec<u8> {
+    key(Kind::Counters, &[])
+}
+
+/// The key of the wallet's change `number`.
+pub fn wallet_key(number: u64) -> Vec<u8> {
+    key(Kind::Wallet, &[&number.to_be_bytes()])
+}
+
+/// The channel id in a key that has one.
+pub fn channel_of(key: &[u8]) -> Option<ChannelId> {
+    Some(ChannelId(key.get(1..33)?.try_into().ok()?))
+}
+
+/// The number at the end of a key.
+pub fn number_of(key: &[u8]) -> Option<u64> {
+    let from = key.len().checked_sub(8)?;
+    Some(u64::from_be_bytes(key.get(from..)?.try_into().ok()?))
+}
+
+/// The HTLC's name in a key that has one.
+pub fn htlc_of(key: &[u8]) -> Option<HtlcId> {
+    let offered_by = match key.get(33)? {
+        0 => Side::Local,
+        1 => Side::Remote,
+        _ => return None,
+    };
+    Some(HtlcId { offered_by, id: u64::from_be_bytes(key.get(34..42)?.try_into().ok()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_and_a_newer_or_damaged_one_is_refused() {
+        let value = (7u64, alloc::string::String::from("Alice"));
+        let bytes = encode(&value);
+        assert_eq!(decode::<(u64, alloc::string::String)>(&bytes), Ok(value));
+        let mut newer = bytes.clone();
+        newer[0] = VERSION + 1;
+        assert_eq!(decode::<(u64, alloc::string::String)>(&newer), Err(BadRecord::Newer(VERSION + 1)));
+        for cut in 0..bytes.len() {
+            assert_eq!(decode::<(u64, alloc::string::String)>(&bytes[..cut]), Err(BadRecord::Damaged));
+        }
+        let mut long = bytes;
+        long.push(0);
+        assert_eq!(decode::<(u64, alloc::string::String)>(&long), Err(BadRecord::Damaged));
+    }
+
+    #[test]
+    fn a_length_that_lies_allocates_nothing() {
+        let bytes = [VERSION, 253, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert_eq!(decode::<Vec<u8>>(&bytes), Err(BadRecord::Damaged));
+    }
+
+    #[test]
+    fn keys_tell_what_they_are_about() {
+        let channel = ChannelId([9; 32]);
+        let id = HtlcId { offered_by: Side::Remote, id: 77 };
+        let key = htlc_key(Kind::Htlc, &channel, id);
+        assert_eq!((Kind::of(&key), channel_of(&key), htlc_of(&key)), (Some(Kind::Htlc), Some(channel), Some(id)));
+        assert_eq!(number_of(&numbered_key(Kind::Snapshot, &channel, 5)), Some(5));
+        assert_eq!(Kind::of(b"?"), None);
+    }
+}

@@ -6,9 +6,10 @@
 use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Txid};
 use chand_protocol::id::{hex_array, hex_bytes, to_hex, ChannelId, ShortChannelId};
+use chand_protocol::tx::ChannelType;
 use chand_protocol::units::{Feerate, Height, Msat, Sat};
 use chand_protocol::wire::codec::{Malformed, Reader, Writer};
-use chand_protocol::wire::features::{ChannelType, Context, Feature, Features};
+use chand_protocol::wire::features::{Context, Feature, Features};
 use chand_protocol::wire::message::*;
 use chand_protocol::wire::Message;
 use secp256k1::ecdsa::Signature;
@@ -305,7 +306,7 @@ fn meaning(name: &str) -> Message {
         "accept_channel" => accept(None, None),
         "accept_channel with upfront_shutdown_script" => accept(Some(script(P2PKH)), None),
         "accept_channel with an empty upfront_shutdown_script and channel_type" => {
-            accept(Some(script("")), Some(ChannelType::AnchorsZeroFeeHtlc.to_features()))
+            accept(Some(script("")), Some(ChannelType::Anchors.to_features()))
         }
         "funding_created" => Message::FundingCreated(FundingCreated {
             temporary_channel_id: ID,

@@ -13,6 +13,7 @@
 //! Read next: `htlc` (the table), `ledger` (the money), `commit` (signing and revoking), `resume` (after a cut).
 
 pub mod close;
+mod close_simple;
 pub mod commit;
 pub mod confirm;
 pub mod htlc;

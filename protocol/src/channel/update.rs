@@ -163,8 +163,6 @@ impl Channel {
         self.check_add(&m, cx)?;
         let id = HtlcId { offered_by: Side::Remote, id: m.id };
         self.ledger.next_id.1 += 1;
-        self.stats.in_offered += 1;
-        self.stats.in_offered_msat = self.stats.in_offered_msat.saturating_add(m.amount_msat);
         let htlc = Htlc {
             id,
             amount: m.amount_msat,

@@ -3,6 +3,7 @@
 //! In: a bit field off the wire, an invoice or the disk. Out: the same as a set of bits, with the rules about it.
 //! Read next: `layout` (where features travel), then `node` (what is done about a peer's).
 
+use crate::tx::ChannelType;
 use crate::id::to_hex;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -268,20 +269,10 @@ impl fmt::Display for Features {
     }
 }
 
-/// How a channel's commitments are built (BOLT 2, "Defined Channel Types"), without the variations for private
-/// names (`option_scid_alias`) and unconfirmed channels (`option_zeroconf`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
-pub enum ChannelType {
-    /// `option_static_remotekey`: no anchors, HTLC transactions pay their fee from the HTLC.
-    StaticRemotekey,
-    /// `option_anchors` and `option_static_remotekey`: anchors, and HTLC transactions without a fee.
-    AnchorsZeroFeeHtlc,
-}
-
 impl ChannelType {
     /// The type that exactly these bits mean, or `None` when chand has no such channels.
     pub fn from_features(features: &Features) -> Option<ChannelType> {
-        [ChannelType::StaticRemotekey, ChannelType::AnchorsZeroFeeHtlc]
+        [ChannelType::StaticRemotekey, ChannelType::Anchors]
             .into_iter()
             .find(|kind| kind.to_features() == *features)
     }
@@ -290,14 +281,9 @@ impl ChannelType {
     pub fn to_features(self) -> Features {
         match self {
             ChannelType::StaticRemotekey => Features::of(&[Feature::StaticRemotekey.even()]),
-            ChannelType::AnchorsZeroFeeHtlc => {
+            ChannelType::Anchors => {
                 Features::of(&[Feature::StaticRemotekey.even(), Feature::Anchors.even()])
             }
         }
-    }
-
-    /// Whether commitments have anchors.
-    pub const fn has_anchors(self) -> bool {
-        matches!(self, ChannelType::AnchorsZeroFeeHtlc)
     }
 }

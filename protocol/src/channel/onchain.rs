@@ -1,0 +1,150 @@
+//! Somebody published a commitment: what is known of it.
+//!
+//! In: an order to force-close, a transaction that spends the funding output. Out: our commitment, published; or a
+//! record of theirs. Claiming the outputs of a commitment (BOLT 5) is not built yet: the node says so loudly.
+//! Read next: `node`.
+
+use crate::channel::close::Closed;
+use crate::channel::{Channel, ChannelEvent, Context, Link, Out, Phase};
+use crate::fault::LocalFault;
+use crate::id::Side;
+use crate::node::effect::Level;
+use crate::tx::commitment::commitment_number;
+use crate::units::{Height, Sat};
+use alloc::format;
+use alloc::string::String;
+use bitcoin::{Transaction, Txid};
+use serde::{Deserialize, Serialize};
+
+/// Who published what.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Onchain {
+    /// Whose commitment; `None` when it is no commitment we know.
+    pub owner: Option<Side>,
+    /// Its number.
+    pub number: Option<u64>,
+    /// Its id.
+    pub txid: Txid,
+    /// The transaction, when it is ours to publish.
+    pub tx: Option<Transaction>,
+    /// In which block it is.
+    pub height: Option<Height>,
+    /// Why, in words.
+    pub trigger: String,
+}
+
+impl Channel {
+    /// Publishes our newest commitment. Refused (and `false`) while a later one may exist.
+    ///
+    /// # Errors
+    /// A fault of ours.
+    pub fn force_close(&mut self, trigger: &str, cx: &Context<'_>, out: &mut Out) -> Result<bool, LocalFault> {
+        if matches!(self.phase, Phase::Onchain(_)) {
+            return Ok(true);
+        }
+        if self.doubt {
+            out.notice(Level::Error, "not publishing a commitment that may be old; ask the peer to close");
+            return Ok(false);
+        }
+        let (commitment, tx) = self.signed_commitment(cx)?;
+        let txid = tx.compute_txid();
+        out.notice(Level::Warn, format!("closing by force with commitment {}: {trigger}", commitment.number));
+        out.publish.push((tx.clone(), "force close"));
+        self.phase = Phase::Onchain(Onchain {
+            owner: Some(Side::Local),
+            number: Some(commitment.number),
+            txid,
+            tx: Some(tx),
+            height: None,
+            trigger: trigger.into(),
+        });
+        self.link = Link::Down;
+        self.dirty.state = true;
+        out.events.push(ChannelEvent::ForceClosed);
+        Ok(true)
+    }
+
+    /// The funding output was spent in block `height`.
+    pub fn funding_spent(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
+        self.dirty.state = true;
+        let txid = tx.compute_txid();
+        if self.is_cooperative(tx) {
+            self.closed_by_agreement(tx, height, out);
+            return;
+        }
+        if let Phase::Onchain(onchain) = &mut self.phase {
+            if onchain.txid == txid {
+                onchain.height = Some(height);
+                return;
+            }
+        }
+        let number = commitment_number(tx, self.terms.obscure());
+        let owner = number.map(|_| Side::Remote);
+        let revoked = number.is_some_and(|n| n < self.commits.remote_number);
+        let trigger = match number {
+            Some(n) if revoked => format!("the peer published its REVOKED commitment {n}"),
+            Some(n) => format!("the peer closed by force with its commitment {n}"),
+            None => "the funding output was spent by a transaction that is no commitment".into(),
+        };
+        out.notice(Level::Error, format!("{trigger} ({txid}); claiming its outputs is not built yet"));
+        self.phase = Phase::Onchain(Onchain { owner, number, txid, tx: None, height: Some(height), trigger });
+        self.link = Link::Down;
+    }
+
+    /// A closing transaction pays only to the scripts of both `shutdown`s; a commitment cannot.
+    fn is_cooperative(&self, tx: &Transaction) -> bool {
+        if let Phase::Closed(closed) = &self.phase {
+            if closed.tx.compute_txid() == tx.compute_txid() {
+                return true;
+            }
+        }
+        let Some(closing) = self.closing() else { return false };
+        let ours = |script: &bitcoin::ScriptBuf| {
+            Some(script) == closing.local_script.as_ref() || Some(script) == closing.remote_script.as_ref()
+        };
+        tx.output.iter().all(|o| ours(&o.script_pubkey))
+    }
+
+    fn closed_by_agreement(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
+        let spent: u64 = tx.output.iter().map(|o| o.value.to_sat()).fold(0, u64::saturating_add);
+        let fee = self.terms.capacity.saturating_sub(Sat(spent));
+        if let Some(closing) = self.closing().cloned() {
+            out.notice(Level::Info, format!("closed by agreement in {height}"));
+            self.phase = Phase::Closed(Closed { closing, tx: tx.clone(), fee, height: Some(height) });
+        }
+    }
+
+    /// The block with the spending transaction left the chain.
+    pub fn spend_unseen(&mut self, from: Height) {
+        let (seen, republish) = match &mut self.phase {
+            Phase::Closed(closed) => (&mut closed.height, true),
+            Phase::Onchain(onchain) => (&mut onchain.height, true),
+            _ => return,
+        };
+        if republish && seen.is_some_and(|h| h >= from) {
+            *seen = None;
+            self.dirty.state = true;
+        }
+    }
+
+    /// A transaction of this channel that is wanted in a block and is not yet in one.
+    pub fn unconfirmed(&self) -> Option<(&Transaction, &'static str)> {
+        match &self.phase {
+            Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
+            Phase::Onchain(onchain) if onchain.height.is_none() => Some((onchain.tx.as_ref()?, "force close")),
+            Phase::Confirming | Phase::Closing(_) if self.confirmed.is_none() => {
+                Some((self.funding_tx.as_ref()?, "funding"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The height at which the spend of the funding output confirmed.
+    pub fn spent_height(&self) -> Option<Height> {
+        match &self.phase {
+            Phase::Closed(closed) => closed.height,
+            Phase::Onchain(onchain) => onchain.height,
+            _ => None,
+        }
+    }
+}

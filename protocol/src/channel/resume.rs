@@ -1,0 +1,189 @@
+//! After a cut: where does each side stand, and what must be said again (BOLT 2, "Message Retransmission").
+//!
+//! In: a new link, the peer's `channel_reestablish`. Out: ours, and the messages the peer never got, in the order
+//! they were first sent. Signatures are made again from the same state: being deterministic, they are the same.
+//! Read next: `close`.
+
+use crate::channel::ledger::View;
+use crate::channel::{key_fault, Channel, Context, Link, Out, Phase, Sent};
+use crate::fault::{LocalFault, PeerFault, Trouble};
+use crate::id::Side;
+use crate::node::effect::Level;
+use crate::wire::message::ChannelReestablish;
+use crate::wire::Message;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// What the peer has not got.
+struct Missing {
+    revocation: bool,
+    commitment: bool,
+}
+
+impl Channel {
+    /// A link is up and features are exchanged: tells the peer where we stand.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub fn relink(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        self.unlink();
+        let message = self.reestablish_message(cx)?;
+        self.link = Link::Syncing;
+        out.messages.push(message);
+        Ok(())
+    }
+
+    fn reestablish_message(&self, cx: &Context<'_>) -> Result<Message, LocalFault> {
+        let commits = &self.commits;
+        let last_secret = commits
+            .remote_number
+            .checked_sub(1)
+            .and_then(|n| commits.remote_secrets.get(n))
+            .map_or([0; 32], |secret| secret.secret_bytes());
+        let point = self.secrets.per_commitment_point(cx.crypto.secp(), commits.local_number);
+        Ok(Message::ChannelReestablish(ChannelReestablish {
+            channel_id: self.id(),
+            next_commitment_number: commits.local_number + 1,
+            next_revocation_number: commits.remote_number,
+            your_last_per_commitment_secret: last_secret,
+            my_current_per_commitment_point: point.map_err(key_fault)?,
+        }))
+    }
+
+    /// `channel_reestablish`.
+    pub(crate) fn on_reestablish(
+        &mut self,
+        m: &ChannelReestablish,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<(), Trouble> {
+        if self.link != Link::Syncing {
+            return Err(PeerFault::warn("channel_reestablish out of place").into());
+        }
+        let missing = match self.check_reestablish(m)? {
+            Some(missing) => missing,
+            None => {
+                self.doubt = true;
+                self.dirty.state = true;
+                out.notice(
+                    Level::Error,
+                    "the peer proved to know a later state of this channel than this node does: it was probably \
+                     restored from an old copy. Its commitment will not be published; the peer is asked to close.",
+                );
+                // The error asks the peer to close; ours stays unpublished.
+                return Err(PeerFault::disconnect("this node lost state: please close the channel").into());
+            }
+        };
+        let again = self.messages_again(m, &missing, cx)?;
+        self.link = Link::Up;
+        out.messages.extend(again);
+        self.relink_close(out);
+        Ok(())
+    }
+
+    /// What the peer misses; `None` when it proved that *we* do.
+    fn check_reestablish(&self, m: &ChannelReestablish) -> Result<Option<Missing>, Trouble> {
+        let commits = &self.commits;
+        if let Some(last) = m.next_revocation_number.checked_sub(1) {
+            // Whoever knows the secret of a commitment we believe unrevoked has a later state than we.
+            let expected = self.secrets.per_commitment_secret(last).map_err(key_fault)?;
+            let known = expected.secret_bytes() == m.your_last_per_commitment_secret;
+            if m.next_revocation_number > commits.local_number {
+                return if known {
+                    Ok(None)
+                } else {
+                    Err(PeerFault::disconnect("channel_reestablish: a revocation we never sent").into())
+                };
+            }
+            if !known {
+                return Err(PeerFault::disconnect("channel_reestablish: wrong last secret").into());
+            }
+        }
+        let revocation = match commits.local_number - m.next_revocation_number {
+            0 => false,
+            1 => true,
+            _ => return Err(PeerFault::fail("channel_reestablish: the peer lost revocations of ours").into()),
+        };
+        let signed = commits.remote_number + u64::from(commits.awaiting_revoke);
+        let commitment = if m.next_commitment_number == signed + 1 {
+            false
+        } else if commits.awaiting_revoke && m.next_commitment_number == signed {
+            true
+        } else if m.next_commitment_number > signed + 1 {
+            return Err(PeerFault::disconnect("channel_reestablish: a commitment we never signed").into());
+        } else {
+            return Err(PeerFault::fail("channel_reestablish: the peer lost commitments of ours").into());
+        };
+        Ok(Some(Missing { revocation, commitment }))
+    }
+
+    /// Everything to say again, in order.
+    fn messages_again(
+        &self,
+        m: &ChannelReestablish,
+        missing: &Missing,
+        cx: &Context<'_>,
+    ) -> Result<Vec<Message>, LocalFault> {
+        let mut again = Vec::new();
+        // "if next_commitment_number is 1 in both the channel_reestablish it sent and received:
+        // MUST retransmit channel_ready."
+        if self.ready.0 && m.next_commitment_number == 1 && self.commits.local_number == 0 {
+            again.push(self.ready_message(cx)?);
+        }
+        let revocation = if missing.revocation { Some(self.last_revocation(cx)?) } else { None };
+        if self.commits.commit_was_last {
+            again.extend(revocation);
+            self.commitment_again(missing.commitment, cx, &mut again)?;
+        } else {
+            self.commitment_again(missing.commitment, cx, &mut again)?;
+            again.extend(revocation);
+        }
+        // Updates no commitment covers yet.
+        again.extend(self.log.iter().filter(|(_, committed)| !committed).filter_map(|(s, _)| self.sent_message(*s)));
+        Ok(again)
+    }
+
+    /// The updates of the last commitment we signed, and that commitment.
+    fn commitment_again(
+        &self,
+        missing: bool,
+        cx: &Context<'_>,
+        again: &mut Vec<Message>,
+    ) -> Result<(), LocalFault> {
+        let Some(point) = self.commits.remote_next_point.filter(|_| missing) else { return Ok(()) };
+        again.extend(self.log.iter().filter(|(_, committed)| *committed).filter_map(|(s, _)| self.sent_message(*s)));
+        let spec = self.spec(View::Signed(Side::Remote))?;
+        again.push(self.sign_commitment(self.commits.remote_number + 1, &point, &spec, cx)?);
+        Ok(())
+    }
+
+    fn sent_message(&self, sent: Sent) -> Option<Message> {
+        match sent {
+            Sent::Add(id) => {
+                let id = crate::id::HtlcId { offered_by: Side::Local, id };
+                self.add_message(self.ledger.htlcs.get(&id)?)
+            }
+            Sent::Remove(id) => self.removal_message(id),
+            Sent::Fee(feerate) => Some(self.fee_message(feerate)),
+        }
+    }
+
+    /// One line for a person: what this channel waits for.
+    pub fn status_line(&self, tip: crate::units::Height) -> alloc::string::String {
+        let link = match self.link {
+            Link::Down => "the peer is not connected",
+            Link::Syncing => "waiting for the peer's channel_reestablish",
+            Link::Up => "connected",
+        };
+        match &self.phase {
+            Phase::Confirming => {
+                let (have, need) = (self.depth(tip), self.terms.minimum_depth);
+                format!("waiting for the funding transaction: {have} of {need} confirmations; {link}")
+            }
+            Phase::Open => format!("open; {link}"),
+            Phase::Closing(c) => format!("closing: {}; {link}", c.status()),
+            Phase::Closed(_) => "waiting for the closing transaction to confirm".into(),
+            Phase::Onchain(o) => format!("closed on chain: {}", o.trigger),
+        }
+    }
+}
