@@ -288,7 +288,11 @@ impl Node {
     pub fn wait_height(&self, height: u64) {
         wait_for(&format!("{} at height {height}", self.name), || {
             let at = self.call("getinfo", json!({}))["blockheight"].as_u64();
-            if at == Some(height) { Ok(()) } else { Err(format!("{at:?}")) }
+            if at == Some(height) {
+                Ok(())
+            } else {
+                Err(format!("{at:?}"))
+            }
         });
     }
 

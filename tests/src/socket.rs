@@ -98,6 +98,14 @@ impl Client {
         self.stream.set_read_timeout(Some(patience))
     }
 
+    /// Changes how long the other side may take to read.
+    ///
+    /// # Errors
+    /// When the system refuses the time.
+    pub fn set_write_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(patience))
+    }
+
     /// Asks and waits for the answer.
     ///
     /// # Errors

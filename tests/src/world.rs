@@ -92,7 +92,14 @@ impl World {
     ///
     /// # Panics
     /// When it does not open.
-    pub fn open(&self, from: &Node, to: &Node, capacity_sat: u64, push_msat: u64, kind: ChannelType) -> Value {
+    pub fn open(
+        &self,
+        from: &Node,
+        to: &Node,
+        capacity_sat: u64,
+        push_msat: u64,
+        kind: ChannelType,
+    ) -> Value {
         let params = json!({
             "id": to.id(),
             "amount": capacity_sat,
