@@ -21,7 +21,7 @@ fn held(node: &Node) -> usize {
 fn begin(from: &Node, to: &Node) -> Vec<Client> {
     let mut clients = Vec::new();
     for number in 0..EACH_WAY {
-        if number % PER_CLIENT == 0 {
+        if number.is_multiple_of(PER_CLIENT) {
             let mut client = from.client();
             client.set_patience(Duration::from_secs(180)).expect("a time-out");
             clients.push(client);
