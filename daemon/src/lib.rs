@@ -4,10 +4,12 @@
 //! Read next: `core` (the single writer), then `peer`, `chain`, `rpc`.
 
 pub mod chain;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod demo;
 pub mod peer;
 pub mod regtest;
 pub mod rpc;
+pub mod seed;
 pub mod wallet;
