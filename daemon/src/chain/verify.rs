@@ -1,0 +1,76 @@
+//! What can be checked of a block without the blocks before it.
+//!
+//! In: a block, the hash it was asked by, the network. Out: nothing, or what is wrong with it.
+//! Read next: `follow`, which checks that each block continues the last.
+
+use bitcoin::{Block, BlockHash, Network};
+
+/// Why a block cannot be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadBlock {
+    #[error("the block's header is not the one asked for")]
+    OtherHeader,
+    #[error("the block's transactions do not match its merkle root")]
+    MerkleRoot,
+    #[error("the block's witnesses do not match its commitment")]
+    WitnessCommitment,
+    #[error("the block's proof of work is missing")]
+    ProofOfWork,
+}
+
+/// Hash, merkle root, witness commitment (preimages come out of witnesses) and, but on regtest, proof of work.
+pub(super) fn block(block: &Block, asked: &BlockHash, network: Network) -> Result<(), BadBlock> {
+    if block.block_hash() != *asked {
+        return Err(BadBlock::OtherHeader);
+    }
+    if !block.check_merkle_root() {
+        return Err(BadBlock::MerkleRoot);
+    }
+    if !block.check_witness_commitment() {
+        return Err(BadBlock::WitnessCommitment);
+    }
+    let target = block.header.target();
+    let easiest = network.params().max_attainable_target;
+    if network != Network::Regtest && (target > easiest || block.header.validate_pow(target).is_err()) {
+        return Err(BadBlock::ProofOfWork);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::blockdata::constants::genesis_block;
+    use bitcoin::CompactTarget;
+
+    #[test]
+    fn genuine_blocks_pass_and_changed_ones_do_not() {
+        for network in
+            [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet, Network::Regtest]
+        {
+            let good = genesis_block(network);
+            let hash = good.block_hash();
+            assert_eq!(block(&good, &hash, network), Ok(()), "{network}");
+
+            let mut other = good.clone();
+            other.header.time += 1;
+            assert_eq!(block(&other, &hash, network), Err(BadBlock::OtherHeader));
+            let expected = if network == Network::Regtest { Ok(()) } else { Err(BadBlock::ProofOfWork) };
+            assert_eq!(block(&other, &other.block_hash(), network), expected, "{network}");
+
+            let mut easy = good.clone();
+            easy.header.bits = CompactTarget::from_consensus(0x207f_ffff);
+            assert_eq!(block(&easy, &easy.block_hash(), network), expected, "{network}");
+
+            let mut robbed = good.clone();
+            robbed.txdata[0].output[0].value = bitcoin::Amount::from_sat(1);
+            assert_eq!(block(&robbed, &hash, network), Err(BadBlock::MerkleRoot));
+            robbed.txdata.clear();
+            assert_eq!(block(&robbed, &hash, network), Err(BadBlock::MerkleRoot));
+
+            let mut witness = good.clone();
+            witness.txdata[0].input[0].witness.push([0; 32]);
+            assert_eq!(block(&witness, &hash, network), Err(BadBlock::WitnessCommitment));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The files of a database: who may read them, who holds them, and that they are really on disk.
+//!
+//! In: paths. Out: locks, permissions, fsyncs.
+//! Read next: `sled_store`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Makes the folder (and those above it), for its owner only.
+pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return fs::set_permissions(dir, Permissions::from_mode(0o700));
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Takes all rights from group and others, in this folder and below.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
+            make_private(&entry.path())?;
+        } else if kind.is_file() {
+            fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the names in a folder are on disk.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Writes a whole file durably: under another name first, so that it is never seen half.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temp, path)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// What asking for the lock came to.
+pub(crate) enum Locked {
+    /// Ours, as long as the file stays open.
+    Ours(File),
+    /// Another process's; its number, when it left one.
+    Theirs(Option<u32>),
+}
+
+/// Takes the lock that keeps a second process out.
+pub(crate) fn lock(path: &Path) -> io::Result<Locked> {
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            writeln!(file, "{}", std::process::id())?;
+            Ok(Locked::Ours(file))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let read = file.take(20).read_to_string(&mut text);
+            Ok(Locked::Theirs(read.ok().and_then(|_| text.trim().parse().ok())))
+        }
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}

@@ -1,0 +1,135 @@
+//! A process that dies, and a disk that is full: what was acknowledged is there, whole; a batch is never half there.
+//!
+//! A test runs itself again as a child, which writes batches and prints the number of each that was acknowledged.
+
+use chand_protocol::store::{Change, Store};
+use chand_storage::{Owner, SledStore};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const CHILD: &str = "CHAND_STORE_TEST_DIR";
+const KEYS: usize = 8;
+
+fn open(dir: &Path) -> SledStore {
+    SledStore::open(dir, &Owner { network: "regtest".into(), node: "02aa".into() }).unwrap()
+}
+
+/// Batch `n`: its number under each key, with values of changing lengths, some in several parts.
+fn batch(n: u32) -> Vec<Change> {
+    (0..KEYS)
+        .map(|k| {
+            let len = 4 + (n as usize * 769 + k * 2_221) % 9_000;
+            let mut value = vec![k as u8; len];
+            value[..4].copy_from_slice(&n.to_be_bytes());
+            Change::Put { key: vec![k as u8], value }
+        })
+        .collect()
+}
+
+/// The number of the batch on disk; every key must belong to the same one.
+fn batch_on_disk(dir: &Path) -> u32 {
+    let entries = open(dir).load().unwrap();
+    let Some((_, first)) = entries.first() else { return 0 };
+    let n = u32::from_be_bytes(first[..4].try_into().unwrap());
+    let want: Vec<_> = batch(n)
+        .into_iter()
+        .map(|c| match c {
+            Change::Put { key, value } => (key, value),
+            Change::Delete { .. } => unreachable!("batches only put"),
+        })
+        .collect();
+    assert!(entries == want, "batch {n} is not whole");
+    n
+}
+
+/// The child: writes until it is killed or a commit fails, and goes on where the disk stands.
+fn write_batches(dir: &Path) {
+    let start = batch_on_disk(dir);
+    let mut store = open(dir);
+    let mut out = std::io::stdout();
+    for n in start + 1.. {
+        if let Err(e) = store.commit(&[&batch(n)]) {
+            // The same batch again, as a journal would: still refused, still no panic.
+            assert!(store.commit(&[&batch(n)]).is_err());
+            writeln!(out, "failed: {e}").unwrap();
+            return;
+        }
+        writeln!(out, "ack {n}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+fn spawn(test: &str, dir: &Path, shell: Option<&str>) -> Child {
+    let exe = std::env::current_exe().unwrap();
+    let mut command = match shell {
+        Some(before) => {
+            let mut sh = Command::new("sh");
+            sh.arg("-c").arg(format!("{before}; exec \"$0\" \"$@\"")).arg(exe);
+            sh
+        }
+        None => Command::new(exe),
+    };
+    command.args([test, "--exact", "--nocapture"]).env(CHILD, dir);
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Reads what the child says until it has acknowledged `acks` batches or ended: the last acknowledged, the last line.
+fn follow(child: &mut Child, acks: u32) -> (u32, String) {
+    let (mut last, mut seen, mut line) = (0, 0, String::new());
+    for text in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let Ok(text) = text else { break };
+        // The test harness's own line may stand before the first acknowledgement.
+        if let Some((_, n)) = text.rsplit_once("ack ") {
+            last = n.parse().unwrap();
+            seen += 1;
+            if seen == acks {
+                child.kill().unwrap();
+            }
+        }
+        if text.contains("failed: ") {
+            line = text;
+        }
+    }
+    child.wait().unwrap();
+    (last, line)
+}
+
+#[test]
+fn killed_at_any_moment_it_holds_every_acknowledged_batch_whole() {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        return write_batches(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut before = 0;
+    for round in 0..15 {
+        let mut child =
+            spawn("killed_at_any_moment_it_holds_every_acknowledged_batch_whole", dir.path(), None);
+        let (acked, _) = follow(&mut child, 1 + round * 7);
+        let found = batch_on_disk(dir.path());
+        assert!(acked > before, "the child wrote nothing");
+        assert!(found >= acked, "batch {acked} was acknowledged, the disk holds {found}");
+        before = found;
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_loses_nothing() {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        return write_batches(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // No file may grow beyond two of sled's segments (the unit is 512 bytes); the signal that goes with it is ignored.
+    let limit = "trap '' XFSZ; ulimit -f 2400";
+    let mut child = spawn("a_full_disk_is_an_error_and_loses_nothing", dir.path(), Some(limit));
+    let (acked, line) = follow(&mut child, u32::MAX);
+    assert!(line.contains("could not be written"), "{line:?}");
+    assert!(acked > 0);
+    let found = batch_on_disk(dir.path());
+    assert!(found == acked || found == acked + 1, "acknowledged {acked}, found {found}");
+    // With room again, it goes on.
+    let mut store = open(dir.path());
+    store.commit(&[&batch(found + 1)]).unwrap();
+    drop(store);
+    assert_eq!(batch_on_disk(dir.path()), found + 1);
+}
