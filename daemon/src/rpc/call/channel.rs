@@ -1,0 +1,159 @@
+//! `close listpeerchannels listclosedchannels setchannel listhtlcs`, and `dev-fail dev-sign-last-tx dev-feerate`
+//!
+//! In: a channel by its id, its short id or its peer. Out: what it is, or what became of it.
+//! Read next: `snapshot`.
+
+use super::{resolve, Context, Outcome};
+use crate::rpc::amount::FeerateSpec;
+use crate::rpc::message::RpcError;
+use crate::rpc::params::{Args, FromArg};
+use crate::rpc::show::{self, Object};
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::Transaction;
+use chand_protocol::id::ShortChannelId;
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::view;
+use chand_protocol::units::{Feerate, Msat};
+use serde_json::{json, Value};
+use std::sync::Arc;
+
+/// Core Lightning's two days.
+const UNILATERAL_TIMEOUT_S: u32 = 172_800;
+
+/// Close a channel.
+pub async fn close(cx: Arc<Context>, args: Args) -> Outcome {
+    let destination = match args.opt::<String>("destination")? {
+        Some(address) => Some(cx.script("destination", &address)?),
+        None => None,
+    };
+    let command = Command::Close {
+        channel: args.get("id")?,
+        unilateral_timeout_s: args.opt::<u32>("unilateraltimeout")?.unwrap_or(UNILATERAL_TIMEOUT_S).into(),
+        destination,
+        feerange: feerange(&cx, &args).await?,
+    };
+    closed(&cx, command, "close").await
+}
+
+async fn feerange(cx: &Context, args: &Args) -> Result<Option<(Feerate, Feerate)>, RpcError> {
+    let Some((low, high)) = args.opt::<(FeerateSpec, FeerateSpec)>("feerange")? else { return Ok(None) };
+    let table = cx.fee_table().await?;
+    let number = |spec| {
+        let unknown = "no fee estimate yet; give numbers such as 253perkw";
+        resolve(&table, spec).ok_or_else(|| RpcError::param("feerange", unknown))
+    };
+    let (low, high) = (number(low)?, number(high)?);
+    if low > high {
+        return Err(RpcError::param("feerange", "the lowest feerate is above the highest"));
+    }
+    Ok(Some((low, high)))
+}
+
+async fn closed(cx: &Context, command: Command, method: &str) -> Outcome {
+    let Reply::Closed { kind, tx } = cx.backend.command(command).await? else {
+        return Err(RpcError::unexpected(method));
+    };
+    if kind == "unopened" {
+        return Ok(json!({ "type": kind }));
+    }
+    let txs: Vec<String> = tx.iter().map(serialize_hex).collect();
+    let txids: Vec<String> = tx.iter().map(|t: &Transaction| t.compute_txid().to_string()).collect();
+    Ok(json!({ "type": kind, "txs": txs, "txids": txids }))
+}
+
+/// Every channel.
+pub async fn listpeerchannels(cx: Arc<Context>, args: Args) -> Outcome {
+    super::exclusive(&args, "short_channel_id", "channel_id")?;
+    let command = Command::ListPeerChannels { peer: args.opt("id")?, channel: args.opt("channel_id")? };
+    let short: Option<ShortChannelId> = args.opt("short_channel_id")?;
+    let Reply::PeerChannels(mut list) = cx.backend.command(command).await? else {
+        return Err(RpcError::unexpected("listpeerchannels"));
+    };
+    list.retain(|c| short.is_none() || c.short_channel_id == short);
+    let us = cx.backend.about().node_id;
+    Ok(json!({ "channels": list.iter().map(|c| show::channel(c, &us)).collect::<Vec<_>>() }))
+}
+
+/// Channels that are closed.
+pub async fn listclosedchannels(cx: Arc<Context>, args: Args) -> Outcome {
+    match cx.backend.command(Command::ListClosedChannels { peer: args.opt("id")? }).await? {
+        Reply::ClosedChannels(list) => {
+            Ok(json!({ "closedchannels": list.iter().map(show::closed_channel).collect::<Vec<_>>() }))
+        }
+        _ => Err(RpcError::unexpected("listclosedchannels")),
+    }
+}
+
+/// Change fees and limits.
+pub async fn setchannel(cx: Arc<Context>, args: Args) -> Outcome {
+    let id: String = args.get("id")?;
+    let channel = match id.as_str() {
+        "all" => None,
+        _ => {
+            let reference = ChannelRef::from_arg(&Value::String(id));
+            Some(reference.map_err(|problem| RpcError::param("id", problem))?)
+        }
+    };
+    let fee_base_msat = match args.opt::<Msat>("feebase")? {
+        None => None,
+        Some(base) => {
+            Some(u32::try_from(base.0).map_err(|_| RpcError::param("feebase", "must be at most 4294967295msat"))?)
+        }
+    };
+    let (htlc_min_msat, htlc_max_msat) = (args.opt::<Msat>("htlcmin")?, args.opt::<Msat>("htlcmax")?);
+    if matches!((htlc_min_msat, htlc_max_msat), (Some(low), Some(high)) if low > high) {
+        return Err(RpcError::param("htlcmin", "is above htlcmax"));
+    }
+    let fee_ppm = args.opt("feeppm")?;
+    let command = Command::SetChannel { channel, fee_base_msat, fee_ppm, htlc_min_msat, htlc_max_msat };
+    match cx.backend.command(command).await? {
+        Reply::PeerChannels(list) => Ok(json!({ "channels": list.iter().map(policy).collect::<Vec<_>>() })),
+        _ => Err(RpcError::unexpected("setchannel")),
+    }
+}
+
+fn policy(c: &view::Channel) -> Value {
+    Object::of(json!({
+        "peer_id": c.peer_id.to_string(),
+        "channel_id": c.channel_id.to_string(),
+        "fee_base_msat": c.policy.0,
+        "fee_proportional_millionths": c.policy.1,
+        "ignore_fee_limits": false,
+        "minimum_htlc_out_msat": c.htlc_minimum_msat.0 .0,
+        "maximum_htlc_out_msat": c.max_in_flight_msat.0 .0.min(show::msat(c.total)),
+    }))
+    .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
+    .build()
+}
+
+/// Payments in flight.
+pub async fn listhtlcs(cx: Arc<Context>, args: Args) -> Outcome {
+    let channel = match args.opt::<ChannelRef>("id")? {
+        Some(reference) => Some(cx.channel_id(&reference).await?),
+        None => None,
+    };
+    match cx.backend.command(Command::ListHtlcs { channel }).await? {
+        Reply::Htlcs(list) => Ok(json!({ "htlcs": list.iter().map(show::htlc).collect::<Vec<_>>() })),
+        _ => Err(RpcError::unexpected("listhtlcs")),
+    }
+}
+
+/// dev: close at once.
+pub async fn dev_fail(cx: Arc<Context>, args: Args) -> Outcome {
+    closed(&cx, Command::DevFail { channel: args.get("id")? }, "dev-fail").await
+}
+
+/// dev: the current commitment.
+pub async fn dev_sign_last_tx(cx: Arc<Context>, args: Args) -> Outcome {
+    match cx.backend.command(Command::DevSignLastTx { channel: args.get("id")? }).await? {
+        Reply::Tx(tx) => Ok(json!({ "tx": serialize_hex(&tx) })),
+        _ => Err(RpcError::unexpected("dev-sign-last-tx")),
+    }
+}
+
+/// dev: set the commitments' feerate.
+pub async fn dev_feerate(cx: Arc<Context>, args: Args) -> Outcome {
+    let feerate = Feerate(args.get("feerate")?);
+    cx.backend.command(Command::DevFeerate { channel: args.get("id")?, feerate }).await?;
+    Ok(json!({}))
+}

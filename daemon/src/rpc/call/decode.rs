@@ -1,0 +1,138 @@
+//! `decode`, and what `pay` must know of an invoice before it pays
+//!
+//! In: an invoice's text. Out: what it says, as Core Lightning shows it. Only BOLT 11 so far.
+//! Read next: `pay`.
+
+use super::{Context, Outcome};
+use crate::rpc::message::{RpcError, INVALID_PARAMS};
+use crate::rpc::params::Args;
+use crate::rpc::show::Object;
+use chand_protocol::id::to_hex;
+use chand_protocol::invoice::{self, Description, Invoice};
+use chand_protocol::units::Msat;
+use secp256k1::Secp256k1;
+use serde_json::{json, Value};
+use std::sync::Arc;
+
+/// Reads an invoice; `lightning:` before it is how links carry it.
+fn read(name: &str, text: &str) -> Result<Invoice, RpcError> {
+    let text = text.trim();
+    let text = text.get(..10).filter(|p| p.eq_ignore_ascii_case("lightning:")).map_or(text, |_| &text[10..]);
+    invoice::parse(text, &Secp256k1::verification_only()).map_err(|problem| RpcError::param(name, problem))
+}
+
+/// What a payment of this invoice amounts to.
+///
+/// # Errors
+/// −32602 when the invoice is bad, or neither or both of invoice and caller name an amount.
+pub(super) fn amount_to_pay(name: &str, text: &str, given: Option<Msat>) -> Result<Msat, RpcError> {
+    let invoice = read(name, text)?;
+    match (invoice.amount, given) {
+        (Some(asked), None) => Ok(asked),
+        (Some(asked), Some(given)) if asked == given => Ok(asked),
+        (Some(asked), Some(_)) => {
+            Err(RpcError::param("amount_msat", format!("leave it out: the invoice itself asks for {asked}")))
+        }
+        (None, Some(Msat(0))) => Err(RpcError::param("amount_msat", "must be more than 0")),
+        (None, Some(given)) => Ok(given),
+        (None, None) => Err(RpcError::new(
+            INVALID_PARAMS,
+            "amount_msat: needed, because the invoice leaves the amount to you",
+        )),
+    }
+}
+
+/// What an invoice says.
+pub async fn decode(_: Arc<Context>, args: Args) -> Outcome {
+    let text: String = args.get("string")?;
+    Ok(render(&read("string", &text)?))
+}
+
+fn render(i: &Invoice) -> Value {
+    let (description, hash) = match &i.description {
+        Description::Text(text) => (Some(text.clone()), None),
+        Description::Hash(hash) => (None, Some(to_hex(hash))),
+    };
+    let features = i.features.as_bytes();
+    Object::of(json!({
+        "type": "bolt11 invoice",
+        "valid": true,
+        "currency": i.currency.prefix(),
+        "created_at": i.timestamp_s,
+        "expiry": i.expiry_s,
+        "payee": i.payee.to_string(),
+        "payment_hash": i.payment_hash.to_string(),
+        "signature": to_hex(&i.signature.serialize_der()),
+        "min_final_cltv_expiry": i.min_final_cltv_blocks,
+        "payment_secret": to_hex(&i.payment_secret.0),
+    }))
+    .maybe("amount_msat", i.amount.map(|a| a.0))
+    .maybe("description", description)
+    .maybe("description_hash", hash)
+    .maybe("features", (!features.is_empty()).then(|| to_hex(features)))
+    .maybe("payment_metadata", i.payment_metadata.as_deref().map(to_hex))
+    .maybe("fallbacks", list(i.fallbacks.iter().map(|script| fallback(i, script))))
+    .maybe("routes", list(i.route_hints.iter().map(|hops| route(hops))))
+    .maybe("extra", list(i.extra.iter().map(|e| json!({ "tag": e.tag.to_string(), "data": e.data }))))
+    .build()
+}
+
+/// A list that is left out when it is empty.
+fn list(items: impl Iterator<Item = Value>) -> Option<Vec<Value>> {
+    let items: Vec<Value> = items.collect();
+    (!items.is_empty()).then_some(items)
+}
+
+fn fallback(i: &Invoice, script: &bitcoin::ScriptBuf) -> Value {
+    Object::default()
+        .maybe("type", invoice::fallback_kind(script))
+        .maybe("addr", i.fallback_address(script))
+        .maybe("hex", Some(to_hex(script.as_bytes())))
+        .build()
+}
+
+fn route(hops: &[invoice::RouteHintHop]) -> Value {
+    let hop = |h: &invoice::RouteHintHop| {
+        json!({
+            "pubkey": h.node_id.to_string(),
+            "short_channel_id": h.short_channel_id.to_string(),
+            "fee_base_msat": h.fee_base_msat,
+            "fee_proportional_millionths": h.fee_proportional_millionths,
+            "cltv_expiry_delta": h.cltv_expiry_delta_blocks,
+        })
+    };
+    hops.iter().map(hop).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BOLT 11, "Examples": a donation of any amount; and $3 for a cup of coffee, 2,500 µBTC within a minute.
+    const DONATION: &str = "lnbc1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdpl2pkx2ctnv5sxxmmwwd5kgetjypeh2ursdae8g6twvus8g6rfwvs8qun0dfjkxaq9qrsgq357wnc5r2ueh7ck6q93dj32dlqnls087fxdwk8qakdyafkq3yap9us6v52vjjsrvywa6rt52cm9r9zqt8r2t7mlcwspyetp5h2tztugp9lfyql";
+    const COFFEE: &str = "lnbc2500u1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4jsxqzpu9qrsgquk0rl77nj30yxdy8j9vdx85fkpmdla2087ne0xh8nhedh8w27kyke0lp53ut353s06fv3qfegext0eh0ymjpf39tuven09sam30g4vgpfna3rh";
+
+    #[test]
+    fn published_invoices() {
+        let coffee = render(&read("x", COFFEE).unwrap());
+        assert_eq!(coffee["amount_msat"], 250_000_000);
+        assert_eq!(coffee["description"], "1 cup coffee");
+        assert_eq!(coffee["expiry"], 60);
+        assert_eq!(coffee["currency"], "bc");
+        assert_eq!(coffee["payee"], "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad");
+        assert_eq!(coffee["payment_hash"], "0001020304050607080900010203040506070809000102030405060708090102");
+        assert!(read("x", &format!("LIGHTNING:{COFFEE}")).is_ok());
+        for bad in ["", "lightning:", "ö", "lnbc1", "1234567890é"] {
+            assert_eq!(read("x", bad).unwrap_err().code, INVALID_PARAMS, "{bad}");
+        }
+    }
+
+    #[test]
+    fn amounts_to_pay() {
+        assert_eq!(amount_to_pay("b", COFFEE, None), Ok(Msat(250_000_000)));
+        assert!(amount_to_pay("b", COFFEE, Some(Msat(1))).is_err());
+        assert!(amount_to_pay("b", DONATION, None).unwrap_err().message.contains("amount_msat"));
+        assert_eq!(amount_to_pay("b", DONATION, Some(Msat(7))), Ok(Msat(7)));
+        assert!(amount_to_pay("b", DONATION, Some(Msat(0))).is_err());
+    }
+}
