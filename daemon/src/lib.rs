@@ -4,6 +4,7 @@
 //! Read next: `core` (the single writer), then `peer`, `chain`, `rpc`.
 
 pub mod chain;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod demo;

@@ -23,6 +23,11 @@ pub enum FrameError {
     Unbalanced,
 }
 
+/// A buffer that has grown beyond this …
+const LARGE: usize = 1 << 20;
+/// … is given back once less than this is in it.
+const SMALL: usize = 128 << 10;
+
 /// Finds where values end.
 #[derive(Debug)]
 pub struct Splitter {
@@ -59,6 +64,9 @@ impl Splitter {
         // Dropping what was handed out costs no more than the bytes that follow it, once per push.
         if self.start > 0 {
             self.buffer.drain(..self.start);
+            if self.buffer.len() < SMALL && self.buffer.capacity() > LARGE {
+                self.buffer.shrink_to(SMALL);
+            }
             self.seen = self.seen.saturating_sub(self.start);
             self.start = 0;
         }
@@ -122,7 +130,9 @@ impl Splitter {
     fn outside_string(&mut self, byte: u8) -> Result<bool, FrameError> {
         match byte {
             b'"' => self.in_string = true,
-            b'{' | b'[' if self.open.len() >= self.max_depth => return Err(FrameError::TooDeep(self.max_depth)),
+            b'{' | b'[' if self.open.len() >= self.max_depth => {
+                return Err(FrameError::TooDeep(self.max_depth))
+            }
             b'{' | b'[' => self.open.push(byte),
             b'}' | b']' => {
                 let matching = if byte == b'}' { b'{' } else { b'[' };

@@ -43,7 +43,10 @@ impl RpcError {
 
     /// Error −32603: the node's answer was not of the kind that belongs to the question.
     pub fn unexpected(method: &str) -> RpcError {
-        RpcError::new(INTERNAL_ERROR, format!("{method}: the node's answer does not fit the question (a bug)"))
+        RpcError::new(
+            INTERNAL_ERROR,
+            format!("{method}: the node's answer does not fit the question (a bug)"),
+        )
     }
 
     /// As JSON.
@@ -84,13 +87,28 @@ pub struct Request {
     pub filter: Option<Value>,
 }
 
+/// What answers a value that is no request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Refusal(Box<(Value, RpcError)>);
+
+impl Refusal {
+    fn new(id: Value, code: i32, text: impl Into<String>) -> Refusal {
+        Refusal(Box::new((id, RpcError::new(code, text))))
+    }
+
+    /// The id it had, or null, and the error.
+    pub fn into_parts(self) -> (Value, RpcError) {
+        *self.0
+    }
+}
+
 /// What one JSON value held.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Incoming {
     /// A request, or the error that answers it with the id it had.
-    One(Result<Request, (Value, RpcError)>),
+    One(Box<Result<Request, Refusal>>),
     /// A batch: answered by one array.
-    Batch(Vec<Result<Request, (Value, RpcError)>>),
+    Batch(Vec<Result<Request, Refusal>>),
 }
 
 /// Most requests in one batch.
@@ -98,29 +116,31 @@ pub const MAX_BATCH: usize = 100;
 
 /// Reads one JSON value.
 pub fn parse(bytes: &[u8]) -> Incoming {
-    let fail = |code, text: String| Incoming::One(Err((Value::Null, RpcError::new(code, text))));
+    let fail = |code, text: String| Incoming::One(Box::new(Err(Refusal::new(Value::Null, code, text))));
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => return fail(PARSE_ERROR, format!("the request is not UTF-8 (byte {})", e.valid_up_to())),
     };
     match serde_json::from_str::<Value>(text) {
-        Err(e) => fail(PARSE_ERROR, format!("the request is not JSON (line {} column {})", e.line(), e.column())),
+        Err(e) => {
+            fail(PARSE_ERROR, format!("the request is not JSON (line {} column {})", e.line(), e.column()))
+        }
         Ok(Value::Array(list)) if list.is_empty() => fail(INVALID_REQUEST, "the batch is empty".into()),
         Ok(Value::Array(list)) if list.len() > MAX_BATCH => {
             fail(INVALID_REQUEST, format!("the batch holds more than {MAX_BATCH} requests"))
         }
         Ok(Value::Array(list)) => Incoming::Batch(list.into_iter().map(request).collect()),
-        Ok(value) => Incoming::One(request(value)),
+        Ok(value) => Incoming::One(Box::new(request(value))),
     }
 }
 
 /// Checks that a value is a request.
-fn request(value: Value) -> Result<Request, (Value, RpcError)> {
+fn request(value: Value) -> Result<Request, Refusal> {
     let Value::Object(mut map) = value else {
-        return Err((Value::Null, RpcError::new(INVALID_REQUEST, "a request is a JSON object")));
+        return Err(Refusal::new(Value::Null, INVALID_REQUEST, "a request is a JSON object"));
     };
     let id = map.remove("id");
-    let fail = |text: &str| Err((id.clone().unwrap_or(Value::Null), RpcError::new(INVALID_REQUEST, text)));
+    let fail = |text: &str| Err(Refusal::new(id.clone().unwrap_or(Value::Null), INVALID_REQUEST, text));
     match map.remove("jsonrpc") {
         None => {}
         Some(Value::String(version)) if version == "2.0" => {}
@@ -159,11 +179,22 @@ pub fn to_wire(answer: &Value) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn code(bytes: &[u8]) -> i32 {
-        match parse(bytes) {
-            Incoming::One(Err((_, e))) => e.code,
+    fn good(text: &str) -> Request {
+        match parse(text.as_bytes()) {
+            Incoming::One(one) => one.unwrap(),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn refusal(bytes: &[u8]) -> (Value, RpcError) {
+        match parse(bytes) {
+            Incoming::One(one) => one.unwrap_err().into_parts(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn code(bytes: &[u8]) -> i32 {
+        refusal(bytes).1.code
     }
 
     #[test]
@@ -173,11 +204,11 @@ mod tests {
             r#"{"id":"x","method":"getinfo","params":[]}"#,
             r#"{"id":null,"method":"getinfo"}"#,
         ] {
-            let Incoming::One(Ok(r)) = parse(text.as_bytes()) else { panic!("{text}") };
+            let r = good(text);
             assert_eq!(r.method, "getinfo");
             assert!(r.id.is_some());
         }
-        let Incoming::One(Ok(r)) = parse(br#"{"method":"getinfo"}"#) else { panic!() };
+        let r = good(r#"{"method":"getinfo"}"#);
         assert_eq!(r.id, None);
     }
 
@@ -196,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_error_keeps_the_id() {
-        let Incoming::One(Err((id, _))) = parse(br#"{"id":{"a":[1]},"method":1}"#) else { panic!() };
+        let (id, _) = refusal(br#"{"id":{"a":[1]},"method":1}"#);
         assert_eq!(id, json!({"a":[1]}));
     }
 }

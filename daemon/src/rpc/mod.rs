@@ -21,7 +21,7 @@ pub mod table;
 pub mod zbase32;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod shape_tests;
 #[cfg(test)]

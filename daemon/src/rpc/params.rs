@@ -386,8 +386,9 @@ impl FromArg for NodeAddress {
         if address.is_some_and(str::is_empty) {
             return Err("has no address after '@'".into());
         }
-        let id =
-            id.parse().map_err(|_| format!("must begin with a node id (66 hex digits), not '{}'", shorten(id)))?;
+        let id = id
+            .parse()
+            .map_err(|_| format!("must begin with a node id (66 hex digits), not '{}'", shorten(id)))?;
         Ok(NodeAddress { id, address: address.map(str::to_string) })
     }
 }
@@ -518,7 +519,8 @@ mod tests {
 
     #[test]
     fn errors_name_the_parameter() {
-        let params = [p("id", Kind::NodeId, true), p("amount", Kind::Msat, false), p("utxos", Kind::NotYet, false)];
+        let params =
+            [p("id", Kind::NodeId, true), p("amount", Kind::Msat, false), p("utxos", Kind::NotYet, false)];
         for (raw, word) in [
             (json!({}), "id"),
             (json!({"id": "02"}), "id"),

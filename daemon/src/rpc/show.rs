@@ -85,7 +85,7 @@ pub fn channel_type(bits: &[u32]) -> Value {
 }
 
 fn feature_name(bit: u32) -> String {
-    let parity = if bit % 2 == 0 { "even" } else { "odd" };
+    let parity = if bit.is_multiple_of(2) { "even" } else { "odd" };
     let name = match bit / 2 {
         6 => "static_remotekey",
         9 => "large_channels",
@@ -198,7 +198,7 @@ fn money(c: &view::Channel) -> Vec<Field> {
 fn limits(c: &view::Channel) -> Vec<Field> {
     vec![
         ("dust_limit_msat", json!(msat(c.dust_limit.0))),
-        // Core Lightning names a limit after the side whose HTLCs it bounds here: ours are bounded by their word.
+        // Named after the side that set the limit: theirs bounds what we offer.
         ("their_max_htlc_value_in_flight_msat", json!(c.max_in_flight_msat.0 .0)),
         ("our_max_htlc_value_in_flight_msat", json!(c.max_in_flight_msat.1 .0)),
         ("our_reserve_msat", json!(msat(c.reserve.0))),
@@ -333,9 +333,10 @@ pub fn pay(p: &view::Pay) -> Value {
         "status": p.status,
         "created_at": p.created_at_s,
         "created_index": p.created_index,
-        "amount_msat": p.amount_msat.0,
         "amount_sent_msat": p.amount_sent_msat.0,
     }))
+    // The schema has no amount where nothing arrived.
+    .maybe("amount_msat", (p.status != "failed").then_some(p.amount_msat.0))
     .maybe("destination", p.destination.map(|d| d.to_string()))
     .maybe("completed_at", p.completed_at_s)
     .maybe("label", p.label.clone())

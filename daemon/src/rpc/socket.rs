@@ -11,7 +11,7 @@ use super::call::Context;
 use super::filter;
 use super::frame::Splitter;
 use super::log::Ring;
-use super::message::{self, answer, Incoming, Request, RpcError, INVALID_REQUEST, PARSE_ERROR};
+use super::message::{self, answer, Incoming, Refusal, Request, RpcError, INVALID_REQUEST, PARSE_ERROR};
 use super::params::bind as bind_params;
 use super::table;
 use serde_json::Value;
@@ -166,7 +166,7 @@ pub async fn serve(
     limits: Limits,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let context = Arc::new(Context { backend, log });
+    let context = Arc::new(Context::new(backend, log));
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -225,13 +225,13 @@ async fn connection(
     let (reader, writer) = stream.into_split();
     let (outgoing, queue) = mpsc::channel(limits.in_flight);
     let writing = write_answers(writer, queue, Arc::clone(&context), limits.write_timeout);
-    let reading = read_requests(reader, context, limits, outgoing);
+    let reading = read_requests(reader, context, limits, shutdown.clone(), outgoing);
     // The reader ends when all it started is handed to the writer; the writer ends when it has written that, or
     // cannot. Whichever way, what is left is dropped: commands already given to the node go on without us.
     tokio::pin!(writing);
     let leaving = async {
         until_true(&mut shutdown).await;
-        // An answer that is ready has time to leave; one that is still awaited has not.
+        // An answer that is nearly ready has time to leave; one that is awaited for longer has not.
         tokio::time::sleep(FAREWELL / 2).await;
     };
     tokio::select! {
@@ -270,6 +270,7 @@ async fn read_requests(
     mut reader: OwnedReadHalf,
     context: Arc<Context>,
     limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
     outgoing: mpsc::Sender<Outgoing>,
 ) {
     let in_flight = Arc::new(Semaphore::new(limits.in_flight));
@@ -277,9 +278,13 @@ async fn read_requests(
     let mut tasks = JoinSet::new();
     let mut chunk = vec![0; CHUNK];
     let problem = 'reading: loop {
-        let read = reader.read(&mut chunk).await.unwrap_or(0);
+        let read = tokio::select! {
+            read = reader.read(&mut chunk) => read.unwrap_or(0),
+            () = until_true(&mut shutdown) => break None,
+        };
         if read == 0 {
-            break (!splitter.is_between_values()).then(|| "the connection ended within a request".to_string());
+            break (!splitter.is_between_values())
+                .then(|| "the connection ended within a request".to_string());
         }
         splitter.push(chunk.get(..read).unwrap_or_default());
         loop {
@@ -331,7 +336,7 @@ async fn respond(
     let reply = match message::parse(&value) {
         Incoming::One(request) => {
             stop = is_stop(&request);
-            one(&context, request).await
+            one(&context, *request).await
         }
         Incoming::Batch(requests) => {
             let mut answers = Vec::new();
@@ -350,14 +355,17 @@ async fn respond(
     }
 }
 
-fn is_stop(request: &Result<Request, (Value, RpcError)>) -> bool {
+fn is_stop(request: &Result<Request, Refusal>) -> bool {
     request.as_ref().is_ok_and(|r| r.method == "stop" && bind_params(&[], r.params.clone()).is_ok())
 }
 
 /// The answer to one request; `None` for a notification.
-async fn one(context: &Arc<Context>, request: Result<Request, (Value, RpcError)>) -> Option<Value> {
+async fn one(context: &Arc<Context>, request: Result<Request, Refusal>) -> Option<Value> {
     match request {
-        Err((id, error)) => Some(answer(id, Err(error))),
+        Err(refusal) => {
+            let (id, error) = refusal.into_parts();
+            Some(answer(id, Err(error)))
+        }
         Ok(Request { id, method, params, filter }) => {
             let outcome = dispatch(context, &method, params, filter).await;
             id.map(|id| answer(id, outcome))
@@ -371,8 +379,7 @@ async fn dispatch(
     params: message::RawParams,
     wanted: Option<Value>,
 ) -> Result<Value, RpcError> {
-    let dev = context.backend.about().dev;
-    let method = table::find(name, dev).ok_or_else(|| unknown_method(name))?;
+    let method = table::find(name, context.about.dev).ok_or_else(|| unknown_method(name))?;
     let args = bind_params(method.params, params)?;
     let result = (method.call)(Arc::clone(context), args).await?;
     match wanted {

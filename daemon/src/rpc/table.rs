@@ -5,7 +5,9 @@
 //! Read next: `call` (what each does).
 
 use super::backend::Pending;
-use super::call::{channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, wallet, Context};
+use super::call::{
+    channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, wallet, Context,
+};
 use super::message::RpcError;
 use super::params::{Args, Kind, Param};
 use serde_json::Value;
@@ -88,65 +90,140 @@ const STATUS: Param =
 pub static METHODS: &[Method] = &[
     // ---- node
     method!("getinfo", "node", "Who this node is and where it stands.", node::getinfo, []),
-    method!("help", "node", "List the methods, or explain one.", node::help, [
-        opt("command", Kind::Text, "all", "the method to explain"),
-    ]),
+    method!(
+        "help",
+        "node",
+        "List the methods, or explain one.",
+        node::help,
+        [opt("command", Kind::Text, "all", "the method to explain"),]
+    ),
     method!("stop", "node", "Shut down in good order.", node::stop, []),
-    method!("listconfigs", "node", "Every option, its value and where it came from.", node::listconfigs, [
-        opt("config", Kind::Text, "all", "only this option"),
-    ]),
-    method!("getlog", "node", "The last lines of the log.", node::getlog, [
-        opt(
+    method!(
+        "listconfigs",
+        "node",
+        "Every option, its value and where it came from.",
+        node::listconfigs,
+        [opt("config", Kind::Text, "all", "only this option"),]
+    ),
+    method!(
+        "getlog",
+        "node",
+        "The last lines of the log.",
+        node::getlog,
+        [opt(
             "level",
             Kind::OneOf(&["broken", "unusual", "info", "debug", "trace", "io"]),
             "info",
             "the quietest level to show",
-        ),
-    ]),
-    method!("signmessage", "node", "Sign words with this node's key.", message::signmessage, [
-        req("message", Kind::Text, "at most 65,535 bytes"),
-    ]),
-    method!("checkmessage", "node", "Check who signed a message.", message::checkmessage, [
-        req("message", Kind::Text, "the words that were signed"),
-        req("zbase", Kind::Text, "the signature, as `signmessage` gives it"),
-        opt("pubkey", Kind::NodeId, "any node known here", "who should have signed"),
-    ]),
+        ),]
+    ),
+    method!(
+        "signmessage",
+        "node",
+        "Sign words with this node's key.",
+        message::signmessage,
+        [req("message", Kind::Text, "at most 65,535 bytes"),]
+    ),
+    method!(
+        "checkmessage",
+        "node",
+        "Check who signed a message.",
+        message::checkmessage,
+        [
+            req("message", Kind::Text, "the words that were signed"),
+            req("zbase", Kind::Text, "the signature, as `signmessage` gives it"),
+            opt("pubkey", Kind::NodeId, "any node known here", "who should have signed"),
+        ]
+    ),
     // ---- peers
-    method!("connect", "peers", "Connect to a node, and remember where it is.", peer::connect, [
-        req("id", Kind::NodeAddress, "the node, as id or id@host:port"),
-        opt("host", Kind::Text, "where it was last", "host or IP address"),
-        opt("port", Kind::U16, "9735", "TCP port"),
-    ]),
-    method!("disconnect", "peers", "Hang up on a node, and do not call it again until told.", peer::disconnect, [
-        req("id", Kind::NodeId, "the node"),
-        opt("force", Kind::Bool, "false", "even when there are channels with it"),
-    ]),
-    method!("listpeers", "peers", "The nodes we are connected to or have channels with.", peer::listpeers, [
-        opt("id", Kind::NodeId, "all", "only this one"),
-        later("level"),
-    ]),
-    method!("ping", "peers", "Ask a connected node for a sign of life.", peer::ping, [
-        req("id", Kind::NodeId, "the node"),
-        opt("len", Kind::U16, "128", "bytes of padding to send"),
-        opt("pongbytes", Kind::U16, "128", "bytes to ask for; 65,532 and more are never answered (BOLT 1)"),
-    ]),
+    method!(
+        "connect",
+        "peers",
+        "Connect to a node, and remember where it is.",
+        peer::connect,
+        [
+            req("id", Kind::NodeAddress, "the node, as id or id@host:port"),
+            opt("host", Kind::Text, "where it was last", "host or IP address"),
+            opt("port", Kind::U16, "9735", "TCP port"),
+        ]
+    ),
+    method!(
+        "disconnect",
+        "peers",
+        "Hang up on a node, and do not call it again until told.",
+        peer::disconnect,
+        [
+            req("id", Kind::NodeId, "the node"),
+            opt("force", Kind::Bool, "false", "even when there are channels with it"),
+        ]
+    ),
+    method!(
+        "listpeers",
+        "peers",
+        "The nodes we are connected to or have channels with.",
+        peer::listpeers,
+        [opt("id", Kind::NodeId, "all", "only this one"), later("level"),]
+    ),
+    method!(
+        "ping",
+        "peers",
+        "Ask a connected node for a sign of life.",
+        peer::ping,
+        [
+            req("id", Kind::NodeId, "the node"),
+            opt("len", Kind::U16, "128", "bytes of padding to send"),
+            opt(
+                "pongbytes",
+                Kind::U16,
+                "128",
+                "bytes to ask for; 65,532 and more are never answered (BOLT 1)"
+            ),
+        ]
+    ),
     // ---- wallet
-    method!("newaddr", "wallet", "A fresh on-chain address of this node.", wallet::newaddr, [
-        opt("addresstype", Kind::OneOf(&["bech32", "p2tr", "all"]), "the wallet's own", "which kind"),
-    ]),
-    method!("listfunds", "wallet", "Coins on chain and money in channels.", wallet::listfunds, [
-        opt("spent", Kind::Bool, "false", "also coins already spent"),
-    ]),
-    method!("withdraw", "wallet", "Send coins from the on-chain wallet to an address.", wallet::withdraw, [
-        req("destination", Kind::Text, "a Bitcoin address of this network"),
-        req("satoshi", Kind::SatOrAll, "how much, or `all`"),
-        opt("feerate", Kind::Feerate, "normal", "slow, normal, urgent, minimum, Nblocks, Nperkw or Nperkb"),
-        opt("minconf", Kind::U32, "1", "how deep the coins spent must be"),
-        opt("utxos", Kind::Outpoints, "the wallet chooses", "spend these coins and no others"),
-    ]),
-    method!("feerates", "wallet", "The fees used now.", wallet::feerates, [
-        req("style", Kind::OneOf(&["perkw", "perkb"]), "per 1,000 weight units, or per 1,000 virtual bytes"),
-    ]),
+    method!(
+        "newaddr",
+        "wallet",
+        "A fresh on-chain address of this node.",
+        wallet::newaddr,
+        [opt("addresstype", Kind::OneOf(&["bech32", "p2tr", "all"]), "the wallet's own", "which kind"),]
+    ),
+    method!(
+        "listfunds",
+        "wallet",
+        "Coins on chain and money in channels.",
+        wallet::listfunds,
+        [opt("spent", Kind::Bool, "false", "also coins already spent"),]
+    ),
+    method!(
+        "withdraw",
+        "wallet",
+        "Send coins from the on-chain wallet to an address.",
+        wallet::withdraw,
+        [
+            req("destination", Kind::Text, "a Bitcoin address of this network"),
+            req("satoshi", Kind::SatOrAll, "how much, or `all`"),
+            opt(
+                "feerate",
+                Kind::Feerate,
+                "normal",
+                "slow, normal, urgent, minimum, Nblocks, Nperkw or Nperkb"
+            ),
+            opt("minconf", Kind::U32, "1", "how deep the coins spent must be"),
+            opt("utxos", Kind::Outpoints, "the wallet chooses", "spend these coins and no others"),
+        ]
+    ),
+    method!(
+        "feerates",
+        "wallet",
+        "The fees used now.",
+        wallet::feerates,
+        [req(
+            "style",
+            Kind::OneOf(&["perkw", "perkb"]),
+            "per 1,000 weight units, or per 1,000 virtual bytes"
+        ),]
+    ),
     method!(
         "balance",
         "wallet",
@@ -155,53 +232,102 @@ pub static METHODS: &[Method] = &[
         []
     ),
     // ---- channels
-    method!("fundchannel", "channels", "Open a channel with a node and fund it from the wallet.", open::fundchannel, [
-        req("id", Kind::NodeAddress, "the node; with id@host:port chand connects first"),
-        req("amount", Kind::SatOrAll, "the channel's size, or `all`"),
-        opt("feerate", Kind::Feerate, "normal", "of the funding transaction and the first commitment"),
-        opt("announce", Kind::Bool, "true", "ask for a public channel (kept; chand does not gossip yet)"),
-        later("minconf"),
-        opt("push_msat", Kind::Msat, "0", "given to the peer at the start: a gift, it does not come back"),
-        opt("close_to", Kind::Text, "the wallet", "the address our part goes to when the channel closes"),
-        later("request_amt"),
-        later("compact_lease"),
-        later("utxos"),
-        opt("mindepth", Kind::U32, "--funding-confirms", "confirmations before the channel is used"),
-        opt("reserve", Kind::Sat, "1 %", "what the peer must always keep in the channel"),
-        opt("channel_type", Kind::Bits, "anchors if both can", "[12] static_remotekey, [12,22] with anchors"),
-    ]),
-    method!("close", "channels", "Close a channel: by agreement, or alone when the peer is silent.", channel::close, [
-        CHANNEL,
-        opt("unilateraltimeout", Kind::U32, "172800", "seconds to wait for the peer; 0 waits for ever"),
-        opt("destination", Kind::Text, "the wallet", "the address our part goes to"),
-        later("fee_negotiation_step"),
-        later("wrong_funding"),
-        later("force_lease_closed"),
-        opt("feerange", Kind::FeerateRange, "what is sensible now", "lowest and highest feerate of the close"),
-    ]),
-    method!("listpeerchannels", "channels", "Every channel and how it stands.", channel::listpeerchannels, [
-        opt("id", Kind::NodeId, "all", "only those with this node"),
-        opt("short_channel_id", Kind::ShortChannelId, "all", "only this one"),
-        opt("channel_id", Kind::ChannelId, "all", "only this one"),
-    ]),
-    method!("listclosedchannels", "channels", "Channels that are closed, and why.", channel::listclosedchannels, [
-        opt("id", Kind::NodeId, "all", "only those with this node"),
-    ]),
-    method!("setchannel", "channels", "Change the fees and limits for forwarding over a channel.", channel::setchannel, [
-        req("id", Kind::Text, "the channel: its id, its short id, its peer's node id, or `all`"),
-        opt("feebase", Kind::Msat, "as it is", "msat taken for each payment"),
-        opt("feeppm", Kind::U32, "as it is", "millionths of the amount taken"),
-        opt("htlcmin", Kind::Msat, "as it is", "smallest payment forwarded"),
-        opt("htlcmax", Kind::Msat, "as it is", "largest payment forwarded"),
-        later("enforcedelay"),
-        later("ignorefeelimits"),
-    ]),
-    method!("listhtlcs", "channels", "Payments in flight in channels.", channel::listhtlcs, [
-        opt("id", Kind::Channel, "all", "only those of this channel"),
-        later("index"),
-        later("start"),
-        later("limit"),
-    ]),
+    method!(
+        "fundchannel",
+        "channels",
+        "Open a channel with a node and fund it from the wallet.",
+        open::fundchannel,
+        [
+            req("id", Kind::NodeAddress, "the node; with id@host:port chand connects first"),
+            req("amount", Kind::SatOrAll, "the channel's size, or `all`"),
+            opt("feerate", Kind::Feerate, "normal", "of the funding transaction and the first commitment"),
+            opt("announce", Kind::Bool, "true", "ask for a public channel (kept; chand does not gossip yet)"),
+            later("minconf"),
+            opt(
+                "push_msat",
+                Kind::Msat,
+                "0",
+                "given to the peer at the start: a gift, it does not come back"
+            ),
+            opt("close_to", Kind::Text, "the wallet", "the address our part goes to when the channel closes"),
+            later("request_amt"),
+            later("compact_lease"),
+            later("utxos"),
+            opt("mindepth", Kind::U32, "--funding-confirms", "confirmations before the channel is used"),
+            opt("reserve", Kind::Sat, "1 %", "what the peer must always keep in the channel"),
+            opt(
+                "channel_type",
+                Kind::Bits,
+                "anchors if both can",
+                "[12] static_remotekey, [12,22] with anchors"
+            ),
+        ]
+    ),
+    method!(
+        "close",
+        "channels",
+        "Close a channel: by agreement, or alone when the peer is silent.",
+        channel::close,
+        [
+            CHANNEL,
+            opt("unilateraltimeout", Kind::U32, "172800", "seconds to wait for the peer; 0 waits for ever"),
+            opt("destination", Kind::Text, "the wallet", "the address our part goes to"),
+            later("fee_negotiation_step"),
+            later("wrong_funding"),
+            later("force_lease_closed"),
+            opt(
+                "feerange",
+                Kind::FeerateRange,
+                "what is sensible now",
+                "lowest and highest feerate of the close"
+            ),
+        ]
+    ),
+    method!(
+        "listpeerchannels",
+        "channels",
+        "Every channel and how it stands.",
+        channel::listpeerchannels,
+        [
+            opt("id", Kind::NodeId, "all", "only those with this node"),
+            opt("short_channel_id", Kind::ShortChannelId, "all", "only this one"),
+            opt("channel_id", Kind::ChannelId, "all", "only this one"),
+        ]
+    ),
+    method!(
+        "listclosedchannels",
+        "channels",
+        "Channels that are closed, and why.",
+        channel::listclosedchannels,
+        [opt("id", Kind::NodeId, "all", "only those with this node"),]
+    ),
+    method!(
+        "setchannel",
+        "channels",
+        "Change the fees and limits for forwarding over a channel.",
+        channel::setchannel,
+        [
+            req("id", Kind::Text, "the channel: its id, its short id, its peer's node id, or `all`"),
+            opt("feebase", Kind::Msat, "as it is", "msat taken for each payment"),
+            opt("feeppm", Kind::U32, "as it is", "millionths of the amount taken"),
+            opt("htlcmin", Kind::Msat, "as it is", "smallest payment forwarded"),
+            opt("htlcmax", Kind::Msat, "as it is", "largest payment forwarded"),
+            later("enforcedelay"),
+            later("ignorefeelimits"),
+        ]
+    ),
+    method!(
+        "listhtlcs",
+        "channels",
+        "Payments in flight in channels.",
+        channel::listhtlcs,
+        [
+            opt("id", Kind::Channel, "all", "only those of this channel"),
+            later("index"),
+            later("start"),
+            later("limit"),
+        ]
+    ),
     method!(
         "listsnapshots",
         "channels",
@@ -214,38 +340,66 @@ pub static METHODS: &[Method] = &[
         ]
     ),
     // ---- payments
-    method!("invoice", "payments", "Make an invoice: ask to be paid.", invoice::invoice, [
-        req("amount_msat", Kind::MsatOrAny, "how much, or `any`"),
-        req("label", Kind::Label, "a name of your own, used once"),
-        req("description", Kind::Text, "what it is for; the payer reads it"),
-        opt("expiry", Kind::U64, "604800", "seconds it can be paid"),
-        later("fallbacks"),
-        opt("preimage", Kind::Secret, "random", "the secret R; never use one twice"),
-        later("exposeprivatechannels"),
-        opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
-        opt("deschashonly", Kind::Bool, "false", "put only the description's hash in the invoice"),
-    ]),
-    method!("listinvoices", "payments", "Our invoices and what became of them.", invoice::listinvoices, [
-        opt("label", Kind::Label, "all", "only the one with this label"),
-        opt("invstring", Kind::Text, "all", "only this one"),
-        opt("payment_hash", Kind::Hash, "all", "only the one with this hash"),
-        later("offer_id"),
-        PAGE_INDEX,
-        PAGE_START,
-        PAGE_LIMIT,
-    ]),
-    method!("delinvoice", "payments", "Forget an invoice.", invoice::delinvoice, [
-        req("label", Kind::Label, "its label"),
-        req("status", Kind::OneOf(&["paid", "expired", "unpaid"]), "the status you believe it has"),
-        later("desconly"),
-    ]),
-    method!("waitinvoice", "payments", "Wait until an invoice is paid or expires.", invoice::waitinvoice, [
-        req("label", Kind::Label, "its label"),
-    ]),
-    method!("waitanyinvoice", "payments", "Wait for the next payment that comes in.", invoice::waitanyinvoice, [
-        opt("lastpay_index", Kind::U64, "0", "the pay_index of the last one you saw"),
-        opt("timeout", Kind::U64, "for ever", "seconds to wait; then error 904"),
-    ]),
+    method!(
+        "invoice",
+        "payments",
+        "Make an invoice: ask to be paid.",
+        invoice::invoice,
+        [
+            req("amount_msat", Kind::MsatOrAny, "how much, or `any`"),
+            req("label", Kind::Label, "a name of your own, used once"),
+            req("description", Kind::Text, "what it is for; the payer reads it"),
+            opt("expiry", Kind::U64, "604800", "seconds it can be paid"),
+            later("fallbacks"),
+            opt("preimage", Kind::Secret, "random", "the secret R; never use one twice"),
+            later("exposeprivatechannels"),
+            opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
+            opt("deschashonly", Kind::Bool, "false", "put only the description's hash in the invoice"),
+        ]
+    ),
+    method!(
+        "listinvoices",
+        "payments",
+        "Our invoices and what became of them.",
+        invoice::listinvoices,
+        [
+            opt("label", Kind::Label, "all", "only the one with this label"),
+            opt("invstring", Kind::Text, "all", "only this one"),
+            opt("payment_hash", Kind::Hash, "all", "only the one with this hash"),
+            later("offer_id"),
+            PAGE_INDEX,
+            PAGE_START,
+            PAGE_LIMIT,
+        ]
+    ),
+    method!(
+        "delinvoice",
+        "payments",
+        "Forget an invoice.",
+        invoice::delinvoice,
+        [
+            req("label", Kind::Label, "its label"),
+            req("status", Kind::OneOf(&["paid", "expired", "unpaid"]), "the status you believe it has"),
+            later("desconly"),
+        ]
+    ),
+    method!(
+        "waitinvoice",
+        "payments",
+        "Wait until an invoice is paid or expires.",
+        invoice::waitinvoice,
+        [req("label", Kind::Label, "its label"),]
+    ),
+    method!(
+        "waitanyinvoice",
+        "payments",
+        "Wait for the next payment that comes in.",
+        invoice::waitanyinvoice,
+        [
+            opt("lastpay_index", Kind::U64, "0", "the pay_index of the last one you saw"),
+            opt("timeout", Kind::U64, "for ever", "seconds to wait; then error 904"),
+        ]
+    ),
     method!(
         "holdinvoice",
         "payments",
@@ -260,91 +414,171 @@ pub static METHODS: &[Method] = &[
             opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
         ]
     ),
-    method!("settleinvoice", "payments", "(chand) Take the money of a held payment.", invoice::settleinvoice, [
-        req("preimage", Kind::Secret, "the secret R of its hash"),
-    ]),
-    method!("cancelinvoice", "payments", "(chand) Give the money of a held payment back.", invoice::cancelinvoice, [
-        req("payment_hash", Kind::Hash, "its hash"),
-    ]),
-    method!("decode", "payments", "What an invoice says.", decode::decode, [
-        req("string", Kind::Text, "the invoice (BOLT 11)"),
-    ]),
-    method!("pay", "payments", "Pay an invoice.", pay::pay, [
-        req("bolt11", Kind::Text, "the invoice"),
-        opt("amount_msat", Kind::Msat, "the invoice's", "needed when the invoice names none"),
-        PAY_LABEL,
-        opt("riskfactor", Kind::Percent, "10", "has no effect: there is one route at most"),
-        opt("maxfeepercent", Kind::Percent, "0.5", "the most to pay in fees, in percent of the amount"),
-        RETRY_FOR,
-        later("maxdelay"),
-        opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
-        later("localinvreqid"),
-        later("exclude"),
-        opt("maxfee", Kind::Msat, "by percent", "the most to pay in fees; not with maxfeepercent or exemptfee"),
-        opt("description", Kind::Text, "none", "accepted; needed by no check here"),
-        later("partial_msat"),
-    ]),
-    method!("xpay", "payments", "Pay an invoice (Core Lightning's newer method).", pay::xpay, [
-        req("invstring", Kind::Text, "the invoice"),
-        opt("amount_msat", Kind::Msat, "the invoice's", "needed when the invoice names none"),
-        opt("maxfee", Kind::Msat, "1 %, at least 5000", "the most to pay in fees"),
-        later("layers"),
-        RETRY_FOR,
-        later("partial_msat"),
-        later("maxdelay"),
-        later("payer_note"),
-        PAY_LABEL,
-        later("localinvreqid"),
-    ]),
-    method!("keysend", "payments", "Pay a node without an invoice.", pay::keysend, [
-        req("destination", Kind::NodeId, "whom"),
-        req("amount_msat", Kind::Msat, "how much"),
-        PAY_LABEL,
-        opt("maxfeepercent", Kind::Percent, "0.5", "has no effect: only direct peers are paid so far, without fee"),
-        RETRY_FOR,
-        later("maxdelay"),
-        opt("exemptfee", Kind::Msat, "5000", "has no effect: only direct peers are paid so far, without fee"),
-        later("routehints"),
-        later("extratlvs"),
-        opt("maxfee", Kind::Msat, "none", "has no effect: only direct peers are paid so far, without fee"),
-    ]),
-    method!("listpays", "payments", "Payments we made or tried.", pay::listpays, [
-        opt("bolt11", Kind::Text, "all", "only for this invoice"),
-        opt("payment_hash", Kind::Hash, "all", "only for this hash"),
-        STATUS,
-        PAGE_INDEX,
-        PAGE_START,
-        PAGE_LIMIT,
-    ]),
-    method!("sendpay", "payments", "Start a payment over a route of your choosing.", sendpay::sendpay, [
-        req("route", Kind::Route, "hops of {id, channel, delay, amount_msat}; one hop so far"),
-        req("payment_hash", Kind::Hash, "the invoice's"),
-        PAY_LABEL,
-        opt("amount_msat", Kind::Msat, "the last hop's", "the sum of all parts"),
-        opt("bolt11", Kind::Text, "none", "kept for lists"),
-        opt("payment_secret", Kind::Secret, "none", "the invoice's; most payees demand it"),
-        opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
-        later("localinvreqid"),
-        later("groupid"),
-        later("payment_metadata"),
-        later("description"),
-    ]),
-    method!("waitsendpay", "payments", "Wait for the end of what `sendpay` started.", sendpay::waitsendpay, [
-        req("payment_hash", Kind::Hash, "its hash"),
-        opt("timeout", Kind::U32, "for ever", "seconds to wait; then error 200"),
-        opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
-        later("groupid"),
-    ]),
-    method!("listsendpays", "payments", "Payments we made or tried, part by part.", sendpay::listsendpays, [
-        opt("bolt11", Kind::Text, "all", "only for this invoice"),
-        opt("payment_hash", Kind::Hash, "all", "only for this hash"),
-        STATUS,
-        PAGE_INDEX,
-        PAGE_START,
-        PAGE_LIMIT,
-    ]),
+    method!(
+        "settleinvoice",
+        "payments",
+        "(chand) Take the money of a held payment.",
+        invoice::settleinvoice,
+        [req("preimage", Kind::Secret, "the secret R of its hash"),]
+    ),
+    method!(
+        "cancelinvoice",
+        "payments",
+        "(chand) Give the money of a held payment back.",
+        invoice::cancelinvoice,
+        [req("payment_hash", Kind::Hash, "its hash"),]
+    ),
+    method!(
+        "decode",
+        "payments",
+        "What an invoice says.",
+        decode::decode,
+        [req("string", Kind::Text, "the invoice (BOLT 11)"),]
+    ),
+    method!(
+        "pay",
+        "payments",
+        "Pay an invoice.",
+        pay::pay,
+        [
+            req("bolt11", Kind::Text, "the invoice"),
+            opt("amount_msat", Kind::Msat, "the invoice's", "needed when the invoice names none"),
+            PAY_LABEL,
+            opt("riskfactor", Kind::Percent, "10", "has no effect: there is one route at most"),
+            opt("maxfeepercent", Kind::Percent, "0.5", "the most to pay in fees, in percent of the amount"),
+            RETRY_FOR,
+            later("maxdelay"),
+            opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
+            later("localinvreqid"),
+            later("exclude"),
+            opt(
+                "maxfee",
+                Kind::Msat,
+                "by percent",
+                "the most to pay in fees; not with maxfeepercent or exemptfee"
+            ),
+            opt("description", Kind::Text, "none", "accepted; needed by no check here"),
+            later("partial_msat"),
+        ]
+    ),
+    method!(
+        "xpay",
+        "payments",
+        "Pay an invoice (Core Lightning's newer method).",
+        pay::xpay,
+        [
+            req("invstring", Kind::Text, "the invoice"),
+            opt("amount_msat", Kind::Msat, "the invoice's", "needed when the invoice names none"),
+            opt("maxfee", Kind::Msat, "1 %, at least 5000", "the most to pay in fees"),
+            later("layers"),
+            RETRY_FOR,
+            later("partial_msat"),
+            later("maxdelay"),
+            later("payer_note"),
+            PAY_LABEL,
+            later("localinvreqid"),
+        ]
+    ),
+    method!(
+        "keysend",
+        "payments",
+        "Pay a node without an invoice.",
+        pay::keysend,
+        [
+            req("destination", Kind::NodeId, "whom"),
+            req("amount_msat", Kind::Msat, "how much"),
+            PAY_LABEL,
+            opt(
+                "maxfeepercent",
+                Kind::Percent,
+                "0.5",
+                "has no effect: only direct peers are paid so far, without fee"
+            ),
+            RETRY_FOR,
+            later("maxdelay"),
+            opt(
+                "exemptfee",
+                Kind::Msat,
+                "5000",
+                "has no effect: only direct peers are paid so far, without fee"
+            ),
+            later("routehints"),
+            later("extratlvs"),
+            opt(
+                "maxfee",
+                Kind::Msat,
+                "none",
+                "has no effect: only direct peers are paid so far, without fee"
+            ),
+        ]
+    ),
+    method!(
+        "listpays",
+        "payments",
+        "Payments we made or tried.",
+        pay::listpays,
+        [
+            opt("bolt11", Kind::Text, "all", "only for this invoice"),
+            opt("payment_hash", Kind::Hash, "all", "only for this hash"),
+            STATUS,
+            PAGE_INDEX,
+            PAGE_START,
+            PAGE_LIMIT,
+        ]
+    ),
+    method!(
+        "sendpay",
+        "payments",
+        "Start a payment over a route of your choosing.",
+        sendpay::sendpay,
+        [
+            req("route", Kind::Route, "hops of {id, channel, delay, amount_msat}; one hop so far"),
+            req("payment_hash", Kind::Hash, "the invoice's"),
+            PAY_LABEL,
+            opt("amount_msat", Kind::Msat, "the last hop's", "the sum of all parts"),
+            opt("bolt11", Kind::Text, "none", "kept for lists"),
+            opt("payment_secret", Kind::Secret, "none", "the invoice's; most payees demand it"),
+            opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
+            later("localinvreqid"),
+            later("groupid"),
+            later("payment_metadata"),
+            later("description"),
+        ]
+    ),
+    method!(
+        "waitsendpay",
+        "payments",
+        "Wait for the end of what `sendpay` started.",
+        sendpay::waitsendpay,
+        [
+            req("payment_hash", Kind::Hash, "its hash"),
+            opt("timeout", Kind::U32, "for ever", "seconds to wait; then error 200"),
+            opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
+            later("groupid"),
+        ]
+    ),
+    method!(
+        "listsendpays",
+        "payments",
+        "Payments we made or tried, part by part.",
+        sendpay::listsendpays,
+        [
+            opt("bolt11", Kind::Text, "all", "only for this invoice"),
+            opt("payment_hash", Kind::Hash, "all", "only for this hash"),
+            STATUS,
+            PAGE_INDEX,
+            PAGE_START,
+            PAGE_LIMIT,
+        ]
+    ),
     // ---- developer
-    method!("dev-fail", "developer", "Close a channel at once by our commitment.", channel::dev_fail, [CHANNEL]),
+    method!(
+        "dev-fail",
+        "developer",
+        "Close a channel at once by our commitment.",
+        channel::dev_fail,
+        [CHANNEL]
+    ),
     method!(
         "dev-sign-last-tx",
         "developer",
@@ -352,10 +586,13 @@ pub static METHODS: &[Method] = &[
         channel::dev_sign_last_tx,
         [CHANNEL]
     ),
-    method!("dev-feerate", "developer", "Set the feerate of a channel's commitments now.", channel::dev_feerate, [
-        CHANNEL,
-        req("feerate", Kind::U32, "sat per 1,000 weight units"),
-    ]),
+    method!(
+        "dev-feerate",
+        "developer",
+        "Set the feerate of a channel's commitments now.",
+        channel::dev_feerate,
+        [CHANNEL, req("feerate", Kind::U32, "sat per 1,000 weight units"),]
+    ),
 ];
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub async fn listpeerchannels(cx: Arc<Context>, args: Args) -> Outcome {
         return Err(RpcError::unexpected("listpeerchannels"));
     };
     list.retain(|c| short.is_none() || c.short_channel_id == short);
-    let us = cx.backend.about().node_id;
+    let us = cx.about.node_id;
     Ok(json!({ "channels": list.iter().map(|c| show::channel(c, &us)).collect::<Vec<_>>() }))
 }
 
@@ -96,9 +96,10 @@ pub async fn setchannel(cx: Arc<Context>, args: Args) -> Outcome {
     };
     let fee_base_msat = match args.opt::<Msat>("feebase")? {
         None => None,
-        Some(base) => {
-            Some(u32::try_from(base.0).map_err(|_| RpcError::param("feebase", "must be at most 4294967295msat"))?)
-        }
+        Some(base) => Some(
+            u32::try_from(base.0)
+                .map_err(|_| RpcError::param("feebase", "must be at most 4294967295msat"))?,
+        ),
     };
     let (htlc_min_msat, htlc_max_msat) = (args.opt::<Msat>("htlcmin")?, args.opt::<Msat>("htlcmax")?);
     if matches!((htlc_min_msat, htlc_max_msat), (Some(low), Some(high)) if low > high) {

@@ -120,7 +120,10 @@ mod tests {
         assert_eq!(coffee["expiry"], 60);
         assert_eq!(coffee["currency"], "bc");
         assert_eq!(coffee["payee"], "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad");
-        assert_eq!(coffee["payment_hash"], "0001020304050607080900010203040506070809000102030405060708090102");
+        assert_eq!(
+            coffee["payment_hash"],
+            "0001020304050607080900010203040506070809000102030405060708090102"
+        );
         assert!(read("x", &format!("LIGHTNING:{COFFEE}")).is_ok());
         for bad in ["", "lightning:", "ö", "lnbc1", "1234567890é"] {
             assert_eq!(read("x", bad).unwrap_err().code, INVALID_PARAMS, "{bad}");

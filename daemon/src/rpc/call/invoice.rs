@@ -9,6 +9,7 @@ use crate::rpc::message::RpcError;
 use crate::rpc::params::{AmountOr, Args, Label, Secret};
 use crate::rpc::show;
 use chand_protocol::id::Preimage;
+use chand_protocol::invoice::MAX_FIELD_BYTES;
 use chand_protocol::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
 use chand_protocol::node::view;
 use chand_protocol::units::Msat;
@@ -17,15 +18,28 @@ use std::sync::Arc;
 
 /// The invoice expired before it was paid.
 const EXPIRED: i32 = 903;
-/// Longest label and description.
-const MAX_TEXT: usize = 1_000;
+/// Longest label.
+const MAX_LABEL: usize = 1_000;
+/// Longest description of which only the hash is in the invoice.
+const MAX_HASHED: usize = 65_535;
 
-fn text(args: &Args, name: &str) -> Result<String, RpcError> {
+fn bounded(args: &Args, name: &str, most: usize, way_out: &str) -> Result<String, RpcError> {
     let Label(text) = args.get(name)?;
-    if text.len() > MAX_TEXT {
-        return Err(RpcError::param(name, format!("must be at most {MAX_TEXT} bytes")));
+    if text.len() > most {
+        return Err(RpcError::param(name, format!("must be at most {most} bytes{way_out}")));
     }
     Ok(text)
+}
+
+fn label(args: &Args) -> Result<String, RpcError> {
+    bounded(args, "label", MAX_LABEL, "")
+}
+
+fn description(args: &Args, hash_only: bool) -> Result<String, RpcError> {
+    match hash_only {
+        true => bounded(args, "description", MAX_HASHED, ""),
+        false => bounded(args, "description", MAX_FIELD_BYTES, "; longer ones need deschashonly=true"),
+    }
 }
 
 async fn one(cx: &Context, command: Command, method: &str) -> Result<view::Invoice, RpcError> {
@@ -39,11 +53,12 @@ fn request(args: &Args) -> Result<InvoiceRequest, RpcError> {
     if args.opt::<u64>("expiry")? == Some(0) {
         return Err(RpcError::param("expiry", "must be more than 0 seconds"));
     }
+    let description_hash_only = args.opt("deschashonly")?.unwrap_or(false);
     Ok(InvoiceRequest {
         amount_msat: args.get::<AmountOr<Msat>>("amount_msat")?.0,
-        label: text(args, "label")?,
-        description: args.get("description")?,
-        description_hash_only: args.opt("deschashonly")?.unwrap_or(false),
+        label: label(args)?,
+        description: description(args, description_hash_only)?,
+        description_hash_only,
         expiry_s: args.opt("expiry")?,
         preimage: args.opt::<Secret>("preimage")?.map(|s| Preimage(s.0)),
         cltv_blocks: args.opt("cltv")?,
@@ -53,16 +68,11 @@ fn request(args: &Args) -> Result<InvoiceRequest, RpcError> {
 
 /// Ask to be paid.
 pub async fn invoice(cx: Arc<Context>, args: Args) -> Outcome {
-    let request = request(&args)?;
-    if !request.description_hash_only {
-        text(&args, "description")?;
-    }
-    Ok(show::new_invoice(&one(&cx, Command::Invoice(request), "invoice").await?))
+    Ok(show::new_invoice(&one(&cx, Command::Invoice(request(&args)?), "invoice").await?))
 }
 
 /// Ask to be paid under a hash whose preimage the caller keeps.
 pub async fn holdinvoice(cx: Arc<Context>, args: Args) -> Outcome {
-    text(&args, "description")?;
     let request = InvoiceRequest { hold: Some(args.get("payment_hash")?), ..request(&args)? };
     Ok(show::new_invoice(&one(&cx, Command::Invoice(request), "holdinvoice").await?))
 }
@@ -92,7 +102,8 @@ pub async fn listinvoices(cx: Arc<Context>, args: Args) -> Outcome {
     }
     match cx.backend.command(Command::ListInvoices(filter)).await? {
         Reply::Invoices(list) => {
-            let list: Vec<Value> = page(&args, list, |i| i.created_index)?.iter().map(show::invoice).collect();
+            let list: Vec<Value> =
+                page(&args, list, |i| i.created_index)?.iter().map(show::invoice).collect();
             Ok(json!({ "invoices": list }))
         }
         _ => Err(RpcError::unexpected("listinvoices")),
@@ -101,13 +112,13 @@ pub async fn listinvoices(cx: Arc<Context>, args: Args) -> Outcome {
 
 /// Forget an invoice.
 pub async fn delinvoice(cx: Arc<Context>, args: Args) -> Outcome {
-    let command = Command::DelInvoice { label: text(&args, "label")?, status: args.get("status")? };
+    let command = Command::DelInvoice { label: label(&args)?, status: args.get("status")? };
     Ok(show::invoice(&one(&cx, command, "delinvoice").await?))
 }
 
 /// Wait until an invoice is paid or expires.
 pub async fn waitinvoice(cx: Arc<Context>, args: Args) -> Outcome {
-    let invoice = one(&cx, Command::WaitInvoice { label: text(&args, "label")? }, "waitinvoice").await?;
+    let invoice = one(&cx, Command::WaitInvoice { label: label(&args)? }, "waitinvoice").await?;
     if invoice.status == "expired" {
         let message = "the invoice expired before it was paid; make a new one".into();
         return Err(RpcError { code: EXPIRED, message, data: Some(show::invoice(&invoice)) });

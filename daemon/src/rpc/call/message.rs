@@ -42,7 +42,8 @@ fn bounded(args: &Args) -> Result<String, RpcError> {
 /// Sign words with the node's key.
 pub async fn signmessage(cx: Arc<Context>, args: Args) -> Outcome {
     let message = bounded(&args)?;
-    let Reply::Signed { signature, recid } = cx.backend.command(Command::SignMessage { message }).await? else {
+    let Reply::Signed { signature, recid } = cx.backend.command(Command::SignMessage { message }).await?
+    else {
         return Err(RpcError::unexpected("signmessage"));
     };
     let mut compact = vec![RECOVERY_BASE.saturating_add(recid & 3)];
@@ -81,7 +82,7 @@ pub async fn checkmessage(cx: Arc<Context>, args: Args) -> Outcome {
         return Ok(json!({ "pubkey": signer.to_string(), "verified": expected == signer }));
     }
     // Any text and signature recover to some key: without a key to compare, only a node we know counts.
-    if signer == cx.backend.about().node_id || is_peer(&cx, signer).await? {
+    if signer == cx.about.node_id || is_peer(&cx, signer).await? {
         return Ok(json!({ "pubkey": signer.to_string(), "verified": true }));
     }
     Err(RpcError {

@@ -16,7 +16,7 @@ pub mod snapshot;
 pub mod wallet;
 
 use super::amount::FeerateSpec;
-use super::backend::{Backend, FeeTable, WalletReply, WalletRequest};
+use super::backend::{About, Backend, FeeTable, WalletReply, WalletRequest};
 use super::log::Ring;
 use super::message::{RpcError, INVALID_PARAMS};
 use chand_protocol::id::{ChannelId, NodeId};
@@ -34,11 +34,18 @@ pub type Outcome = Result<Value, RpcError>;
 pub struct Context {
     /// The daemon.
     pub backend: Arc<dyn Backend>,
+    /// What stays the same while it runs.
+    pub about: About,
     /// The last lines of the log.
     pub log: Ring,
 }
 
 impl Context {
+    /// For this daemon.
+    pub fn new(backend: Arc<dyn Backend>, log: Ring) -> Context {
+        Context { about: backend.about(), backend, log }
+    }
+
     /// Every channel, or those with one peer.
     async fn channels(&self, peer: Option<NodeId>) -> Result<Vec<view::Channel>, RpcError> {
         match self.backend.command(Command::ListPeerChannels { peer, channel: None }).await? {
@@ -91,7 +98,7 @@ impl Context {
 
     /// An address of our network, as the script it stands for.
     fn script(&self, name: &str, address: &str) -> Result<bitcoin::ScriptBuf, RpcError> {
-        let network = self.backend.about().network;
+        let network = self.about.network;
         let parsed = bitcoin::Address::from_str(address)
             .map_err(|_| RpcError::param(name, "is not a Bitcoin address"))?;
         match parsed.require_network(network) {
@@ -110,7 +117,12 @@ pub fn resolve(table: &FeeTable, spec: FeerateSpec) -> Option<Feerate> {
         FeerateSpec::Urgent => fees.map(|f| f.urgent),
         FeerateSpec::Normal => fees.map(|f| f.normal),
         FeerateSpec::Minimum => Some(floor),
-        FeerateSpec::Slow => table.estimates.iter().max_by_key(|(blocks, _)| *blocks).map(|(_, f)| *f).or(fees.map(|f| f.minimum)),
+        FeerateSpec::Slow => table
+            .estimates
+            .iter()
+            .max_by_key(|(blocks, _)| *blocks)
+            .map(|(_, f)| *f)
+            .or(fees.map(|f| f.minimum)),
         // The estimate for the farthest target that is still within the wish; if none is that near, the nearest.
         FeerateSpec::Blocks(wish) => table
             .estimates

@@ -22,8 +22,9 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
     let Reply::Info(info) = cx.backend.command(Command::GetInfo).await? else {
         return Err(RpcError::unexpected("getinfo"));
     };
-    let about = cx.backend.about();
-    let unreachable = "the chain backend cannot be reached; what happens on chain is not seen until it is back";
+    let about = &cx.about;
+    let unreachable =
+        "the chain backend cannot be reached; what happens on chain is not seen until it is back";
     let behind = "still reading blocks; the balances shown may be old";
     Ok(Object::of(json!({
         "id": info.id.to_string(),
@@ -54,7 +55,7 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
 
 /// The methods there are.
 pub async fn help(cx: Arc<Context>, args: Args) -> Outcome {
-    let dev = cx.backend.about().dev;
+    let dev = cx.about.dev;
     let list = match args.opt::<String>("command")? {
         None => METHODS.iter().filter(|m| dev || !m.is_dev()).map(help_entry).collect(),
         Some(name) => {
@@ -151,9 +152,11 @@ fn log_line(line: &LogLine) -> Value {
         Level::DEBUG => "DEBUG",
         Level::TRACE => "TRACE",
     };
-    Object::of(json!({ "type": kind, "time": seconds(entry.after), "source": entry.source, "log": entry.text }))
-        .maybe("node_id", entry.peer.clone())
-        .build()
+    Object::of(
+        json!({ "type": kind, "time": seconds(entry.after), "source": entry.source, "log": entry.text }),
+    )
+    .maybe("node_id", entry.peer.clone())
+    .build()
 }
 
 fn seconds(time: Duration) -> String {

@@ -30,12 +30,12 @@ pub async fn connect(cx: Arc<Context>, args: Args) -> Outcome {
         None if port.is_some() => return Err(RpcError::param("port", "needs a host")),
         None => None,
     };
-    let peer = dial(&cx, node.id, address).await?;
+    let peer = dial(&cx, node.id, address.clone()).await?;
     Ok(json!({
         "id": peer.id.to_string(),
         "features": to_hex(&peer.features),
         "direction": if peer.inbound { "in" } else { "out" },
-        "address": show::address(peer.address.as_deref().unwrap_or_default()),
+        "address": show::address(&peer.address.or(address).unwrap_or_default()),
     }))
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn dial(
     peer: NodeId,
     address: Option<String>,
 ) -> Result<view::Peer, RpcError> {
-    if peer == cx.backend.about().node_id {
+    if peer == cx.about.node_id {
         return Err(RpcError::param("id", "that is this node itself"));
     }
     match cx.backend.command(Command::Connect { peer, address }).await? {
@@ -68,7 +68,9 @@ pub fn host_port(host: &str, port: Option<u16>) -> Result<String, &'static str> 
     };
     let port = match (given, port) {
         (Some(_), Some(_)) => return Err("names a port, and port does too"),
-        (Some(given), None) => given.parse::<u16>().ok().filter(|p| *p > 0).ok_or("has a port that is not 1 to 65535")?,
+        (Some(given), None) => {
+            given.parse::<u16>().ok().filter(|p| *p > 0).ok_or("has a port that is not 1 to 65535")?
+        }
         (None, _) => default,
     };
     let inside = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));

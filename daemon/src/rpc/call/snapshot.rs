@@ -24,9 +24,12 @@ pub async fn listsnapshots(cx: Arc<Context>, args: Args) -> Outcome {
     if limit.is_some_and(|l| l > MAX_SNAPSHOTS) {
         return Err(RpcError::param("limit", format!("must be at most {MAX_SNAPSHOTS}")));
     }
-    let command = Command::ListSnapshots { channel: args.get("channel_id")?, start: args.opt("start")?, limit };
+    let command =
+        Command::ListSnapshots { channel: args.get("channel_id")?, start: args.opt("start")?, limit };
     match cx.backend.command(command).await? {
-        Reply::Snapshots(list) => Ok(json!({ "snapshots": list.iter().map(show::snapshot).collect::<Vec<_>>() })),
+        Reply::Snapshots(list) => {
+            Ok(json!({ "snapshots": list.iter().map(show::snapshot).collect::<Vec<_>>() }))
+        }
         _ => Err(RpcError::unexpected("listsnapshots")),
     }
 }
@@ -99,7 +102,11 @@ fn check(c: &ChannelBalance) -> Result<(), String> {
     let terms: Vec<String> = all_terms(c).map(|(name, amount)| format!("{name} {}", amount.0)).collect();
     let off = Msat(sum.0.abs_diff(capacity.0));
     let way = if sum > capacity { "too much" } else { "missing" };
-    Err(format!("channel {id}: the terms do not add up to total_msat {}: {off} {way} in {}", capacity.0, terms.join(" + ")))
+    Err(format!(
+        "channel {id}: the terms do not add up to total_msat {}: {off} {way} in {}",
+        capacity.0,
+        terms.join(" + ")
+    ))
 }
 
 fn terms_json(c: &ChannelBalance, ours: Msat) -> Value {
@@ -143,12 +150,17 @@ impl Onchain {
             confirmed: sum("confirmed", &|c| matches!(c.status, CoinStatus::Confirmed(_)))?,
             unconfirmed: sum("unconfirmed", &|c| c.status == CoinStatus::Unconfirmed)?,
             immature: sum("immature", &|c| matches!(c.status, CoinStatus::Immature(_)))?,
-            reserved: sum("reserved", &|c| c.reserved_to.is_some() && !matches!(c.status, CoinStatus::Spent(_)))?,
+            reserved: sum("reserved", &|c| {
+                c.reserved_to.is_some() && !matches!(c.status, CoinStatus::Spent(_))
+            })?,
             total: sum("unspent", &|c| !matches!(c.status, CoinStatus::Spent(_)))?,
         };
         let parts = Msat::checked_sum([all.confirmed, all.unconfirmed, all.immature]);
         if parts != Some(all.total) {
-            return Err(format!("onchain: the coins by status do not add up to onchain_msat {}", all.total.0));
+            return Err(format!(
+                "onchain: the coins by status do not add up to onchain_msat {}",
+                all.total.0
+            ));
         }
         Ok(all)
     }

@@ -51,7 +51,8 @@ pub(super) async fn coins(cx: &Context, spent: bool) -> Result<Vec<Coin>, RpcErr
 
 /// Coins on chain and money in channels.
 pub async fn listfunds(cx: Arc<Context>, args: Args) -> Outcome {
-    let outputs: Vec<Value> = coins(&cx, args.opt("spent")?.unwrap_or(false)).await?.iter().map(output).collect();
+    let outputs: Vec<Value> =
+        coins(&cx, args.opt("spent")?.unwrap_or(false)).await?.iter().map(output).collect();
     let channels: Vec<Value> = cx.channels(None).await?.iter().filter_map(channel).collect();
     Ok(json!({ "outputs": outputs, "channels": channels }))
 }
@@ -124,7 +125,8 @@ pub async fn feerates(cx: Arc<Context>, args: Args) -> Outcome {
     let factor = if style == "perkb" { 4 } else { 1 };
     let mut answer = Object::default().maybe(&style, Some(rates(&table, factor)));
     if table.fees.is_none() {
-        answer = answer.maybe("warning_missing_feerates", Some("the chain backend has given no estimate yet"));
+        answer =
+            answer.maybe("warning_missing_feerates", Some("the chain backend has given no estimate yet"));
     }
     Ok(answer.maybe("onchain_fee_estimates", onchain_estimates(&table)).build())
 }
