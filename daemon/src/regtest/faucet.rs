@@ -67,7 +67,10 @@ pub struct Faucet {
 
 impl fmt::Debug for Faucet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faucet").field("next", &self.next).field("coins", &self.coins.len()).finish_non_exhaustive()
+        f.debug_struct("Faucet")
+            .field("next", &self.next)
+            .field("coins", &self.coins.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +85,11 @@ impl Faucet {
         Ok(faucet)
     }
 
-    fn new(seed: Zeroizing<[u8; 32]>, counter_file: Option<PathBuf>, next: u32) -> Result<Faucet, RegtestError> {
+    fn new(
+        seed: Zeroizing<[u8; 32]>,
+        counter_file: Option<PathBuf>,
+        next: u32,
+    ) -> Result<Faucet, RegtestError> {
         let mut faucet = Faucet {
             seed,
             counter_file,
@@ -103,7 +110,8 @@ impl Faucet {
         engine.input(b"chand regtest faucet");
         engine.input(&index.to_be_bytes());
         let digest = Zeroizing::new(Hmac::<sha256::Hash>::from_engine(engine).to_byte_array());
-        SecretKey::from_slice(digest.as_slice()).map_err(|_| RegtestError::Faucet("no key of this number".into()))
+        SecretKey::from_slice(digest.as_slice())
+            .map_err(|_| RegtestError::Faucet("no key of this number".into()))
     }
 
     fn derive_up_to(&mut self, end: u32) -> Result<(), RegtestError> {
@@ -183,7 +191,11 @@ impl Faucet {
     }
 
     /// Coins nobody in the pool spends: confirmed ones, then unconfirmed ones of `ours` (change) or of others.
-    pub fn list(&self, chain: &ChainState, pool: &Mempool) -> (Vec<OwnedCoin>, Vec<OwnedCoin>, Vec<OwnedCoin>) {
+    pub fn list(
+        &self,
+        chain: &ChainState,
+        pool: &Mempool,
+    ) -> (Vec<OwnedCoin>, Vec<OwnedCoin>, Vec<OwnedCoin>) {
         let tip = chain.tip().height;
         let mut confirmed = Vec::new();
         for (outpoint, (coin, key_index)) in &self.coins {

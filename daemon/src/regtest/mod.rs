@@ -29,6 +29,7 @@ pub use node::Node;
 pub use options::{Options, DEFAULT_PREMINE_BLOCKS, DEFAULT_RPC_PORT};
 
 use consensus::{BlockReject, ChainError};
+use rpc::hex as rpc_hex;
 
 /// Why the embedded chain does not start, or stops.
 #[derive(Debug, Error)]

@@ -126,7 +126,11 @@ impl Node {
     }
 
     /// Mines blocks to a script, the pool's best transactions in them. Returns their hashes.
-    pub fn generate(&self, script: &Script, blocks: u32) -> Result<Result<Vec<BlockHash>, BlockReject>, Broken> {
+    pub fn generate(
+        &self,
+        script: &Script,
+        blocks: u32,
+    ) -> Result<Result<Vec<BlockHash>, BlockReject>, Broken> {
         let mut hashes = Vec::new();
         let mut left = usize::try_from(blocks).unwrap_or(usize::MAX);
         while left > 0 {
@@ -197,8 +201,7 @@ fn create_private_dir(path: &Path) -> Result<(), RegtestError> {
 fn lock_directory(dir: &Path) -> Result<File, RegtestError> {
     let path = dir.join(".lock");
     let fault = |source| RegtestError::File { what: "lock", path: path.clone(), source };
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(RegtestError::Locked(dir.into())),

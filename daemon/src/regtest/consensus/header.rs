@@ -17,10 +17,15 @@ pub(super) fn check_work(header: &Header, hash: BlockHash) -> Result<(), BlockRe
 
 /// The target, unless it is zero, negative, too large for 256 bits or easier than regtest allows.
 fn claimed_target(bits: CompactTarget) -> Option<Target> {
-    let compact = bits.to_consensus();
-    let negative = compact & 0x0080_0000 != 0;
-    // Compact forms of one byte length compare as their targets; a longer one is above regtest's limit.
-    if negative || compact > BITS {
+    let (bytes, digits) = (bits.to_consensus() >> 24, bits.to_consensus() & 0x00ff_ffff);
+    // Three bytes of digits, the highest bit a sign. Past 32 bytes of length, higher digits must be zero.
+    let highest = match bytes {
+        0..=32 => 0x007f_ffff,
+        33 => 0x7fff,
+        34 => 0x7f,
+        _ => return None,
+    };
+    if digits > highest {
         return None;
     }
     Some(Target::from_compact(bits)).filter(|target| *target != Target::ZERO)

@@ -76,10 +76,11 @@ impl TxReject {
         self.to_string()
     }
 
-    /// The reason when the transaction stands in a block: both kinds of lock have one name there.
+    /// The reason when the transaction stands in a block: both kinds of lock have one name there, scripts another.
     pub fn block_reason(&self) -> String {
         match self {
             Self::NonFinal | Self::SequenceLocks => "bad-txns-nonfinal".into(),
+            Self::Script(reject) => format!("block-script-verify-flag-failed ({reject})"),
             other => other.to_string(),
         }
     }
@@ -211,6 +212,9 @@ pub enum ChainError {
     /// More bytes than one frame of the block file may hold.
     #[error("block file: {0} bytes in one write")]
     TooLarge(usize),
+    /// The file is not as this process left it: another one has it open, too.
+    #[error("block file: changed by another process")]
+    Shared,
     /// An earlier write failed: memory is ahead of the disk and nothing more is accepted until a restart.
     #[error("block file: an earlier write failed")]
     Broken,

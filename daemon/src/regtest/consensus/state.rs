@@ -317,8 +317,8 @@ impl ChainState {
 
     /// Makes the next write fail.
     #[cfg(test)]
-    pub(super) fn break_store(&mut self) {
-        self.store.as_mut().unwrap().break_file();
+    pub(super) fn break_store(&mut self, dir: &Path) {
+        self.store.as_mut().unwrap().break_file(dir);
     }
 
     pub(super) fn set_broken(&mut self) {

@@ -77,6 +77,9 @@ impl Store {
         if ops.is_empty() {
             return Ok(());
         }
+        if self.file.metadata()?.len() != self.len {
+            return Err(ChainError::Shared);
+        }
         let mut payload = Vec::new();
         for op in ops {
             encode_op(op, &mut payload);
@@ -94,10 +97,10 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a file in place that cannot be written to.
+    /// Opens the file in a way that it cannot be written to.
     #[cfg(test)]
-    pub(super) fn break_file(&mut self) {
-        self.file = File::open("/dev/null").unwrap();
+    pub(super) fn break_file(&mut self, dir: &Path) {
+        self.file = File::open(dir.join(FILE_NAME)).unwrap();
     }
 
     /// Size of the file in bytes.

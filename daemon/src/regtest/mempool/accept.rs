@@ -10,7 +10,7 @@ use bitcoin::{Transaction, TxOut, Txid};
 
 use super::reject::{Reject, RejectKind};
 use super::{fee_at, script_policy, standard, Entry, Mempool, MAX_POOL_VBYTES};
-use crate::regtest::consensus::{ChainState, Coin, TxReject};
+use crate::regtest::consensus::{check_transaction, is_final, ChainState, Coin, TxReject};
 
 const MAX_SIGOP_COST: u64 = 16_000;
 const BYTES_PER_SIGOP: u64 = 20;
@@ -53,15 +53,17 @@ impl Mempool {
         now: u64,
         fees: FeeRule,
     ) -> Result<Candidate, Reject> {
+        check_transaction(tx).map_err(|fault| Reject::new(fault.reason()))?;
         if tx.is_coinbase() {
             return Err(Reject::new("coinbase"));
-        }
-        if tx.input.is_empty() {
-            return Err(Reject::new("bad-txns-vin-empty"));
         }
         standard::check_standard(tx, &self.policy)?;
         if tx.base_size() < standard::MIN_NONWITNESS_BYTES {
             return Err(Reject::new("tx-size-small"));
+        }
+        let tip = chain.tip();
+        if !is_final(tx, tip.height.saturating_add(1), tip.median_time) {
+            return Err(Reject::new("non-final"));
         }
         let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
         self.check_new(&txid, tx)?;
@@ -82,7 +84,7 @@ impl Mempool {
             vsize: weight.max(sigop_cost * BYTES_PER_SIGOP).div_ceil(4),
             sigop_cost,
             time: now,
-            height: chain.tip().height,
+            height: tip.height,
             sequence: 0,
         };
         if fees == FeeRule::Alone {
@@ -116,7 +118,12 @@ impl Mempool {
     }
 
     /// Judges a transaction and lets it in.
-    pub fn accept(&mut self, chain: &ChainState, tx: &Arc<Transaction>, now: u64) -> Result<Accepted, Reject> {
+    pub fn accept(
+        &mut self,
+        chain: &ChainState,
+        tx: &Arc<Transaction>,
+        now: u64,
+    ) -> Result<Accepted, Reject> {
         let candidate = self.evaluate(chain, tx, now, FeeRule::Alone)?;
         Ok(self.commit(candidate))
     }
@@ -229,7 +236,9 @@ fn check_scripts(tx: &Transaction, spent: &[TxOut], consensus: Option<TxReject>)
             let fault = match found {
                 Some((at, fault)) if at == index => fault,
                 _ => match spent.get(index) {
-                    Some(output) if script_policy::is_taproot_key_spend(tx, index, output) => "Invalid Schnorr signature",
+                    Some(output) if script_policy::is_taproot_key_spend(tx, index, output) => {
+                        "Invalid Schnorr signature"
+                    }
                     _ => "unknown error",
                 },
             };

@@ -50,7 +50,7 @@ impl Mempool {
             if chosen.contains(&offer.txid) || offer != self.offer(&offer.txid, above, &chosen) {
                 continue;
             }
-            let mut package: Vec<Txid> = above.iter().filter(|txid| !chosen.contains(txid)).copied().collect();
+            let mut package: Vec<Txid> = above.difference(&chosen).copied().collect();
             package.push(offer.txid);
             let entries = package.iter().filter_map(|txid| self.get(txid));
             let (more_weight, more_sigops) =

@@ -56,7 +56,12 @@ impl Machine {
     }
 
     /// Runs one script to its end. Afterwards the stack is the result.
-    pub fn run(&mut self, script: &Script, version: SigVersion, checker: &dyn Checker) -> Result<(), ScriptFault> {
+    pub fn run(
+        &mut self,
+        script: &Script,
+        version: SigVersion,
+        checker: &dyn Checker,
+    ) -> Result<(), ScriptFault> {
         let bytes = script.as_bytes();
         if bytes.len() > 10_000 {
             return Err("Script is too big");
@@ -164,7 +169,10 @@ impl Machine {
             0xac..=0xaf => {
                 let code_script = Script::from_bytes(bytes.get(self.code_start..).unwrap_or_default());
                 let (ok, fault) = if code < 0xae {
-                    (self.check_sig(code_script, version, checker)?, "Script failed an OP_CHECKSIGVERIFY operation")
+                    (
+                        self.check_sig(code_script, version, checker)?,
+                        "Script failed an OP_CHECKSIGVERIFY operation",
+                    )
                 } else {
                     (
                         self.check_multisig(code_script, version, checker)?,
@@ -352,7 +360,8 @@ impl Machine {
         if self.ops > 201 {
             return Err("Operation limit exceeded");
         }
-        let signatures = self.pop_counted(keys.len(), "Signature count negative or greater than pubkey count")?;
+        let signatures =
+            self.pop_counted(keys.len(), "Signature count negative or greater than pubkey count")?;
         let dummy = self.pop()?;
         let mut remaining = keys.iter();
         let mut ok = true;
@@ -413,7 +422,8 @@ impl Machine {
 
     /// Moves the item at this depth to the top.
     fn lift(&mut self, depth: usize) -> Result<(), ScriptFault> {
-        let index = self.stack.len().checked_sub(depth).and_then(|n| n.checked_sub(1)).ok_or(INVALID_STACK)?;
+        let index =
+            self.stack.len().checked_sub(depth).and_then(|n| n.checked_sub(1)).ok_or(INVALID_STACK)?;
         let item = self.stack.remove(index);
         self.stack.push(item);
         Ok(())

@@ -69,7 +69,10 @@ impl Mempool {
             let descendants = self.descendants(ancestor);
             let below = self.totals(descendants.difference(&candidate.evicted));
             if below.count + 1 > limits.descendants {
-                return fault(format!("too many descendants for tx {ancestor} [limit: {}]", limits.descendants));
+                return fault(format!(
+                    "too many descendants for tx {ancestor} [limit: {}]",
+                    limits.descendants
+                ));
             }
             if below.vsize + candidate.entry.vsize > limits.descendant_vbytes {
                 let limit = limits.descendant_vbytes;

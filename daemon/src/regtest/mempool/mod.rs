@@ -6,6 +6,8 @@
 
 mod accept;
 mod assemble;
+#[cfg(test)]
+mod differential;
 mod interpreter;
 mod limits;
 mod package;
@@ -18,17 +20,13 @@ mod script_policy;
 mod standard;
 mod truc;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
 
 pub use accept::{Accepted, Candidate, FeeRule};
-pub use assemble::BLOCK_WEIGHT_FOR_TXS;
-pub use package::{PackageError, PackageOutcome, PackageTx};
+pub use package::{check_package, PackageError, PackageOutcome, PackageTx};
 pub use reject::{Reject, RejectKind};
 pub use script_kind::ScriptKind;
 pub use script_ops::{encode_num, read_op, Num, Op};
@@ -247,9 +245,11 @@ impl Mempool {
     /// Does this transaction, or one it rests on, announce that it may be replaced (BIP 125)?
     pub fn signals_replacement(&self, entry: &Entry) -> bool {
         entry.tx.is_explicitly_rbf()
-            || self.ancestors(&entry.tx).iter().filter_map(|txid| self.entries.get(txid)).any(|ancestor| {
-                ancestor.tx.is_explicitly_rbf()
-            })
+            || self
+                .ancestors(&entry.tx)
+                .iter()
+                .filter_map(|txid| self.entries.get(txid))
+                .any(|ancestor| ancestor.tx.is_explicitly_rbf())
     }
 
     fn insert(&mut self, mut entry: Entry) {

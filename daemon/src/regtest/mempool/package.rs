@@ -162,7 +162,9 @@ impl Mempool {
     fn known(&self, tx: &Transaction) -> PackageTx {
         match self.get(&tx.compute_txid()) {
             Some(entry) if entry.wtxid != tx.compute_wtxid() => PackageTx::OtherWitness(entry.wtxid),
-            Some(entry) => PackageTx::Accepted { vsize: entry.vsize, fee_sat: entry.fee_sat, effective: None },
+            Some(entry) => {
+                PackageTx::Accepted { vsize: entry.vsize, fee_sat: entry.fee_sat, effective: None }
+            }
             None => PackageTx::NotValidated,
         }
     }
@@ -235,7 +237,8 @@ impl Mempool {
         if evicted.is_empty() {
             return Ok((fee_sat, vsize));
         }
-        let fault = |why: &str, detail: String| Err(Reject::with(format!("package RBF failed: {why}"), detail));
+        let fault =
+            |why: &str, detail: String| Err(Reject::with(format!("package RBF failed: {why}"), detail));
         let [parent, _child] = entered else {
             return fault("package must be 1-parent-1-child", String::new());
         };

@@ -50,8 +50,13 @@ impl Mempool {
             let count = candidate.evicted.len();
             return Err(Reject::with(
                 "too many potential replacements",
-                format!("rejecting replacement {txid}; too many potential replacements ({count} > {MAX_EVICTED})"),
+                format!(
+                    "rejecting replacement {txid}; too many potential replacements ({count} > {MAX_EVICTED})"
+                ),
             ));
+        }
+        if fees == FeeRule::Elsewhere {
+            return Ok(());
         }
         for (index, input) in entry.tx.input.iter().enumerate() {
             let parent = &input.previous_output.txid;
@@ -59,9 +64,6 @@ impl Mempool {
                 let detail = format!("replacement {txid} adds unconfirmed input, idx {index}");
                 return Err(Reject::with("replacement-adds-unconfirmed", detail));
             }
-        }
-        if fees == FeeRule::Elsewhere {
-            return Ok(());
         }
         let old = self.totals(&candidate.evicted);
         self.check_pays_for(&txid.to_string(), entry.fee_sat, entry.vsize, old.fee_sat)

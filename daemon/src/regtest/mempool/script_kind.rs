@@ -55,7 +55,8 @@ impl ScriptKind {
                 _ => ScriptKind::WitnessUnknown,
             };
         }
-        if script.is_op_return() && bytes.get(1..).is_some_and(|rest| Script::from_bytes(rest).is_push_only()) {
+        if script.is_op_return() && bytes.get(1..).is_some_and(|rest| Script::from_bytes(rest).is_push_only())
+        {
             return ScriptKind::NullData;
         }
         if script.is_p2pkh() {

@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn numbers_go_there_and_back() {
-        for value in [0, 1, -1, 127, 128, -128, 255, 256, 32_767, 32_768, -32_768, 2_147_483_647, 4_294_967_295] {
+        for value in
+            [0, 1, -1, 127, 128, -128, 255, 256, 32_767, 32_768, -32_768, 2_147_483_647, 4_294_967_295]
+        {
             assert_eq!(Num::read(&encode_num(value), 5), Some(value));
         }
         assert_eq!(Num::read(&[0], 4), None);

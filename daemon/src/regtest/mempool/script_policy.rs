@@ -161,7 +161,9 @@ fn check_taproot(witness: &[Vec<u8>]) -> Result<(), ScriptFault> {
     let mut position = 0;
     while let Some((op, next)) = read_op(script, position) {
         match op {
-            Op::Code(code) if is_op_success(code) => return Err("OP_SUCCESSx reserved for soft-fork upgrades"),
+            Op::Code(code) if is_op_success(code) => {
+                return Err("OP_SUCCESSx reserved for soft-fork upgrades")
+            }
             Op::Code(0xb0 | 0xb3..=0xb9) => return Err("NOPx reserved for soft-fork upgrades"),
             Op::Push { code, data } if !super::script_ops::minimal_push(code, data) => {
                 return Err("Data push larger than necessary");

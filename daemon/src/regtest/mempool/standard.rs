@@ -73,7 +73,8 @@ pub fn dust_limit_sat(script: &Script, policy: &Policy) -> u64 {
     }
     let script_len = script.len() as u64;
     let length_prefix = if script_len < 0xfd { 1 } else { 3 };
-    let spend_bytes = if script.is_witness_program() { 32 + 4 + 1 + 107 / 4 + 4 } else { 32 + 4 + 1 + 107 + 4 };
+    let spend_bytes =
+        if script.is_witness_program() { 32 + 4 + 1 + 107 / 4 + 4 } else { 32 + 4 + 1 + 107 + 4 };
     let bytes = 8 + length_prefix + script_len + spend_bytes;
     (bytes * policy.dust_relay_sat_kvb).div_ceil(1000)
 }
@@ -93,7 +94,9 @@ pub fn check_inputs_standard(tx: &Transaction, spent: &[TxOut]) -> Result<(), Re
             ScriptKind::Nonstandard => return fault(index, "nonstandard"),
             ScriptKind::WitnessUnknown => return fault(index, "witness_unknown"),
             ScriptKind::ScriptHash => {
-                let Some(redeem) = last_push(&input.script_sig) else { return fault(index, "p2sh without redeemscript") };
+                let Some(redeem) = last_push(&input.script_sig) else {
+                    return fault(index, "p2sh without redeemscript");
+                };
                 if Script::from_bytes(&redeem).count_sigops() > MAX_P2SH_SIGOPS {
                     return fault(index, "p2sh redeemscript sigops exceed limit");
                 }

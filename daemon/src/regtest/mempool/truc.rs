@@ -21,7 +21,11 @@ fn violation(detail: String) -> Reject {
 
 impl Mempool {
     /// Checks BIP 431's topology. The sibling returned has to be treated as a conflict.
-    pub(super) fn check_truc(&self, entry: &Entry, conflicts: &BTreeSet<Txid>) -> Result<Option<Txid>, Reject> {
+    pub(super) fn check_truc(
+        &self,
+        entry: &Entry,
+        conflicts: &BTreeSet<Txid>,
+    ) -> Result<Option<Txid>, Reject> {
         let truc = entry.tx.version.0 == TRUC_VERSION;
         let txid = entry.txid;
         let parents = self.parents(&entry.tx);
@@ -44,7 +48,10 @@ impl Mempool {
             return Ok(None);
         }
         if entry.vsize > MAX_VBYTES {
-            return Err(violation(format!("version=3 tx {txid} is too big: {} > {MAX_VBYTES} vB", entry.vsize)));
+            return Err(violation(format!(
+                "version=3 tx {txid} is too big: {} > {MAX_VBYTES} vB",
+                entry.vsize
+            )));
         }
         if self.ancestors(&entry.tx).len() > 1 {
             return Err(violation(format!("tx {txid} would have too many ancestors")));

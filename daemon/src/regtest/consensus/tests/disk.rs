@@ -179,7 +179,7 @@ fn after_a_failed_write_nothing_more_is_accepted() {
     grow(&mut chain, 3);
     let before = copy(&chain);
     let block = chain.assemble(&open_output(), Vec::new(), NOW).unwrap();
-    chain.break_store();
+    chain.break_store(dir.path());
     assert!(matches!(chain.submit_at(block, NOW), Err(BlockReject::Chain(ChainError::Io(_)))));
     let hash = chain.block_hash(1).unwrap();
     assert!(matches!(
@@ -189,6 +189,18 @@ fn after_a_failed_write_nothing_more_is_accepted() {
     assert!(matches!(chain.invalidate(&hash), Err(ChainError::Broken)));
     assert!(matches!(chain.reconsider(&hash), Err(ChainError::Broken)));
     assert_same(&before, &ChainState::open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_second_process_is_noticed_and_spoils_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut one = ChainState::open(dir.path()).unwrap();
+    let mut two = ChainState::open(dir.path()).unwrap();
+    grow(&mut one, 2);
+    let reject = two.mine(&other_output(), Vec::new(), NOW).unwrap_err();
+    assert!(matches!(reject, BlockReject::Chain(ChainError::Shared)));
+    grow(&mut one, 1);
+    assert_same(&one, &ChainState::open(dir.path()).unwrap());
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn mining_refuses_what_a_block_may_not_hold_and_leaves_no_trace() {
     let mut refused = spend(reward(&chain, 1), 1_000, open_output());
     refused.input[0].witness = Witness::from_slice(&[b"no such script"]);
     let reject = chain.mine(&open_output(), vec![refused], NOW).unwrap_err();
-    assert!(reject.reason().starts_with("mandatory-script-verify-flag-failed (input 0"));
+    assert!(reject.reason().starts_with("block-script-verify-flag-failed (input 0"));
     assert_same(&chain, &before);
 }
 

@@ -1,10 +1,11 @@
 //! Tests of the chain: what the other files here share.
 //!
 //! In: nothing. Out: chains in memory, transactions that need no signature, blocks put right again after a change.
-//! Read next: `mined`, `rules`, `spends`, `forks`, `disk`.
+//! Read next: `mined`, `rules`, `spends`, `forks`, `disk`, `history`.
 
 mod disk;
 mod forks;
+mod history;
 mod mined;
 mod rules;
 mod spends;

@@ -55,12 +55,17 @@ fn proof_of_work() {
     solve(&mut block, false);
     refused(&mut chain, block, "high-hash");
     // A target no regtest block may claim: easier, zero, negative.
-    for bits in [0x2100_ffff, 0x2100_7fff, 0xff7f_ffff, 0x207f_ffff | 0x0080_0000, 0x2000_0000, 0] {
+    for bits in
+        [0x2100_8000, 0x2200_0080, 0x2300_0001, 0xff7f_ffff, 0x207f_ffff | 0x0080_0000, 0x2000_0000, 0]
+    {
         let mut block = sample(&chain);
         block.header.bits = CompactTarget::from_consensus(bits);
         refused(&mut chain, block, "high-hash");
     }
-    broken("bad-diffbits", |block| block.header.bits = CompactTarget::from_consensus(0x207f_fffe));
+    // A possible target, in a form of its own or another one, is still not the chain's.
+    for bits in [0x207f_fffe, 0x2100_7fff, 0x2200_007f, 0x1f7f_ffff] {
+        broken("bad-diffbits", |block| block.header.bits = CompactTarget::from_consensus(bits));
+    }
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn signature_operations() {
     tx.input.pop();
     let block = block_with(&chain, vec![tx]);
     let reason = chain.submit_at(block, NOW).unwrap_err().reason();
-    assert!(reason.starts_with("mandatory-script-verify-flag-failed (input 0"), "{reason}");
+    assert!(reason.starts_with("block-script-verify-flag-failed (input 0"), "{reason}");
 }
 
 #[test]

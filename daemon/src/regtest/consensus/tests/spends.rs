@@ -42,8 +42,8 @@ fn refused(chain: &mut ChainState, tx: &Transaction, reason: &str, block_reason:
 }
 
 fn refused_by_script(chain: &mut ChainState, tx: &Transaction) {
-    let reason = "mandatory-script-verify-flag-failed (input 0: script refuses";
-    refused(chain, tx, reason, reason);
+    let fault = "script-verify-flag-failed (input 0: script refuses";
+    refused(chain, tx, &format!("mandatory-{fault}"), &format!("block-{fault}"));
 }
 
 fn accepted(chain: &mut ChainState, tx: Transaction) {
@@ -114,7 +114,7 @@ fn relative_locks_on_coins_of_the_mempool() {
     let coin = Coin { out: parent.output[0].clone(), height: 102, coinbase: false };
     let child = |sequence| {
         let tx = unlock(first(&parent), &open_script(), sequence, 0);
-        chain.check_tx_inputs(&tx, &[coin.clone()], 102, chain.tip().median_time)
+        chain.check_tx_inputs(&tx, std::slice::from_ref(&coin), 102, chain.tip().median_time)
     };
     assert_eq!(child(0), Ok(Amount::from_sat(10_000)));
     assert_eq!(child(1 << 22), Ok(Amount::from_sat(10_000)));
@@ -275,7 +275,7 @@ fn script_checks_need_every_spent_output() {
     let chain = chain(101);
     let tx = spend(reward(&chain, 1), 1_000, open_output());
     let out = TxOut { value: Amount::from_int_btc(50), script_pubkey: open_output() };
-    verify_inputs(&tx, &[out.clone()]).unwrap();
+    verify_inputs(&tx, std::slice::from_ref(&out)).unwrap();
     let count = |spent: &[TxOut]| verify_inputs(&tx, spent).unwrap_err().fault;
     assert_eq!(count(&[]), ScriptFault::Count { inputs: 1, coins: 0 });
     assert_eq!(count(&[out.clone(), out.clone()]), ScriptFault::Count { inputs: 1, coins: 2 });
