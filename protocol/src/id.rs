@@ -33,7 +33,7 @@ pub fn hex_array<const N: usize>(text: &str) -> Result<[u8; N], BadHex> {
 /// [`BadHex`] when the length is odd or a digit is wrong.
 pub fn hex_bytes(text: &str) -> Result<Vec<u8>, BadHex> {
     let digit = |c: u8| (c as char).to_digit(16).map(|d| d as u8).ok_or(BadHex);
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return Err(BadHex);
     }
     text.as_bytes().chunks(2).map(|p| Ok(digit(p[0])? << 4 | digit(p[1])?)).collect()

@@ -61,8 +61,23 @@ impl Kind {
     pub fn of(key: &[u8]) -> Option<Kind> {
         use Kind::*;
         let all = [
-            Peer, Terms, FundingTx, Signatures, Htlc, Invoice, Secret, Counters, Snapshot, Onion, Past, Reserved,
-            State, Block, Wallet, ClosedChannel, Payment,
+            Peer,
+            Terms,
+            FundingTx,
+            Signatures,
+            Htlc,
+            Invoice,
+            Secret,
+            Counters,
+            Snapshot,
+            Onion,
+            Past,
+            Reserved,
+            State,
+            Block,
+            Wallet,
+            ClosedChannel,
+            Payment,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -228,7 +243,10 @@ mod tests {
         let channel = ChannelId([9; 32]);
         let id = HtlcId { offered_by: Side::Remote, id: 77 };
         let key = htlc_key(Kind::Htlc, &channel, id);
-        assert_eq!((Kind::of(&key), channel_of(&key), htlc_of(&key)), (Some(Kind::Htlc), Some(channel), Some(id)));
+        assert_eq!(
+            (Kind::of(&key), channel_of(&key), htlc_of(&key)),
+            (Some(Kind::Htlc), Some(channel), Some(id))
+        );
         assert_eq!(number_of(&numbered_key(Kind::Snapshot, &channel, 5)), Some(5));
         assert_eq!(Kind::of(b"?"), None);
     }

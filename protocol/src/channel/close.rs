@@ -100,7 +100,12 @@ impl Channel {
     }
 
     /// `shutdown`.
-    pub(crate) fn on_shutdown(&mut self, m: &Shutdown, cx: &Context<'_>, out: &mut Out) -> Result<(), Trouble> {
+    pub(crate) fn on_shutdown(
+        &mut self,
+        m: &Shutdown,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<(), Trouble> {
         let _ = cx;
         self.check_shutdown(m)?;
         match &mut self.phase {
@@ -195,7 +200,8 @@ impl Channel {
 
     pub(crate) fn close_terms(&self) -> Result<CloseTerms, LocalFault> {
         let scripts = self.closing().and_then(|c| Some((c.local_script.clone()?, c.remote_script.clone()?)));
-        let (local_script, remote_script) = scripts.ok_or_else(|| local("both shutdown scripts are needed"))?;
+        let (local_script, remote_script) =
+            scripts.ok_or_else(|| local("both shutdown scripts are needed"))?;
         Ok(CloseTerms {
             funding: self.terms.funding,
             capacity: self.terms.capacity,
@@ -243,7 +249,8 @@ impl Channel {
     }
 
     fn own_close(&self, fee: Sat) -> Result<Close, LocalFault> {
-        build_close(&self.close_terms()?, self.terms.opener, fee, self.terms.local.dust_limit, None).map_err(local)
+        build_close(&self.close_terms()?, self.terms.opener, fee, self.terms.local.dust_limit, None)
+            .map_err(local)
     }
 
     fn send_closing_signed(
@@ -332,7 +339,9 @@ impl Channel {
         let key = &self.terms.remote.basepoints.funding_pubkey;
         for dust in [self.terms.local.dust_limit, self.terms.remote.dust_limit] {
             for omit in [None, Some(Side::Remote)] {
-                let Ok(close) = build_close(&terms, self.terms.opener, m.fee_satoshis, dust, omit) else { continue };
+                let Ok(close) = build_close(&terms, self.terms.opener, m.fee_satoshis, dust, omit) else {
+                    continue;
+                };
                 if cx.crypto.verify(&close.sighash(), &m.signature, key) {
                     return Ok(close);
                 }

@@ -9,7 +9,8 @@ use crate::channel::{Channel, Context, Out};
 use crate::fault::{local, LocalFault, PeerFault, Trouble};
 use crate::id::Side;
 use crate::tx::close::{
-    build_simple_close, close_weight, closee_choice, closer_offers, may_accept_shutdown, CloseOutputs, CloseTerms,
+    build_simple_close, close_weight, closee_choice, closer_offers, may_accept_shutdown, CloseOutputs,
+    CloseTerms,
 };
 use crate::units::Sat;
 use crate::wire::message::ClosingComplete;
@@ -97,7 +98,8 @@ impl Channel {
         let bad = |_| PeerFault::disconnect("closing_complete: a fee above the closer's balance");
         let has_both = m.closer_and_closee_outputs.is_some();
         let which = closee_choice(&terms, Side::Remote, m.fee_satoshis, has_both).map_err(bad)?;
-        let close = build_simple_close(&terms, Side::Remote, m.fee_satoshis, m.locktime, which).map_err(bad)?;
+        let close =
+            build_simple_close(&terms, Side::Remote, m.fee_satoshis, m.locktime, which).map_err(bad)?;
         let digest = close.sighash();
         let key = self.terms.remote.basepoints.funding_pubkey;
         let signature = slot(m, which)
@@ -133,7 +135,8 @@ impl Channel {
         let (Some((which, signature)), None) = (present.next(), present.next()) else {
             return Err(PeerFault::disconnect("closing_sig: not exactly one signature").into());
         };
-        let same = m.fee_satoshis == fee && m.locktime == locktime && m.closer_scriptpubkey == terms.local_script;
+        let same =
+            m.fee_satoshis == fee && m.locktime == locktime && m.closer_scriptpubkey == terms.local_script;
         let close = build_simple_close(&terms, Side::Local, fee, locktime, which)
             .map_err(|_| PeerFault::disconnect("closing_sig: for a transaction we did not offer"))?;
         let digest = close.sighash();

@@ -211,12 +211,11 @@ impl Channel {
             key: self.terms.remote.basepoints.funding_pubkey,
         });
         let key = commitment.keys().other_htlc;
-        jobs.extend(
-            digests
-                .into_iter()
-                .zip(&m.htlc_signatures)
-                .map(|(digest, signature)| VerifyJob { digest, signature: *signature, key }),
-        );
+        jobs.extend(digests.into_iter().zip(&m.htlc_signatures).map(|(digest, signature)| VerifyJob {
+            digest,
+            signature: *signature,
+            key,
+        }));
         if !cx.crypto.verify_batch(&jobs) {
             // The next line is the whole defence of our money: nothing is kept of what is not signed.
             return Err(PeerFault::disconnect(format!("commitment_signed {number}: bad signature")).into());
@@ -315,9 +314,9 @@ impl Channel {
             return Err(PeerFault::fail(format!("revoke_and_ack: not the secret of commitment {number}")));
         }
         let mut store = self.commits.remote_secrets.clone();
-        let slot = store
-            .insert(number, &m.per_commitment_secret)
-            .map_err(|_| PeerFault::fail(format!("revoke_and_ack {number}: secret does not match those before")))?;
+        let slot = store.insert(number, &m.per_commitment_secret).map_err(|_| {
+            PeerFault::fail(format!("revoke_and_ack {number}: secret does not match those before"))
+        })?;
         Ok((store, slot))
     }
 

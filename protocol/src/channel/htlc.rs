@@ -60,7 +60,8 @@ impl Step {
 
     /// The step after `signer` sent `commitment_signed`, or `None` when that changes nothing for this update.
     pub const fn after_commit(self, offered_by: Side, signer: Side) -> Option<Step> {
-        let by_offerer = matches!((offered_by, signer), (Side::Local, Side::Local) | (Side::Remote, Side::Remote));
+        let by_offerer =
+            matches!((offered_by, signer), (Side::Local, Side::Local) | (Side::Remote, Side::Remote));
         match (self, by_offerer) {
             (AddHtlc, true) => Some(AddCommit),
             (RemoveRevocation, true) => Some(RemoveAckCommit),
@@ -85,7 +86,8 @@ impl Step {
 
     /// Whether the newest signed commitment of `owner` counts the addition (it may count the removal as well).
     pub const fn added_in(self, offered_by: Side, owner: Side) -> bool {
-        let owner_offered = matches!((offered_by, owner), (Side::Local, Side::Local) | (Side::Remote, Side::Remote));
+        let owner_offered =
+            matches!((offered_by, owner), (Side::Local, Side::Local) | (Side::Remote, Side::Remote));
         if owner_offered {
             self as u8 >= AddAckCommit as u8
         } else {
@@ -95,7 +97,8 @@ impl Step {
 
     /// Whether the newest signed commitment of `owner` counts the removal.
     pub const fn removed_in(self, offered_by: Side, owner: Side) -> bool {
-        let owner_offered = matches!((offered_by, owner), (Side::Local, Side::Local) | (Side::Remote, Side::Remote));
+        let owner_offered =
+            matches!((offered_by, owner), (Side::Local, Side::Local) | (Side::Remote, Side::Remote));
         if owner_offered {
             self as u8 >= RemoveCommit as u8
         } else {
@@ -251,7 +254,11 @@ mod tests {
                     step = RemoveHtlc;
                     push(step, &mut seen);
                 }
-                let next = if commit { step.after_commit(offered_by, who) } else { step.after_revoke(offered_by, who) };
+                let next = if commit {
+                    step.after_commit(offered_by, who)
+                } else {
+                    step.after_revoke(offered_by, who)
+                };
                 assert_eq!(next.is_none(), i == 4, "act {i}");
                 if let Some(n) = next {
                     assert_eq!(n as u8, step as u8 + 1);

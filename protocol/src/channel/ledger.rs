@@ -193,9 +193,8 @@ impl Ledger {
     fn untrimmed(&self, view: View, terms: &Terms, feerate: Feerate) -> usize {
         let owner = view.owner();
         let dust = terms.party(owner).dust_limit;
-        let has_output = |h: &&Htlc| {
-            !is_trimmed(terms.channel_type, feerate, dust, h.id.offered_by == owner, h.amount)
-        };
+        let has_output =
+            |h: &&Htlc| !is_trimmed(terms.channel_type, feerate, dust, h.id.offered_by == owner, h.amount);
         self.htlcs_in(view).filter(has_output).count()
     }
 
@@ -272,8 +271,7 @@ impl Ledger {
             let owner = view.owner();
             let feerate = self.feerate_in(view, terms.opener);
             let dust_limit = terms.party(owner).dust_limit;
-            let trimmed =
-                is_trimmed(terms.channel_type, feerate, dust_limit, owner == Side::Local, amount);
+            let trimmed = is_trimmed(terms.channel_type, feerate, dust_limit, owner == Side::Local, amount);
             if trimmed && self.dust_exposure(view, terms).saturating_add(amount) > max_dust {
                 return Err(Refusal::DustExposure { limit: max_dust });
             }

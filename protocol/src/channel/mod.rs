@@ -215,7 +215,9 @@ impl Channel {
         }
         if self.link != Link::Up {
             // "MUST NOT send any other message for the channel before channel_reestablish" (BOLT 2).
-            return Err(PeerFault::warn(alloc::format!("{} before channel_reestablish", message.name())).into());
+            return Err(
+                PeerFault::warn(alloc::format!("{} before channel_reestablish", message.name())).into()
+            );
         }
         match message {
             Message::ChannelReady(m) => self.on_channel_ready(&m, cx, out),

@@ -38,7 +38,12 @@ impl Channel {
     ///
     /// # Errors
     /// A fault of ours.
-    pub fn force_close(&mut self, trigger: &str, cx: &Context<'_>, out: &mut Out) -> Result<bool, LocalFault> {
+    pub fn force_close(
+        &mut self,
+        trigger: &str,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<bool, LocalFault> {
         if matches!(self.phase, Phase::Onchain(_)) {
             return Ok(true);
         }
@@ -131,7 +136,9 @@ impl Channel {
     pub fn unconfirmed(&self) -> Option<(&Transaction, &'static str)> {
         match &self.phase {
             Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
-            Phase::Onchain(onchain) if onchain.height.is_none() => Some((onchain.tx.as_ref()?, "force close")),
+            Phase::Onchain(onchain) if onchain.height.is_none() => {
+                Some((onchain.tx.as_ref()?, "force close"))
+            }
             Phase::Confirming | Phase::Closing(_) if self.confirmed.is_none() => {
                 Some((self.funding_tx.as_ref()?, "funding"))
             }

@@ -139,7 +139,9 @@ impl Channel {
             again.extend(revocation);
         }
         // Updates no commitment covers yet.
-        again.extend(self.log.iter().filter(|(_, committed)| !committed).filter_map(|(s, _)| self.sent_message(*s)));
+        again.extend(
+            self.log.iter().filter(|(_, committed)| !committed).filter_map(|(s, _)| self.sent_message(*s)),
+        );
         Ok(again)
     }
 
@@ -151,7 +153,9 @@ impl Channel {
         again: &mut Vec<Message>,
     ) -> Result<(), LocalFault> {
         let Some(point) = self.commits.remote_next_point.filter(|_| missing) else { return Ok(()) };
-        again.extend(self.log.iter().filter(|(_, committed)| *committed).filter_map(|(s, _)| self.sent_message(*s)));
+        again.extend(
+            self.log.iter().filter(|(_, committed)| *committed).filter_map(|(s, _)| self.sent_message(*s)),
+        );
         let spec = self.spec(View::Signed(Side::Remote))?;
         again.push(self.sign_commitment(self.commits.remote_number + 1, &point, &spec, cx)?);
         Ok(())

@@ -370,7 +370,9 @@ impl Loaded {
         for (slot, index, secret) in &self.secrets {
             remote_secrets.set_slot(*slot, *index, secret).map_err(|_| BadRecord::Damaged)?;
         }
-        remote_secrets.check().map_err(|_| BadRecord::Inconsistent("the peer's secrets contradict each other"))?;
+        remote_secrets
+            .check()
+            .map_err(|_| BadRecord::Inconsistent("the peer's secrets contradict each other"))?;
         if remote_secrets.count() != state.remote_number {
             return Err(BadRecord::Inconsistent("the peer's secrets do not reach its revoked commitments"));
         }

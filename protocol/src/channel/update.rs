@@ -115,11 +115,9 @@ impl Channel {
         let channel_id = self.id();
         let htlc = self.ledger.htlcs.get(&HtlcId { offered_by: Side::Remote, id })?;
         Some(match htlc.removal.as_ref()? {
-            Removal::Fulfilled(preimage) => Message::UpdateFulfillHtlc(UpdateFulfillHtlc {
-                channel_id,
-                id,
-                payment_preimage: preimage.0,
-            }),
+            Removal::Fulfilled(preimage) => {
+                Message::UpdateFulfillHtlc(UpdateFulfillHtlc { channel_id, id, payment_preimage: preimage.0 })
+            }
             Removal::Failed(reason) => {
                 Message::UpdateFailHtlc(UpdateFailHtlc { channel_id, id, reason: reason.clone() })
             }
@@ -198,7 +196,9 @@ impl Channel {
         let name = HtlcId { offered_by: Side::Local, id };
         match self.ledger.htlcs.get(&name) {
             Some(htlc) if htlc.is_settleable() => Ok(htlc),
-            Some(_) => Err(PeerFault::disconnect(format!("{what} {id}: it is not locked in, or removed already"))),
+            Some(_) => {
+                Err(PeerFault::disconnect(format!("{what} {id}: it is not locked in, or removed already")))
+            }
             None => Err(PeerFault::disconnect(format!("{what} {id}: no such HTLC"))),
         }
     }
@@ -241,8 +241,7 @@ impl Channel {
             // "MUST fail the channel" or warn and close the connection (BOLT 2).
             return Err(PeerFault::disconnect("update_fail_malformed_htlc without BADONION").into());
         }
-        let removal =
-            Removal::Malformed { sha256_of_onion: m.sha256_of_onion, failure_code: m.failure_code };
+        let removal = Removal::Malformed { sha256_of_onion: m.sha256_of_onion, failure_code: m.failure_code };
         self.apply_removal(m.id, removal);
         Ok(())
     }

@@ -96,6 +96,9 @@ pub enum SpecError {
     /// The funder has so little that the anchors would spend more than there is.
     #[error("the funder cannot pay the anchor outputs")]
     Anchors,
+    /// All is dust: a transaction without outputs could never be published.
+    #[error("the commitment would have no output")]
+    NoOutput,
 }
 
 /// What an output of a commitment is.
@@ -178,6 +181,9 @@ pub fn build(
     let mut drafts = balance_outputs(terms, keys, to_owner, to_other, !kept.is_empty());
     let scripts = script::HtlcScripts::new(terms.channel_type, keys);
     drafts.extend(kept.into_iter().map(|htlc| htlc_output(&scripts, htlc)));
+    if drafts.is_empty() {
+        return Err(SpecError::NoOutput);
+    }
     drafts.sort_by(Draft::order);
 
     let spent = drafts.iter().try_fold(Sat::ZERO, |sum, draft| sum.checked_add(draft.value));

@@ -3,8 +3,8 @@
 //! In: a bit field off the wire, an invoice or the disk. Out: the same as a set of bits, with the rules about it.
 //! Read next: `layout` (where features travel), then `node` (what is done about a peer's).
 
-use crate::tx::ChannelType;
 use crate::id::to_hex;
+use crate::tx::ChannelType;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -281,9 +281,7 @@ impl ChannelType {
     pub fn to_features(self) -> Features {
         match self {
             ChannelType::StaticRemotekey => Features::of(&[Feature::StaticRemotekey.even()]),
-            ChannelType::Anchors => {
-                Features::of(&[Feature::StaticRemotekey.even(), Feature::Anchors.even()])
-            }
+            ChannelType::Anchors => Features::of(&[Feature::StaticRemotekey.even(), Feature::Anchors.even()]),
         }
     }
 }

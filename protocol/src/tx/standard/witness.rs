@@ -194,7 +194,7 @@ impl Form {
                 if_argument(branch)
             }
             (Form::ToRemote, [sig]) => signature(sig),
-            (Form::Anchor, [sig]) if sig.is_empty() => Ok(()),
+            (Form::Anchor, [[]]) => Ok(()),
             (Form::Anchor, [sig]) => signature(sig),
             // The revocation key, the preimage, or nothing (a timeout by the other side).
             (Form::Htlc, [sig, argument]) => {
