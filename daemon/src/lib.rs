@@ -11,4 +11,5 @@ pub mod demo;
 pub mod peer;
 pub mod regtest;
 pub mod rpc;
+pub mod seed;
 pub mod wallet;

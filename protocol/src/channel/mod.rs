@@ -299,6 +299,12 @@ impl Channel {
         }
     }
 
+    /// Changes what we ask of forwards.
+    pub fn set_policy(&mut self, policy: (u32, u32, u16)) {
+        self.policy = policy;
+        self.dirty.state = true;
+    }
+
     /// The feerate of our newest commitment.
     pub fn feerate(&self) -> Feerate {
         self.ledger.feerate_in(ledger::View::Signed(Side::Local), self.terms.opener)

@@ -1,5 +1,436 @@
-//! One whole node: being written.
+//! One whole node: every peer, channel, invoice and payment, one step at a time.
+//!
+//! In: a list of [`Input`]s and the time. Out: a [`Batch`]: records to keep and effects to release once they are.
+//! [`step`] is a pure function of the node, the time and the inputs; the daemon and a simulator call the same one.
+//! What arrived together is kept together: all records of a step are one durable write, over all channels.
+//!
+//! * `peers` – links, `init`, pings, calling again
+//! * `channels` – opening, messages to channels, closing
+//! * `blocks` – what the chain does to channels
+//! * `receive`, `invoices` – being paid; `send` – paying
+//! * `query` – answers that change nothing
+//! * `restore` – a node from its records
+//!
+//! Read next: `effect` (inputs and effects), then `channels`.
 
+mod blocks;
+mod channels;
 pub mod command;
+pub mod config;
 pub mod effect;
+mod invoices;
+mod peers;
+mod query;
+mod receive;
+mod restore;
+mod send;
+mod state;
 pub mod view;
+
+pub use config::NodeConfig;
+pub use restore::RestoreError;
+
+use crate::channel::{Channel, ChannelEvent, Context, Out};
+use crate::entropy::Entropy;
+use crate::fault::{LocalFault, Trouble, Verdict};
+use crate::id::{ChannelId, CommandId, LinkId, NodeId};
+use crate::keys::NodeKeys;
+use crate::sign::Crypto;
+use crate::store::{Batch, Change};
+use crate::units::{Feerate, Height, Msat, Sat, Timestamp};
+use crate::wire::message::ErrorMessage;
+use crate::wire::Message;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bitcoin::{BlockHash, OutPoint, Txid};
+use command::{CommandError, Reply};
+use effect::{Effect, Fees, Input, Level, Notice};
+use invoices::Invoices;
+use peers::Peer;
+use send::Payments;
+use state::Counters;
+
+use crate::channel::open::Opening;
+
+/// The most that HTLCs too small for an output may put at risk in one channel.
+const MAX_DUST: Sat = Sat(50_000);
+
+/// A node. It is changed by [`step`] only.
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) keys: NodeKeys,
+    id: NodeId,
+    entropy: Entropy,
+    crypto: Arc<dyn Crypto>,
+    seq: u64,
+    now: Timestamp,
+    chain: Chain,
+    counters: Counters,
+    peers: BTreeMap<NodeId, Peer>,
+    openings: BTreeMap<(NodeId, ChannelId), Opening>,
+    channels: BTreeMap<ChannelId, Channel>,
+    /// Funding outputs of channels, to be found in blocks.
+    funding: BTreeMap<OutPoint, ChannelId>,
+    invoices: Invoices,
+    payments: Payments,
+    closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
+    /// Channels changed in this step.
+    touched: BTreeSet<ChannelId>,
+    events: VecDeque<(ChannelId, ChannelEvent)>,
+    out: Outbox,
+    wallet_changes: Vec<Vec<u8>>,
+}
+
+impl core::fmt::Debug for Node {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Node({}, {} channels)", self.id, self.channels.len())
+    }
+}
+
+/// The followed chain, as far as the node has seen it.
+#[derive(Debug)]
+struct Chain {
+    tip: Option<(Height, BlockHash)>,
+    /// The newest blocks, oldest first, to go back along in a reorganisation.
+    recent: VecDeque<(Height, BlockHash)>,
+    reachable: bool,
+    synced: bool,
+    fees: Fees,
+}
+
+/// What this step wants.
+#[derive(Default)]
+struct Outbox {
+    changes: Vec<Change>,
+    effects: Vec<Effect>,
+}
+
+/// What is left of a node whose state may be ahead of its disk: it takes no further step.
+#[derive(Debug)]
+pub struct DeadNode(());
+
+/// Feeds `inputs` to the node, in order, at time `now`; also does what time alone asks for.
+pub fn step(node: &mut Node, now: Timestamp, inputs: Vec<Input>) -> Batch {
+    // A clock that jumps back must not undo deadlines.
+    node.now = node.now.max(now);
+    for input in inputs {
+        node.take(input);
+        node.drain_events();
+    }
+    node.timers();
+    node.drain_events();
+    node.finish()
+}
+
+impl Node {
+    /// Its identity.
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The newest block it has processed.
+    pub const fn tip(&self) -> Option<(Height, BlockHash)> {
+        self.chain.tip
+    }
+
+    /// The newest blocks it remembers, oldest first: where a follower finds the fork point.
+    pub fn recent_blocks(&self) -> Vec<(Height, BlockHash)> {
+        self.chain.recent.iter().copied().collect()
+    }
+
+    /// The wallet's changes, oldest first, as they were kept; given out once.
+    pub fn take_wallet_changes(&mut self) -> Vec<Vec<u8>> {
+        core::mem::take(&mut self.wallet_changes)
+    }
+
+    /// Where money goes at a close when nothing else is said.
+    pub fn set_close_script(&mut self, script: bitcoin::ScriptBuf) {
+        self.config.close_script = script;
+    }
+
+    /// One channel, to look at.
+    pub fn channel(&self, id: &ChannelId) -> Option<&Channel> {
+        self.channels.get(id)
+    }
+
+    /// Every channel, to look at.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
+    }
+
+    /// Ends the node: its state may be ahead of its disk. Restore a new one from the store.
+    pub fn poison(self) -> DeadNode {
+        DeadNode(())
+    }
+
+    /// When [`step`] wants to be called even without inputs.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
+        [self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Linked { peer, link, inbound, address } => self.on_linked(peer, link, inbound, address),
+            Input::Unlinked { peer, link, reason } => self.on_unlinked(peer, link, &reason),
+            Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason),
+            Input::Message { peer, link, message } => self.on_message(peer, link, message),
+            Input::Command { id, command } => self.on_command(id, command),
+            Input::BlockConnected { height, hash, time_s: _, txs, wallet } => {
+                self.keep_wallet(wallet);
+                self.on_block(height, hash, &txs);
+            }
+            Input::BlockDisconnected { height, hash, wallet } => {
+                self.keep_wallet(wallet);
+                self.on_block_gone(height, hash);
+            }
+            Input::ChainSynced => self.chain.synced = true,
+            Input::ChainReachable(reachable) => {
+                if self.chain.reachable != reachable {
+                    self.chain.reachable = reachable;
+                    let (level, text) = if reachable {
+                        (Level::Info, "the chain backend answers")
+                    } else {
+                        (Level::Error, "the chain backend cannot be reached: no new blocks are seen")
+                    };
+                    self.notice(level, text);
+                }
+            }
+            Input::Fees(fees) => self.on_fees(fees),
+            Input::Funded { channel, result, wallet } => {
+                self.keep_wallet(wallet);
+                self.on_funded(channel, result);
+            }
+            Input::Wallet { change, publish, reply } => {
+                self.keep_wallet(Some(change));
+                if let Some(tx) = publish {
+                    self.out.effects.push(Effect::Publish { tx, why: "withdrawal" });
+                }
+                if let Some((id, reply)) = reply {
+                    self.reply(id, Ok(reply));
+                }
+            }
+            Input::Published { txid, result } => self.on_published(txid, result),
+        }
+    }
+
+    /// Whatever an event touches may make new events: until none is left.
+    fn drain_events(&mut self) {
+        while let Some((channel, event)) = self.events.pop_front() {
+            match event {
+                ChannelEvent::Ready => self.send_waiting(),
+                ChannelEvent::LockedIn(id) => self.on_locked_in(channel, id),
+                ChannelEvent::Fulfilled { id, preimage } => self.on_fulfilled(channel, id, preimage),
+                ChannelEvent::Failed { id, removal } => self.on_failed(channel, id, removal),
+                ChannelEvent::CloseAgreed | ChannelEvent::ForceClosed => self.on_close_decided(channel),
+            }
+        }
+    }
+
+    fn timers(&mut self) {
+        self.peers_timers();
+        self.receive_timers();
+        self.send_timers();
+        self.close_timers();
+    }
+
+    /// Signs what gathered in every touched channel, keeps what changed, and makes the batch.
+    fn finish(&mut self) -> Batch {
+        self.send_waiting();
+        let touched: Vec<ChannelId> = core::mem::take(&mut self.touched).into_iter().collect();
+        for id in &touched {
+            if let Some(Err(fault)) = self.act(*id, |c, cx, out| c.flush(cx, out)) {
+                self.local_fault(*id, &fault);
+            }
+        }
+        self.drain_events();
+        for id in touched.into_iter().chain(core::mem::take(&mut self.touched)) {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.save(&mut self.out.changes);
+            }
+        }
+        if self.counters.dirty {
+            self.out.changes.push(self.counters.record());
+            self.counters.dirty = false;
+        }
+        let Outbox { changes, effects } = core::mem::take(&mut self.out);
+        if !changes.is_empty() {
+            self.seq += 1;
+        }
+        Batch::new(self.seq, changes, effects)
+    }
+
+    /// Runs `f` on a channel and takes up what it put out. `None` when there is no such channel.
+    fn act<R>(
+        &mut self,
+        id: ChannelId,
+        f: impl FnOnce(&mut Channel, &Context<'_>, &mut Out) -> R,
+    ) -> Option<R> {
+        let crypto = self.crypto.clone();
+        let channel = self.channels.get_mut(&id)?;
+        let cx = Context {
+            now: self.now,
+            tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
+            crypto: crypto.as_ref(),
+            feerate_normal: self.chain.fees.normal,
+            feerate_ceiling: feerate_ceiling(&self.chain.fees),
+            max_dust: MAX_DUST.to_msat(),
+            close_script: &self.config.close_script,
+        };
+        let mut out = Out::default();
+        let result = f(channel, &cx, &mut out);
+        let peer = channel.terms.peer;
+        self.touched.insert(id);
+        let link = self.peers.get(&peer).and_then(Peer::link_id);
+        for message in out.messages {
+            if let Some(link) = link {
+                self.out.effects.push(Effect::Send { peer, link, message });
+            }
+        }
+        for (tx, why) in out.publish {
+            self.out.effects.push(Effect::Publish { tx, why });
+        }
+        for (level, text) in out.notices {
+            self.out.effects.push(Effect::Notice(Notice {
+                level,
+                text,
+                peer: Some(peer),
+                channel: Some(id),
+            }));
+        }
+        self.events.extend(out.events.into_iter().map(|e| (id, e)));
+        Some(result)
+    }
+
+    /// What follows from a message that could not be acted upon.
+    fn trouble(&mut self, peer: NodeId, channel: Option<ChannelId>, trouble: &Trouble) {
+        let fault = match trouble {
+            Trouble::Local(fault) => return self.local_fault_of(peer, channel, fault),
+            Trouble::Peer(fault) => fault,
+        };
+        let level = if fault.verdict == Verdict::Ignore { Level::Debug } else { Level::Warn };
+        self.notice_about(level, format!("peer fault: {}", fault.what), peer, channel);
+        let told = ErrorMessage::new(channel.unwrap_or(ChannelId::ALL), &fault.what);
+        match fault.verdict {
+            Verdict::Ignore => {}
+            Verdict::Warn => self.send(peer, Message::Warning(told)),
+            Verdict::Disconnect => {
+                // A node that lost state asks its peer to close with an error and publishes nothing itself.
+                let lost = channel.and_then(|id| self.channels.get(&id)).is_some_and(|c| c.doubt);
+                self.send(peer, if lost { Message::Error(told) } else { Message::Warning(told) });
+                self.hang_up(peer, &fault.what);
+            }
+            Verdict::Fail => {
+                self.send(peer, Message::Error(told));
+                match channel.filter(|id| self.channels.contains_key(id)) {
+                    Some(id) => self.force_close(id, &fault.what),
+                    None => self.hang_up(peer, &fault.what),
+                }
+            }
+        }
+    }
+
+    /// A fault of ours pauses the link; the peer is not told an error and no channel closes.
+    fn local_fault(&mut self, id: ChannelId, fault: &LocalFault) {
+        if let Some(peer) = self.channels.get(&id).map(|c| c.terms.peer) {
+            self.local_fault_of(peer, Some(id), fault);
+        }
+    }
+
+    fn local_fault_of(&mut self, peer: NodeId, channel: Option<ChannelId>, fault: &LocalFault) {
+        let text = format!("{fault}; the link is paused, no channel is closed. Please report this");
+        self.notice_about(Level::Error, text, peer, channel);
+        self.hang_up(peer, "paused");
+    }
+
+    fn send(&mut self, peer: NodeId, message: Message) {
+        if let Some(link) = self.peers.get(&peer).and_then(Peer::link_id) {
+            self.out.effects.push(Effect::Send { peer, link, message });
+        }
+    }
+
+    fn send_on(&mut self, peer: NodeId, link: LinkId, message: Message) {
+        self.out.effects.push(Effect::Send { peer, link, message });
+    }
+
+    fn reply(&mut self, id: CommandId, result: Result<Reply, CommandError>) {
+        self.out.effects.push(Effect::Reply { id, result });
+    }
+
+    fn refuse(&mut self, id: CommandId, code: i32, message: impl Into<String>) {
+        self.reply(id, Err(CommandError { code, message: message.into() }));
+    }
+
+    fn notice(&mut self, level: Level, text: impl Into<String>) {
+        let notice = Notice { level, text: text.into(), peer: None, channel: None };
+        self.out.effects.push(Effect::Notice(notice));
+    }
+
+    fn notice_about(&mut self, level: Level, text: String, peer: NodeId, channel: Option<ChannelId>) {
+        self.out.effects.push(Effect::Notice(Notice { level, text, peer: Some(peer), channel }));
+    }
+
+    fn keep(&mut self, change: Change) {
+        self.out.changes.push(change);
+    }
+
+    fn keep_wallet(&mut self, change: Option<Vec<u8>>) {
+        if let Some(bytes) = change {
+            let number = self.counters.next_wallet();
+            self.keep(Change::Put {
+                key: crate::record::wallet_key(number),
+                value: crate::record::encode(&bytes),
+            });
+        }
+    }
+
+    fn on_published(&mut self, txid: Txid, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.notice(Level::Info, format!("transaction {txid} is with the chain backend")),
+            Err(reason) => {
+                self.notice(
+                    Level::Error,
+                    format!("transaction {txid} was refused: {reason}; tried again at the next block"),
+                );
+            }
+        }
+    }
+
+    fn on_fees(&mut self, fees: Fees) {
+        self.chain.fees = fees;
+        let ours: Vec<ChannelId> = self
+            .channels
+            .values()
+            .filter(|c| c.terms.opener == crate::id::Side::Local && c.is_usable())
+            .filter(|c| {
+                // A fifth up or down is worth a commitment.
+                let (now, want) = (u64::from(c.feerate().0), u64::from(fees.normal.0));
+                want * 5 > now * 6 || want * 6 < now * 5
+            })
+            .map(Channel::id)
+            .collect();
+        for id in ours {
+            self.act(id, |c, _, out| c.set_feerate(fees.normal, out));
+        }
+    }
+
+    /// The most an HTLC too small for an output may add up to, with its kind.
+    const fn max_dust() -> Msat {
+        MAX_DUST.to_msat()
+    }
+
+    fn tip_height(&self) -> Height {
+        self.chain.tip.map_or(Height(0), |(h, _)| h)
+    }
+}
+
+/// The most an opener may ask for: far above what is urgent, since estimates of two nodes differ.
+fn feerate_ceiling(fees: &Fees) -> Feerate {
+    Feerate(fees.urgent.0.saturating_mul(10).max(100_000))
+}

@@ -1,0 +1,212 @@
+//! Which chain backend, and how to log in to it.
+//!
+//! In: `--bitcoin-rpc`, `--bitcoin-rpc-cookie`, or nothing. Out: host, port and a way to log in.
+//! Nothing named: the cookies that `chand regtest` and bitcoind leave where they always do.
+//! Read next: `options`.
+
+use super::network::NetworkInfo;
+use super::options::Settings;
+use super::ConfigError;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroize;
+
+/// Something that is never printed, and wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden<T: Zeroize>(T);
+
+impl<T: Zeroize> Hidden<T> {
+    /// Hides it.
+    pub fn new(value: T) -> Hidden<T> {
+        Hidden(value)
+    }
+    /// To use it, not to print it.
+    pub fn reveal(&self) -> &T {
+        &self.0
+    }
+}
+impl<T: Zeroize> std::fmt::Debug for Hidden<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+impl<T: Zeroize> Drop for Hidden<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// How to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RpcAuth {
+    /// With a name and a password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: Hidden<String>,
+    },
+    /// With the first of these files that exists and that the backend accepts. They change whenever the backend
+    /// starts: read them again after each refusal.
+    Cookies(Vec<PathBuf>),
+}
+
+/// A bitcoind, or what speaks like one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BitcoinRpc {
+    /// Name or address; without the brackets of IPv6.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Path of the URL, `/` at least (`/wallet/…` works with bitcoind, too).
+    pub path: String,
+    /// Login.
+    pub auth: RpcAuth,
+}
+
+pub(super) fn read(
+    s: &mut Settings,
+    network: &NetworkInfo,
+    home: Option<&Path>,
+) -> Result<BitcoinRpc, ConfigError> {
+    let cookie = s.optional("bitcoin-rpc-cookie", cookie_file)?;
+    let url = s.optional("bitcoin-rpc", |text| parse_url(text, network.rpc_port))?;
+    match (url, cookie) {
+        (Some(Url { login: Some(_), .. }), Some(_)) => Err(
+            s.complain("bitcoin-rpc-cookie", "--bitcoin-rpc names a user already: give one of both".into())
+        ),
+        (Some(Url { host, port, path, login: Some((user, password)) }), None) => {
+            if !is_local(&host) && !network.is_regtest() {
+                s.warn(format!(
+                    "the password for {host} travels unencrypted: reach it through a tunnel or VPN"
+                ));
+            }
+            Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Password { user, password } })
+        }
+        (Some(Url { host, port, path, login: None }), Some(cookie)) => {
+            Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Cookies(vec![cookie]) })
+        }
+        (Some(Url { host, port, path, login: None }), None) => match found_cookies(network, home) {
+            cookies if !cookies.is_empty() && is_local(&host) => {
+                Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Cookies(cookies) })
+            }
+            _ => Err(s.complain(
+                "bitcoin-rpc",
+                "names no user: write http://user:password@host:port, or add --bitcoin-rpc-cookie FILE"
+                    .into(),
+            )),
+        },
+        (None, Some(cookie)) => Ok(local(network, vec![cookie])),
+        (None, None) => match found_cookies(network, home) {
+            cookies if cookies.is_empty() => Err(no_chain(network)),
+            cookies => Ok(local(network, cookies)),
+        },
+    }
+}
+
+fn local(network: &NetworkInfo, cookies: Vec<PathBuf>) -> BitcoinRpc {
+    let auth = RpcAuth::Cookies(cookies);
+    BitcoinRpc { host: "127.0.0.1".into(), port: network.rpc_port, path: "/".into(), auth }
+}
+
+fn no_chain(network: &NetworkInfo) -> ConfigError {
+    let (name, port) = (network.name, network.rpc_port);
+    ConfigError::NoChain(if network.is_regtest() {
+        format!("no chain found at 127.0.0.1:{port}: start one with `chand regtest`, or name one with --bitcoin-rpc URL")
+    } else {
+        format!(
+            "no chain found for network {name} (no bitcoind cookie in the home directory): start bitcoind, or name it \
+             with --bitcoin-rpc http://user:password@host:{port} or --bitcoin-rpc-cookie FILE"
+        )
+    })
+}
+
+fn found_cookies(network: &NetworkInfo, home: Option<&Path>) -> Vec<PathBuf> {
+    let Some(home) = home else { return Vec::new() };
+    let ours = network.is_regtest().then(|| home.join(".chand-regtest/regtest/.cookie"));
+    let bitcoinds = home.join(".bitcoin").join(network.bitcoind_dir).join(".cookie");
+    ours.into_iter().chain([bitcoinds]).filter(|p| p.is_file()).collect()
+}
+
+fn cookie_file(text: &str) -> Result<PathBuf, String> {
+    let path = std::path::absolute(text).map_err(|e| e.to_string())?;
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(format!(
+            "there is no file {}: is the backend running, and its data dir the one you mean?",
+            path.display()
+        ))
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+struct Url {
+    host: String,
+    port: u16,
+    path: String,
+    login: Option<(String, Hidden<String>)>,
+}
+
+/// Reads `http://user:password@host:port/path`; no complaint ever quotes it.
+fn parse_url(text: &str, default_port: u16) -> Result<Url, String> {
+    let form = "write http://user:password@host:port";
+    let rest = text.strip_prefix("http://").ok_or(match text.split_once("://") {
+        Some(("https", _)) => "https is not spoken: use http on this machine or through a tunnel".to_string(),
+        _ => format!("does not begin with http://: {form}"),
+    })?;
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    let (login, host_port) = match authority.rsplit_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, authority),
+    };
+    let login = match login {
+        None => None,
+        Some(login) => {
+            let (user, password) = login.split_once(':').ok_or(format!("names no password: {form}"))?;
+            Some((unescape(user)?, Hidden::new(unescape(password)?)))
+        }
+    };
+    let (host, port) = split_port(host_port);
+    let port = match port {
+        None => default_port,
+        Some(port) => port.parse().ok().filter(|p| *p != 0).ok_or("has no valid port after the host")?,
+    };
+    if host.is_empty() || host.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!("names no host: {form}"));
+    }
+    Ok(Url { host: host.to_string(), port, path: path.to_string(), login })
+}
+
+fn split_port(host_port: &str) -> (&str, Option<&str>) {
+    if let Some((host, rest)) = host_port.strip_prefix('[').and_then(|r| r.split_once(']')) {
+        return (host, rest.strip_prefix(':'));
+    }
+    match host_port.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (host_port, None),
+    }
+}
+
+/// `%40` and the like, which a password with an `@` needs.
+fn unescape(text: &str) -> Result<String, String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|b| (b as char).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err("holds a % that two hex digits do not follow (write %25 for a %)".into());
+        };
+        out.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(out).map_err(|_| "user or password is not UTF-8".into())
+}

@@ -1,0 +1,130 @@
+//! What the chain does to channels: fundings confirm, funding outputs are spent, blocks go away again.
+//!
+//! In: blocks one by one, in order, and their undoing. Out: changes of channels; transactions of ours that are not
+//! in a block yet are offered again at every block. Read next: `crate::channel::confirm`, `crate::channel::onchain`.
+
+use crate::channel::{Channel, Confirmed, Phase};
+use crate::id::{ChannelId, NodeId};
+use crate::node::effect::{Effect, Level};
+use crate::node::Node;
+use crate::record::{block_key, put};
+use crate::store::Change;
+use crate::tx::script;
+use crate::units::Height;
+use alloc::format;
+use alloc::vec::Vec;
+use bitcoin::{BlockHash, OutPoint, Transaction};
+
+/// How many blocks are remembered to find the way back in a reorganisation.
+const REMEMBERED_BLOCKS: usize = 288;
+/// How long a closed channel stays in `listpeerchannels`, in blocks.
+const LISTED_AFTER_CLOSE: u32 = 100;
+
+impl Node {
+    pub(super) fn on_block(&mut self, height: Height, hash: BlockHash, txs: &[Transaction]) {
+        if let Some((tip, _)) = self.chain.tip {
+            if height != tip.plus(1) {
+                return self.notice(Level::Error, format!("{height} came after {tip}: ignored"));
+            }
+        }
+        self.chain.tip = Some((height, hash));
+        self.chain.recent.push_back((height, hash));
+        self.keep(put(block_key(height), &hash));
+        while self.chain.recent.len() > REMEMBERED_BLOCKS {
+            if let Some((old, _)) = self.chain.recent.pop_front() {
+                self.keep(Change::Delete { key: block_key(old) });
+            }
+        }
+        for (index, tx) in txs.iter().enumerate() {
+            for input in &tx.input {
+                if let Some(id) = self.funding.get(&input.previous_output).copied() {
+                    self.act(id, |c, _, out| c.funding_spent(tx, height, out));
+                    self.on_close_decided(id);
+                }
+            }
+            self.look_for_fundings(height, index, tx);
+        }
+        let all: Vec<ChannelId> = self.channels.keys().copied().collect();
+        for id in all {
+            let waits = self.channels.get(&id).is_some_and(|c| !c.ready.0 && c.confirmed.is_some());
+            if waits {
+                if let Some(Err(fault)) = self.act(id, |c, cx, out| c.on_tip(cx, out)) {
+                    self.local_fault(id, &fault);
+                }
+            }
+            let again =
+                self.channels.get(&id).and_then(Channel::unconfirmed).map(|(tx, why)| (tx.clone(), why));
+            if let Some((tx, why)) = again {
+                self.out.effects.push(Effect::Publish { tx, why });
+            }
+        }
+        self.receive_block(height);
+        self.send_waiting();
+    }
+
+    /// Any funding output of ours in this transaction, with the script and the amount that was agreed on.
+    fn look_for_fundings(&mut self, height: Height, index: usize, tx: &Transaction) {
+        if self.funding.is_empty() || tx.output.iter().all(|o| !o.script_pubkey.is_p2wsh()) {
+            return;
+        }
+        let txid = tx.compute_txid();
+        let (from, to) = (OutPoint { txid, vout: 0 }, OutPoint { txid, vout: u32::MAX });
+        let found: Vec<ChannelId> = self.funding.range(from..=to).map(|(_, id)| *id).collect();
+        for id in found {
+            let Ok(tx_index) = u32::try_from(index) else { continue };
+            let sound = self.channels.get(&id).is_some_and(|c| funding_is_sound(c, tx));
+            if sound {
+                let place = Confirmed { height, tx_index };
+                self.act(id, |c, _, out| c.funding_seen(Some(place), out));
+            } else if let Some(peer) = self.channels.get(&id).map(|c| c.terms.peer) {
+                let text = "the funding transaction does not pay what was agreed: the channel never opens";
+                self.notice_about(Level::Error, text.into(), peer, Some(id));
+            }
+        }
+    }
+
+    pub(super) fn on_block_gone(&mut self, height: Height, hash: BlockHash) {
+        if self.chain.tip != Some((height, hash)) {
+            return self
+                .notice(Level::Error, format!("{height} {hash} left the chain but is not the tip: ignored"));
+        }
+        self.chain.recent.pop_back();
+        self.chain.tip = self.chain.recent.back().copied();
+        self.keep(Change::Delete { key: block_key(height) });
+        self.notice(Level::Warn, format!("{height} left the chain"));
+        let all: Vec<ChannelId> = self.channels.keys().copied().collect();
+        for id in all {
+            let gone =
+                self.channels.get(&id).is_some_and(|c| c.confirmed.is_some_and(|p| p.height >= height));
+            if gone {
+                self.act(id, |c, _, out| c.funding_seen(None, out));
+            }
+            if self.channels.get(&id).is_some_and(|c| c.spent_height().is_some_and(|h| h >= height)) {
+                self.act(id, |c, _, _| c.spend_unseen(height));
+            }
+        }
+    }
+
+    /// Whether `listpeerchannels` still shows it.
+    pub(super) fn is_listed(&self, channel: &Channel) -> bool {
+        channel.spent_height().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
+    }
+
+    /// Whether the peer has a channel that is not closed (tests and lists).
+    pub fn has_channel_with(&self, peer: &NodeId) -> bool {
+        self.channels
+            .values()
+            .any(|c| c.terms.peer == *peer && !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_)))
+    }
+}
+
+/// The output is there, with the agreed script and amount.
+fn funding_is_sound(channel: &Channel, tx: &Transaction) -> bool {
+    let terms = &channel.terms;
+    let (ours, theirs) = (&terms.local.basepoints.funding_pubkey, &terms.remote.basepoints.funding_pubkey);
+    let wanted = script::p2wsh(&script::funding(ours, theirs));
+    usize::try_from(terms.funding.vout)
+        .ok()
+        .and_then(|v| tx.output.get(v))
+        .is_some_and(|o| o.script_pubkey == wanted && o.value.to_sat() == terms.capacity.0)
+}

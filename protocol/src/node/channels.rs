@@ -1,0 +1,531 @@
+//! Opening, running and closing channels.
+//!
+//! In: messages about channels, `fundchannel`, `close`, the wallet's funding transactions. Out: channels, and the
+//! answers to those who wait for one to open or close. Read next: `crate::channel`.
+
+use crate::channel::open::{OpenRequest, Opening, Wishes};
+use crate::channel::{Channel, Phase};
+use crate::fault::{PeerFault, Trouble};
+use crate::id::{ChannelId, CommandId, NodeId, Side};
+use crate::node::command::{ChannelRef, Command, Reply};
+use crate::node::effect::{Effect, FundAmount, FundedTx, Level};
+use crate::node::Node;
+use crate::record::{channel_key, put, Kind};
+use crate::store::Change;
+use crate::tx::ChannelType;
+use crate::units::{Feerate, Msat, Sat};
+use crate::wire::features::{Feature, Features};
+use crate::wire::message::{AcceptChannel, ErrorMessage, FundingCreated, FundingSigned, OpenChannel};
+use crate::wire::Message;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bitcoin::ScriptBuf;
+
+/// Channels that one peer may have on their way at once.
+const MAX_OPENINGS_PER_PEER: usize = 4;
+/// Channels whose funding is unconfirmed that one peer may have opened to us.
+const MAX_UNCONFIRMED_PER_PEER: usize = 20;
+
+/// The fields of `fundchannel`.
+pub(super) struct FundOrder {
+    pub(super) peer: NodeId,
+    pub(super) amount: Option<Sat>,
+    pub(super) feerate: Option<Feerate>,
+    pub(super) announce: bool,
+    pub(super) push_msat: Msat,
+    pub(super) close_to: Option<ScriptBuf>,
+    pub(super) mindepth: Option<u32>,
+    pub(super) reserve: Option<Sat>,
+    pub(super) anchors: Option<bool>,
+}
+
+impl Node {
+    fn wishes(&self, peer: &NodeId) -> Wishes {
+        Wishes {
+            to_self_delay: self.config.to_self_delay_blocks,
+            minimum_depth: self.config.funding_confirms.max(1),
+            max_in_flight_percent: self.config.max_in_flight_percent,
+            reserve: None,
+            policy: (self.config.fee_base_msat, self.config.fee_ppm, self.config.cltv_delta_blocks),
+            simple_close: self.negotiated(peer, Feature::SimpleClose),
+        }
+    }
+
+    /// `fundchannel`.
+    pub(super) fn fund_channel(&mut self, id: CommandId, order: FundOrder) {
+        let peer = order.peer;
+        if !self.is_connected(&peer) {
+            return self.refuse(id, 400, "the peer is not connected: use connect first");
+        }
+        let Some(capacity) = order.amount else {
+            return self.refuse(id, -32602, "amount: needed here");
+        };
+        let anchors_known = self.negotiated(&peer, Feature::Anchors);
+        if order.anchors == Some(true) && !anchors_known {
+            return self.refuse(id, 312, "the peer does not know anchors");
+        }
+        let channel_type = if order.anchors.unwrap_or(anchors_known) {
+            ChannelType::Anchors
+        } else {
+            ChannelType::StaticRemotekey
+        };
+        let feerate = order.feerate.unwrap_or(self.chain.fees.normal).max(Feerate::FLOOR);
+        let mut wishes = self.wishes(&peer);
+        wishes.reserve = order.reserve;
+        wishes.minimum_depth = order.mindepth.map_or(wishes.minimum_depth, |d| d.max(1));
+        let request = OpenRequest {
+            capacity,
+            push: order.push_msat,
+            channel_type,
+            feerate,
+            funding_feerate: feerate,
+            announce: order.announce,
+            close_to: order.close_to,
+        };
+        match self.start_opening(peer, &request, wishes) {
+            Ok((mut opening, message)) => {
+                opening.command = Some(id);
+                self.openings.insert((peer, opening.temporary_channel_id), opening);
+                self.send(peer, Message::OpenChannel(message));
+            }
+            Err(why) => self.refuse(id, -32602, why),
+        }
+    }
+
+    fn start_opening(
+        &mut self,
+        peer: NodeId,
+        request: &OpenRequest,
+        wishes: Wishes,
+    ) -> Result<(Opening, OpenChannel), String> {
+        let temporary = ChannelId(self.entropy.bytes32());
+        let key_index = self.counters.next_key_index();
+        let secrets = self.keys.channel_secrets(key_index);
+        let chain_hash = self.config.network.chain_hash();
+        let large = self.negotiated(&peer, Feature::LargeChannel);
+        let crypto = self.crypto.clone();
+        let cx = self.context(&*crypto);
+        Opening::start(peer, temporary, key_index, secrets, request, wishes, chain_hash, large, &cx)
+    }
+
+    fn context<'a>(&'a self, crypto: &'a dyn crate::sign::Crypto) -> crate::channel::Context<'a> {
+        crate::channel::Context {
+            now: self.now,
+            tip: self.tip_height(),
+            crypto,
+            feerate_normal: self.chain.fees.normal,
+            feerate_ceiling: super::feerate_ceiling(&self.chain.fees),
+            max_dust: Node::max_dust(),
+            close_script: &self.config.close_script,
+        }
+    }
+
+    /// Messages about channels, on their way or open.
+    pub(super) fn on_channel_message(&mut self, peer: NodeId, message: Message) {
+        let about = message.channel_id();
+        let result = match message {
+            Message::OpenChannel(m) => self.on_open(peer, &m),
+            Message::AcceptChannel(m) => self.on_accept(peer, &m),
+            Message::FundingCreated(m) => self.on_funding_created(peer, &m),
+            Message::FundingSigned(m) => self.on_funding_signed(peer, &m),
+            Message::Error(m) => {
+                self.on_error(peer, &m);
+                Ok(())
+            }
+            message => self.on_message_for(peer, message),
+        };
+        if let Err(trouble) = result {
+            // A handshake that failed ends; a channel stays.
+            if let Some(id) = about.filter(|id| !self.channels.contains_key(id)) {
+                self.end_opening((peer, id), &format!("{trouble}"));
+            }
+            self.trouble(peer, about, &trouble);
+        }
+    }
+
+    fn on_message_for(&mut self, peer: NodeId, message: Message) -> Result<(), Trouble> {
+        let Some(id) = message.channel_id() else { return Ok(()) };
+        let known = self.channels.get(&id).filter(|c| c.terms.peer == peer);
+        match known.map(|c| matches!(c.phase, Phase::Onchain(_))) {
+            Some(false) => {}
+            // The peer still believes in a channel that we closed or never had (BOLT 2: "MUST send an error").
+            Some(true) | None => {
+                let told = ErrorMessage::new(
+                    id,
+                    if known.is_some() { "the channel is closed" } else { "unknown channel" },
+                );
+                let reestablish = matches!(message, Message::ChannelReestablish(_));
+                self.send(peer, if reestablish { Message::Error(told) } else { Message::Warning(told) });
+                return Ok(());
+            }
+        }
+        self.act(id, |c, cx, out| c.handle(message, cx, out)).unwrap_or(Ok(()))
+    }
+
+    fn on_open(&mut self, peer: NodeId, m: &OpenChannel) -> Result<(), Trouble> {
+        if m.chain_hash != self.config.network.chain_hash() {
+            return Err(PeerFault::fail("channel refused: unknown chain").into());
+        }
+        let id = m.temporary_channel_id;
+        let pending = self.openings.keys().filter(|(p, t)| *p == peer && *t != id).count();
+        let unconfirmed = self
+            .channels
+            .values()
+            .filter(|c| {
+                c.terms.peer == peer && c.terms.opener == Side::Remote && c.phase == Phase::Confirming
+            })
+            .count();
+        if pending >= MAX_OPENINGS_PER_PEER || unconfirmed >= MAX_UNCONFIRMED_PER_PEER {
+            return Err(PeerFault::fail("channel refused: too many are pending already").into());
+        }
+        if !self.chain.synced {
+            return Err(PeerFault::fail("channel refused: still reading the chain, try again").into());
+        }
+        let mut both = Features::default();
+        for feature in [Feature::Anchors, Feature::LargeChannel] {
+            if self.negotiated(&peer, feature) {
+                both.set(feature.odd());
+            }
+        }
+        let key_index = self.counters.next_key_index();
+        let secrets = self.keys.channel_secrets(key_index);
+        let wishes = self.wishes(&peer);
+        let crypto = self.crypto.clone();
+        let cx = self.context(&*crypto);
+        let (opening, answer) = Opening::accept(peer, m, key_index, secrets, wishes, &both, &cx)?;
+        self.openings.insert((peer, id), opening);
+        self.send(peer, Message::AcceptChannel(answer));
+        Ok(())
+    }
+
+    fn opening(&mut self, key: (NodeId, ChannelId), what: &str) -> Result<&mut Opening, PeerFault> {
+        self.openings
+            .get_mut(&key)
+            .ok_or_else(|| PeerFault::warn(format!("{what} for no channel on its way")))
+    }
+
+    fn on_accept(&mut self, peer: NodeId, m: &AcceptChannel) -> Result<(), Trouble> {
+        let id = m.temporary_channel_id;
+        let opening = self.opening((peer, id), "accept_channel")?;
+        let script_pubkey = opening.on_accept(m)?;
+        let (amount, feerate) = (FundAmount::Exact(opening.capacity), opening.funding_feerate);
+        self.out.effects.push(Effect::Fund { channel: id, script_pubkey, amount, feerate });
+        Ok(())
+    }
+
+    /// The wallet's answer.
+    pub(super) fn on_funded(&mut self, temporary: ChannelId, result: Result<FundedTx, String>) {
+        let key = self.openings.keys().find(|(_, t)| *t == temporary).copied();
+        let (funded, key) = match (result, key) {
+            (Ok(funded), Some(key)) => (funded, key),
+            (Ok(funded), None) => {
+                // The peer left meanwhile: the coins are free again.
+                let txid = funded.tx.compute_txid();
+                return self.out.effects.push(Effect::Unreserve { txid });
+            }
+            (Err(why), Some(key)) => {
+                self.send(
+                    key.0,
+                    Message::Error(ErrorMessage::new(temporary, "the opener has no funds for it now")),
+                );
+                return self.end_opening(key, &why);
+            }
+            (Err(_), None) => return,
+        };
+        let txid = funded.tx.compute_txid();
+        let crypto = self.crypto.clone();
+        let Some(mut opening) = self.openings.remove(&key) else { return };
+        let made = opening.on_funded(funded, &self.context(&*crypto));
+        self.openings.insert(key, opening);
+        match made {
+            Ok(message) => {
+                // After a crash here the coins are known to be free.
+                self.keep(put(channel_key(Kind::Reserved, &temporary), &txid));
+                self.send(key.0, Message::FundingCreated(message));
+            }
+            Err(fault) => {
+                self.out.effects.push(Effect::Unreserve { txid });
+                self.send(key.0, Message::Error(ErrorMessage::new(temporary, "the opener gave up")));
+                self.end_opening(key, &format!("{fault}"));
+            }
+        }
+    }
+
+    fn on_funding_created(&mut self, peer: NodeId, m: &FundingCreated) -> Result<(), Trouble> {
+        let key = (peer, m.temporary_channel_id);
+        let crypto = self.crypto.clone();
+        let Some(mut opening) = self.openings.remove(&key) else {
+            return Err(PeerFault::warn("funding_created for no channel on its way").into());
+        };
+        let (channel, answer) = opening.on_created(m, &self.context(&*crypto))?;
+        let id = channel.id();
+        if self.channels.contains_key(&id) {
+            return Err(PeerFault::fail("funding_created: that output is a channel's already").into());
+        }
+        self.notice_about(
+            Level::Info,
+            format!("channel of {} accepted", channel.terms.capacity),
+            peer,
+            Some(id),
+        );
+        self.adopt(channel);
+        self.send(peer, Message::FundingSigned(answer));
+        Ok(())
+    }
+
+    fn on_funding_signed(&mut self, peer: NodeId, m: &FundingSigned) -> Result<(), Trouble> {
+        let found = self.openings.iter().find(|((p, _), o)| *p == peer && o.final_id() == Some(m.channel_id));
+        let Some(key) = found.map(|(key, _)| *key) else {
+            return Err(PeerFault::warn("funding_signed for no channel on its way").into());
+        };
+        let crypto = self.crypto.clone();
+        let Some(mut opening) = self.openings.remove(&key) else { return Ok(()) };
+        let made = opening.on_signed(m, &self.context(&*crypto));
+        let command = opening.command;
+        let channel = match made {
+            Ok(channel) => channel,
+            Err(trouble) => {
+                self.openings.insert(key, opening);
+                self.end_opening(key, &format!("{trouble}"));
+                return Err(trouble);
+            }
+        };
+        self.keep(Change::Delete { key: channel_key(Kind::Reserved, &key.1) });
+        let (id, terms) = (channel.id(), channel.terms.clone());
+        if let Some(tx) = channel.funding_tx.clone() {
+            if let Some(command) = command {
+                let reply = Reply::Funded {
+                    txid: tx.compute_txid(),
+                    outnum: terms.funding.vout,
+                    channel_id: id,
+                    channel_type: terms.channel_type.to_features().bits().collect(),
+                    mindepth: terms.minimum_depth,
+                    tx: tx.clone(),
+                };
+                self.reply(command, Ok(reply));
+            }
+            self.out.effects.push(Effect::Publish { tx, why: "funding" });
+        }
+        self.notice_about(Level::Info, format!("channel of {} funded", terms.capacity), peer, Some(id));
+        self.adopt(channel);
+        Ok(())
+    }
+
+    /// A channel just made: from here on it is kept.
+    fn adopt(&mut self, channel: Channel) {
+        let id = channel.id();
+        self.funding.insert(channel.terms.funding, id);
+        self.touched.insert(id);
+        self.channels.insert(id, channel);
+    }
+
+    /// Ends an opening: whoever waits is told, coins are freed.
+    fn end_opening(&mut self, key: (NodeId, ChannelId), reason: &str) {
+        let Some(opening) = self.openings.remove(&key) else { return };
+        if let Some(txid) = opening.reserved_txid() {
+            self.keep(Change::Delete { key: channel_key(Kind::Reserved, &key.1) });
+            self.out.effects.push(Effect::Unreserve { txid });
+        }
+        if let Some(command) = opening.command {
+            let text = format!("the channel was not opened, no money moved: {reason}");
+            self.refuse(command, 300, text);
+        }
+    }
+
+    pub(super) fn end_openings(&mut self, peer: NodeId, reason: &str) {
+        let keys: Vec<_> = self.openings.keys().filter(|(p, _)| *p == peer).copied().collect();
+        for key in keys {
+            self.end_opening(key, reason);
+        }
+    }
+
+    /// `error`: "MUST fail the channel(s) referred to" (BOLT 1).
+    fn on_error(&mut self, peer: NodeId, m: &ErrorMessage) {
+        let text = m.text();
+        self.notice_about(
+            Level::Error,
+            format!("the peer reports an error: {text}"),
+            peer,
+            Some(m.channel_id),
+        );
+        let meant: Vec<ChannelId> = if m.channel_id == ChannelId::ALL {
+            self.end_openings(peer, &format!("the peer said: {text}"));
+            self.channels_with(&peer)
+        } else {
+            let named: Vec<_> = self
+                .openings
+                .iter()
+                .filter(|((p, t), o)| {
+                    *p == peer && (*t == m.channel_id || o.final_id() == Some(m.channel_id))
+                })
+                .map(|(key, _)| *key)
+                .collect();
+            for key in named {
+                self.end_opening(key, &format!("the peer said: {text}"));
+            }
+            self.channels_with(&peer).into_iter().filter(|id| *id == m.channel_id).collect()
+        };
+        for id in meant {
+            if matches!(self.channels[&id].phase, Phase::Confirming | Phase::Open | Phase::Closing(_)) {
+                self.force_close(id, &format!("the peer sent an error: {text}"));
+            }
+        }
+    }
+
+    /// Publishes our newest commitment and ends the link's part in the channel.
+    pub(super) fn force_close(&mut self, id: ChannelId, trigger: &str) {
+        if let Some(Err(fault)) = self.act(id, |c, cx, out| c.force_close(trigger, cx, out)) {
+            self.local_fault(id, &fault);
+        }
+    }
+
+    /// The channel that a user names.
+    pub(super) fn find_channel(&self, name: &ChannelRef) -> Result<ChannelId, (i32, String)> {
+        let listed = |c: &&Channel| self.is_listed(c);
+        match name {
+            ChannelRef::Id(id) if self.channels.contains_key(id) => Ok(*id),
+            ChannelRef::Short(short) => self
+                .channels
+                .values()
+                .filter(listed)
+                .find(|c| c.short_channel_id() == Some(*short))
+                .map(Channel::id)
+                .ok_or((-32602, format!("no channel {short}"))),
+            ChannelRef::Peer(peer) => {
+                let with: Vec<_> = self
+                    .channels
+                    .values()
+                    .filter(|c| c.terms.peer == *peer && c.spent_height().is_none())
+                    .map(Channel::id)
+                    .collect();
+                match with.as_slice() {
+                    [one] => Ok(*one),
+                    [] => Err((-32602, "no channel with that peer".into())),
+                    _ => Err((-32602, "several channels with that peer: name one by its channel_id".into())),
+                }
+            }
+            ChannelRef::Id(id) => Err((-32602, format!("no channel {id}"))),
+        }
+    }
+
+    /// `close`.
+    pub(super) fn close(&mut self, id: CommandId, command: Command) {
+        let Command::Close { channel, unilateral_timeout_s, destination, feerange } = command else { return };
+        let channel_id = match self.find_channel(&channel) {
+            Ok(found) => found,
+            Err((code, text)) => return self.refuse(id, code, text),
+        };
+        if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
+            let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
+            let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
+            self.closers.entry(channel_id).or_default().push((id, deadline));
+        } else {
+            self.answer_close(channel_id, id);
+        }
+    }
+
+    fn answer_close(&mut self, channel: ChannelId, id: CommandId) {
+        let Some(c) = self.channels.get(&channel) else { return };
+        let (kind, tx) = match &c.phase {
+            Phase::Closed(closed) => ("mutual", Some(closed.tx.clone())),
+            Phase::Onchain(onchain) => ("unilateral", onchain.tx.clone()),
+            _ => ("unopened", None),
+        };
+        self.reply(id, Ok(Reply::Closed { kind, tx }));
+    }
+
+    /// A close is decided: whoever waits is told.
+    pub(super) fn on_close_decided(&mut self, channel: ChannelId) {
+        for (id, _) in self.closers.remove(&channel).unwrap_or_default() {
+            self.answer_close(channel, id);
+        }
+        self.fail_htlcs_of_closed(channel);
+    }
+
+    pub(super) fn close_timers(&mut self) {
+        let now = self.now;
+        let due: Vec<ChannelId> = self
+            .closers
+            .iter()
+            .filter(|(_, waiting)| waiting.iter().any(|(_, at)| at.is_some_and(|at| at <= now)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.force_close(id, "the user's time for an agreement ran out");
+            // In doubt nothing is published: the user is told instead.
+            for (command, _) in self.closers.remove(&id).unwrap_or_default() {
+                let text =
+                    "the peer did not agree in time, and this node's commitment may be old: not published";
+                self.refuse(command, -1, text);
+            }
+        }
+    }
+
+    /// `dev-fail`, `dev-sign-last-tx`, `dev-feerate`.
+    pub(super) fn on_dev(&mut self, id: CommandId, command: Command) {
+        if !self.config.dev {
+            return self.refuse(id, -32601, "dev- methods need --dev");
+        }
+        let (Command::DevFail { channel }
+        | Command::DevSignLastTx { channel }
+        | Command::DevFeerate { channel, .. }) = &command
+        else {
+            return;
+        };
+        let channel_id = match self.find_channel(channel) {
+            Ok(found) => found,
+            Err((code, text)) => return self.refuse(id, code, text),
+        };
+        match command {
+            Command::DevFail { .. } => {
+                self.force_close(channel_id, "dev-fail");
+                self.answer_close(channel_id, id);
+            }
+            Command::DevSignLastTx { .. } => match self.act(channel_id, |c, cx, _| c.signed_commitment(cx)) {
+                Some(Ok((_, tx))) => self.reply(id, Ok(Reply::Tx(tx))),
+                Some(Err(fault)) => self.refuse(id, -1, format!("{fault}")),
+                None => self.refuse(id, -1, "no such channel"),
+            },
+            Command::DevFeerate { feerate, .. } => {
+                if self.act(channel_id, |c, _, out| c.set_feerate(feerate, out)) == Some(true) {
+                    self.reply(id, Ok(Reply::Done));
+                } else {
+                    self.refuse(
+                        id,
+                        -1,
+                        "the feerate cannot be changed now: only the opener can, to what it can pay",
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `setchannel`.
+    pub(super) fn set_channel(&mut self, id: CommandId, command: Command) {
+        let Command::SetChannel { channel, fee_base_msat, fee_ppm, htlc_min_msat, htlc_max_msat } = command
+        else {
+            return;
+        };
+        if htlc_min_msat.is_some() || htlc_max_msat.is_some() {
+            return self.refuse(id, -32602, "htlcmin, htlcmax: not built yet (chand does not forward yet)");
+        }
+        let which = match channel.map(|c| self.find_channel(&c)).transpose() {
+            Ok(Some(one)) => alloc::vec![one],
+            Ok(None) => self.channels.values().filter(|c| c.wants_link()).map(Channel::id).collect(),
+            Err((code, text)) => return self.refuse(id, code, text),
+        };
+        let tip = self.tip_height();
+        let mut views = Vec::new();
+        for channel_id in which {
+            let view = self.act(channel_id, |c, _, _| {
+                let (base, ppm, delta) = c.policy;
+                c.set_policy((fee_base_msat.unwrap_or(base), fee_ppm.unwrap_or(ppm), delta));
+                c.view(tip)
+            });
+            views.extend(view);
+        }
+        self.reply(id, Ok(Reply::PeerChannels(views)));
+    }
+}

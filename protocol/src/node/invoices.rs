@@ -1,0 +1,329 @@
+//! Invoices: made, listed, waited for (BOLT 11).
+//!
+//! In: `invoice`, `holdinvoice` and their lists. Out: records; `receive` marks them paid.
+//! Read next: `receive`.
+
+use crate::id::{CommandId, PaymentHash, Preimage};
+use crate::invoice::{self, Currency, Description, NewInvoice};
+use crate::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
+use crate::node::{view, Node};
+use crate::record::{invoice_key, put};
+use crate::store::Change;
+use crate::units::{Msat, Timestamp};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// A week, as Core Lightning's default.
+const DEFAULT_EXPIRY_S: u64 = 604_800;
+/// Core Lightning's limit on labels, and ours on descriptions that BOLT 11 can carry.
+const MAX_LABEL_BYTES: usize = 1_024;
+
+/// How far an invoice has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Status {
+    Unpaid,
+    /// A hold invoice with its money here, waiting for the caller.
+    Accepted,
+    Paid {
+        pay_index: u64,
+        received: Msat,
+        at_s: u64,
+    },
+    /// A hold invoice that the caller gave up.
+    Cancelled,
+}
+
+/// One invoice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Invoice {
+    pub(super) hash: PaymentHash,
+    pub(super) label: String,
+    pub(super) description: String,
+    pub(super) bolt11: String,
+    pub(super) secret: [u8; 32],
+    /// Unknown to us while a hold invoice is open.
+    pub(super) preimage: Option<Preimage>,
+    pub(super) hold: bool,
+    pub(super) amount: Option<Msat>,
+    pub(super) expires_at_s: u64,
+    pub(super) min_cltv_blocks: u32,
+    pub(super) created_index: u64,
+    pub(super) status: Status,
+}
+
+impl Invoice {
+    pub(super) fn view(&self, now: Timestamp) -> view::Invoice {
+        let expired = now.seconds() > self.expires_at_s;
+        let (status, hold) = match self.status {
+            Status::Unpaid if expired => ("expired", "open"),
+            Status::Unpaid => ("unpaid", "open"),
+            Status::Accepted => ("unpaid", "accepted"),
+            Status::Paid { .. } => ("paid", "settled"),
+            Status::Cancelled => ("expired", "cancelled"),
+        };
+        let paid = match self.status {
+            Status::Paid { pay_index, received, at_s } => Some((pay_index, received, at_s)),
+            _ => None,
+        };
+        view::Invoice {
+            label: self.label.clone(),
+            bolt11: self.bolt11.clone(),
+            payment_hash: self.hash,
+            payment_secret: self.secret,
+            amount_msat: self.amount,
+            status,
+            hold: self.hold.then_some(hold),
+            description: self.description.clone(),
+            expires_at_s: self.expires_at_s,
+            created_index: self.created_index,
+            pay_index: paid.map(|p| p.0),
+            amount_received_msat: paid.map(|p| p.1),
+            paid_at_s: paid.map(|p| p.2),
+            preimage: paid.and(self.preimage.clone()),
+        }
+    }
+}
+
+/// Every invoice, and who waits for one.
+#[derive(Default)]
+pub(super) struct Invoices {
+    pub(super) by_hash: BTreeMap<PaymentHash, Invoice>,
+    pub(super) by_label: BTreeMap<String, PaymentHash>,
+    /// In the order they were paid.
+    pub(super) by_pay_index: BTreeMap<u64, PaymentHash>,
+    pub(super) by_created: BTreeMap<u64, PaymentHash>,
+    pub(super) sets: BTreeMap<PaymentHash, super::receive::Set>,
+    waiting: Vec<(CommandId, PaymentHash, Timestamp)>,
+    waiting_any: Vec<(CommandId, u64, Option<Timestamp>)>,
+}
+
+impl Invoices {
+    pub(super) fn insert(&mut self, invoice: Invoice) {
+        if let Status::Paid { pay_index, .. } = invoice.status {
+            self.by_pay_index.insert(pay_index, invoice.hash);
+        }
+        self.by_label.insert(invoice.label.clone(), invoice.hash);
+        self.by_created.insert(invoice.created_index, invoice.hash);
+        self.by_hash.insert(invoice.hash, invoice);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        let one = self.waiting.iter().map(|w| w.2).min();
+        let any = self.waiting_any.iter().filter_map(|w| w.2).min();
+        [one, any].into_iter().flatten().min()
+    }
+}
+
+impl Node {
+    /// `invoice`, `listinvoices` and their kin.
+    pub(super) fn on_invoice_command(&mut self, id: CommandId, command: Command) {
+        match command {
+            Command::Invoice(request) => match self.make_invoice(request) {
+                Ok(invoice) => self.reply(id, Ok(Reply::Invoice(invoice))),
+                Err((code, text)) => self.refuse(id, code, text),
+            },
+            Command::ListInvoices(filter) => {
+                let list = self.list_invoices(&filter);
+                self.reply(id, Ok(Reply::Invoices(list)));
+            }
+            Command::DelInvoice { label, status } => self.delete_invoice(id, &label, &status),
+            Command::WaitInvoice { label } => self.wait_invoice(id, &label),
+            Command::WaitAnyInvoice { lastpay_index, timeout_s } => {
+                self.wait_any(id, lastpay_index, timeout_s)
+            }
+            Command::SettleInvoice { preimage } => self.settle_invoice(id, preimage),
+            Command::CancelInvoice { payment_hash } => self.cancel_invoice(id, payment_hash),
+            _ => self.refuse(id, -32603, "internal: not an invoice command"),
+        }
+    }
+
+    fn make_invoice(&mut self, r: InvoiceRequest) -> Result<view::Invoice, (i32, String)> {
+        if r.label.len() > MAX_LABEL_BYTES {
+            return Err((-32602, format!("label: at most {MAX_LABEL_BYTES} bytes")));
+        }
+        if self.invoices.by_label.contains_key(&r.label) {
+            return Err((900, "an invoice with this label exists already: choose another".into()));
+        }
+        if r.amount_msat == Some(Msat::ZERO) {
+            return Err((-32602, "amount_msat: must be more than zero, or \"any\"".into()));
+        }
+        let preimage = match (&r.hold, r.preimage) {
+            (Some(_), _) => None,
+            (None, Some(given)) => Some(given),
+            (None, None) => Some(Preimage(self.entropy.bytes32())),
+        };
+        let hash = match (&r.hold, &preimage) {
+            (Some(hash), _) => *hash,
+            (None, Some(preimage)) => preimage.hash(),
+            (None, None) => return Err((-32603, "internal: no preimage".into())),
+        };
+        if self.invoices.by_hash.contains_key(&hash) {
+            return Err((901, "an invoice with this payment_hash exists already".into()));
+        }
+        let secret = self.entropy.bytes32();
+        let expiry_s = r.expiry_s.unwrap_or(DEFAULT_EXPIRY_S);
+        let min_cltv_blocks = r.cltv_blocks.unwrap_or(self.config.cltv_final_blocks);
+        let description = if r.description_hash_only {
+            Description::Hash(crate::id::sha256(r.description.as_bytes()))
+        } else {
+            Description::Text(r.description.clone())
+        };
+        let now_s = self.now.seconds();
+        let new = NewInvoice {
+            currency: Currency::of(self.config.network.bitcoin()),
+            amount: r.amount_msat,
+            payment_hash: hash,
+            payment_secret: crate::id::PaymentSecret(secret),
+            description,
+            expiry_s,
+            min_final_cltv_blocks: min_cltv_blocks,
+            timestamp_s: now_s,
+            features: invoice::our_features(),
+            payment_metadata: None,
+            route_hints: Vec::new(),
+        };
+        let bolt11 = invoice::make(&new, self.keys.node_secret(), self.crypto.secp())
+            .map_err(|e| (-32602, format!("{e}")))?;
+        let invoice = Invoice {
+            hash,
+            label: r.label,
+            description: r.description,
+            bolt11,
+            secret,
+            preimage,
+            hold: r.hold.is_some(),
+            amount: r.amount_msat,
+            expires_at_s: now_s.saturating_add(expiry_s),
+            min_cltv_blocks,
+            created_index: self.counters.next_invoice(),
+            status: Status::Unpaid,
+        };
+        self.keep(put(invoice_key(&hash), &invoice));
+        let view = invoice.view(self.now);
+        self.invoices.insert(invoice);
+        Ok(view)
+    }
+
+    fn list_invoices(&self, filter: &InvoiceFilter) -> Vec<view::Invoice> {
+        let all = &self.invoices;
+        let one = match filter {
+            InvoiceFilter { label: Some(label), .. } => Some(all.by_label.get(label).copied()),
+            InvoiceFilter { payment_hash: Some(hash), .. } => Some(Some(*hash)),
+            InvoiceFilter { bolt11: Some(text), .. } => {
+                Some(invoice::parse(text, self.crypto.secp()).ok().map(|i| i.payment_hash))
+            }
+            _ => None,
+        };
+        match one {
+            Some(hash) => {
+                hash.and_then(|h| all.by_hash.get(&h)).map(|i| i.view(self.now)).into_iter().collect()
+            }
+            None => {
+                all.by_created.values().filter_map(|h| all.by_hash.get(h)).map(|i| i.view(self.now)).collect()
+            }
+        }
+    }
+
+    fn labelled(&self, label: &str) -> Option<&Invoice> {
+        self.invoices.by_hash.get(self.invoices.by_label.get(label)?)
+    }
+
+    fn delete_invoice(&mut self, id: CommandId, label: &str, status: &str) {
+        let Some(invoice) = self.labelled(label) else {
+            return self.refuse(id, 905, "no invoice with this label");
+        };
+        let view = invoice.view(self.now);
+        if view.status != status {
+            return self.refuse(id, 906, format!("the invoice is {}, not {status}", view.status));
+        }
+        if self.invoices.sets.contains_key(&view.payment_hash) {
+            return self.refuse(id, 906, "money for this invoice has arrived: settle or cancel it first");
+        }
+        self.invoices.by_hash.remove(&view.payment_hash);
+        self.invoices.by_label.remove(label);
+        self.invoices.by_created.remove(&view.created_index);
+        if let Some(index) = view.pay_index {
+            self.invoices.by_pay_index.remove(&index);
+        }
+        self.keep(Change::Delete { key: invoice_key(&view.payment_hash) });
+        self.reply(id, Ok(Reply::Invoice(view)));
+    }
+
+    fn wait_invoice(&mut self, id: CommandId, label: &str) {
+        let now = self.now;
+        let Some(invoice) = self.labelled(label) else {
+            return self.refuse(id, -1, "no invoice with this label");
+        };
+        let (view, hash) = (invoice.view(now), invoice.hash);
+        let until = Timestamp(invoice.expires_at_s.saturating_add(1).saturating_mul(1_000));
+        match view.status {
+            "paid" => self.reply(id, Ok(Reply::Invoice(view))),
+            "expired" => self.refuse(id, 903, "the invoice expired unpaid"),
+            _ => self.invoices.waiting.push((id, hash, until)),
+        }
+    }
+
+    fn wait_any(&mut self, id: CommandId, after: u64, timeout_s: Option<u64>) {
+        let next = self.invoices.by_pay_index.range(after.saturating_add(1)..).next().map(|(_, h)| *h);
+        match next.and_then(|h| self.invoices.by_hash.get(&h)) {
+            Some(invoice) => {
+                let view = invoice.view(self.now);
+                self.reply(id, Ok(Reply::Invoice(view)));
+            }
+            None => {
+                let until = timeout_s.map(|s| self.now.plus_ms(s.saturating_mul(1_000)));
+                self.invoices.waiting_any.push((id, after, until));
+            }
+        }
+    }
+
+    /// An invoice was paid: tells who waits.
+    pub(super) fn tell_paid(&mut self, hash: &PaymentHash) {
+        let Some(invoice) = self.invoices.by_hash.get(hash) else { return };
+        let view = invoice.view(self.now);
+        let index = view.pay_index.unwrap_or(0);
+        let mut told = Vec::new();
+        self.invoices.waiting.retain(|(id, h, _)| {
+            h != hash || {
+                told.push(*id);
+                false
+            }
+        });
+        self.invoices.waiting_any.retain(|(id, after, _)| {
+            *after >= index || {
+                told.push(*id);
+                false
+            }
+        });
+        for id in told {
+            self.reply(id, Ok(Reply::Invoice(view.clone())));
+        }
+    }
+
+    pub(super) fn invoice_timers(&mut self) {
+        let now = self.now;
+        let (mut expired, mut late) = (Vec::new(), Vec::new());
+        let held = &self.invoices.sets;
+        self.invoices.waiting.retain(|(id, h, at)| {
+            *at > now || held.contains_key(h) || {
+                expired.push(*id);
+                false
+            }
+        });
+        self.invoices.waiting_any.retain(|(id, _, at)| {
+            at.is_none_or(|at| at > now) || {
+                late.push(*id);
+                false
+            }
+        });
+        for id in expired {
+            self.refuse(id, 903, "the invoice expired unpaid");
+        }
+        for id in late {
+            self.refuse(id, 904, "no invoice was paid in that time");
+        }
+    }
+}

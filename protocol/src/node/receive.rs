@@ -1,0 +1,348 @@
+//! Being paid: HTLCs that are locked in and end here (BOLT 4, "Requirements for the final node").
+//!
+//! In: an HTLC with its onion. Out: its preimage, once all parts of the payment are here; or a failure for the payer.
+//! The invoice is marked paid in the very batch that releases the preimage. A hold invoice waits for the user, and
+//! is given back in time if its expiry comes near.
+//! Read next: `crate::onion`.
+
+use crate::channel::htlc::Removal;
+use crate::channel::Phase;
+use crate::id::{ChannelId, CommandId, HtlcId, PaymentHash, Preimage};
+use crate::node::command::Reply;
+use crate::node::effect::Level;
+use crate::node::invoices::{Invoice, Status};
+use crate::node::Node;
+use crate::onion::payload::{Final, Payload};
+use crate::onion::sphinx::{peel, PeelError};
+use crate::onion::{returned, Failure, SharedSecret};
+use crate::record::{invoice_key, put};
+use crate::units::{Height, Msat, Timestamp};
+use alloc::format;
+use alloc::vec::Vec;
+
+/// How long the other parts of a payment may take ("MUST wait at least 60 seconds", BOLT 4).
+const MPP_TIMEOUT_MS: u64 = 60_000;
+/// Blocks before an HTLC's expiry at which a held payment is given back: later the channel would have to close.
+const HOLD_MARGIN_BLOCKS: u32 = 6;
+/// Parts that one payment may have.
+const MAX_PARTS: usize = 483;
+
+/// One part of a payment.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    channel: ChannelId,
+    htlc: u64,
+    amount: Msat,
+    expiry: Height,
+}
+
+/// The parts of one payment that are here.
+#[derive(Debug)]
+pub(super) struct Set {
+    parts: Vec<Part>,
+    total: Msat,
+    deadline: Timestamp,
+    complete: bool,
+}
+
+/// What to do with an HTLC.
+enum Judgement {
+    Hold { total: Msat },
+    Fail(Failure),
+}
+
+impl Node {
+    /// An HTLC of the peer is locked in.
+    pub(super) fn on_locked_in(&mut self, channel: ChannelId, id: HtlcId) {
+        let Some((htlc, onion)) = self
+            .channels
+            .get(&channel)
+            .and_then(|c| c.htlc(id))
+            .filter(|h| h.is_settleable())
+            .and_then(|h| Some((h.clone(), h.onion.clone()?)))
+        else {
+            return;
+        };
+        let peeled = peel(&onion, self.keys.node_secret(), &htlc.payment_hash.0, self.crypto.secp());
+        let peeled = match peeled {
+            Ok(peeled) => peeled,
+            Err(PeelError::Malformed { failure_code, sha256_of_onion }) => {
+                return self.settle(channel, id.id, Removal::Malformed { sha256_of_onion, failure_code });
+            }
+            Err(PeelError::Payload { shared_secret, failure }) => {
+                return self.fail_back(channel, id.id, &shared_secret, &failure);
+            }
+        };
+        let secret = peeled.shared_secret;
+        let payload = match Payload::decode(&peeled.payload, peeled.next.is_none()) {
+            Ok(Payload::Final(payload)) => payload,
+            // Not a last hop: chand does not forward yet.
+            Ok(Payload::Forward(_)) => {
+                return self.fail_back(channel, id.id, &secret, &Failure::UnknownNextPeer)
+            }
+            Ok(Payload::Blinded(_)) => {
+                let failure = Failure::InvalidOnionBlinding { sha256_of_onion: [0; 32] };
+                return self.fail_back(channel, id.id, &secret, &failure);
+            }
+            Err(bad) => return self.fail_back(channel, id.id, &secret, &Failure::from(bad)),
+        };
+        let part = Part { channel, htlc: id.id, amount: htlc.amount, expiry: htlc.cltv_expiry };
+        match self.judge(&part, htlc.payment_hash, &payload) {
+            Judgement::Hold { total } => self.add_part(htlc.payment_hash, part, total),
+            Judgement::Fail(failure) => self.fail_back(channel, id.id, &secret, &failure),
+        }
+    }
+
+    /// Every check of the final node. What is wrong with the invoice is one and the same failure, so that nobody
+    /// can probe for invoices (BOLT 4).
+    fn judge(&mut self, part: &Part, hash: PaymentHash, payload: &Final) -> Judgement {
+        let height = self.tip_height();
+        let unknown =
+            || Judgement::Fail(Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height });
+        if payload.outgoing_cltv_value > part.expiry {
+            return Judgement::Fail(Failure::FinalIncorrectCltvExpiry { cltv_expiry: part.expiry });
+        }
+        if payload.amt_to_forward > part.amount {
+            return Judgement::Fail(Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt: part.amount });
+        }
+        if let (Some(preimage), None) = (&payload.keysend_preimage, self.invoices.by_hash.get(&hash)) {
+            if preimage.hash() != hash || part.expiry.since(height) < self.config.cltv_final_blocks {
+                return unknown();
+            }
+            self.make_keysend_invoice(hash, preimage.clone(), part.amount);
+            return Judgement::Hold { total: part.amount };
+        }
+        let (Some(invoice), Some(data)) = (self.invoices.by_hash.get(&hash), &payload.payment_data) else {
+            return unknown();
+        };
+        let open = match invoice.status {
+            // Money for an expired hold invoice that is here already stays.
+            Status::Accepted => true,
+            Status::Unpaid => self.now.seconds() <= invoice.expires_at_s,
+            Status::Paid { .. } | Status::Cancelled => false,
+        };
+        // Every byte is looked at: the time taken tells nothing of the secret.
+        let same = invoice.secret.iter().zip(&data.payment_secret.0).fold(0u8, |acc, (a, b)| acc | (a ^ b));
+        let total = data.total_msat;
+        // "less than the amount expected", "more than twice the amount expected" (BOLT 4).
+        let fits = invoice.amount.is_none_or(|want| total >= want && total.0 / 2 <= want.0);
+        // What was accepted once is not judged late when it is looked at again after a restart.
+        let late = invoice.status != Status::Accepted && part.expiry.since(height) < invoice.min_cltv_blocks;
+        if !open || same != 0 || !fits || late || total == Msat::ZERO {
+            return unknown();
+        }
+        Judgement::Hold { total }
+    }
+
+    /// A payment without invoice: one is made up, so that it is listed like any other.
+    fn make_keysend_invoice(&mut self, hash: PaymentHash, preimage: Preimage, amount: Msat) {
+        let created_index = self.counters.next_invoice();
+        let invoice = Invoice {
+            hash,
+            label: format!("keysend-{hash}"),
+            description: "keysend".into(),
+            bolt11: alloc::string::String::new(),
+            secret: [0; 32],
+            preimage: Some(preimage),
+            hold: false,
+            amount: Some(amount),
+            expires_at_s: self.now.seconds(),
+            min_cltv_blocks: self.config.cltv_final_blocks,
+            created_index,
+            status: Status::Unpaid,
+        };
+        self.invoices.insert(invoice);
+    }
+
+    fn add_part(&mut self, hash: PaymentHash, part: Part, total: Msat) {
+        let deadline = self.now.plus_ms(MPP_TIMEOUT_MS);
+        let set = self.invoices.sets.entry(hash).or_insert_with(|| Set {
+            parts: Vec::new(),
+            total,
+            deadline,
+            complete: false,
+        });
+        if set.total != total || set.complete || set.parts.len() >= MAX_PARTS {
+            let height = self.tip_height();
+            let failure = Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height };
+            return self.fail_part(&part, &failure);
+        }
+        set.parts.push(part);
+        let sum = Msat::checked_sum(set.parts.iter().map(|p| p.amount)).unwrap_or(Msat(u64::MAX));
+        if sum >= total {
+            set.complete = true;
+            self.complete(hash, sum);
+        }
+    }
+
+    /// All parts are here.
+    fn complete(&mut self, hash: PaymentHash, sum: Msat) {
+        let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
+        match invoice.preimage.clone() {
+            Some(preimage) => self.take_money(hash, &preimage, sum),
+            None => {
+                if invoice.status != Status::Accepted {
+                    invoice.status = Status::Accepted;
+                    let record = put(invoice_key(&hash), invoice);
+                    self.keep(record);
+                    self.notice(
+                        Level::Info,
+                        format!("the money for hold invoice {hash} is here: settle or cancel it"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Releases the preimage and marks the invoice paid, in one batch.
+    fn take_money(&mut self, hash: PaymentHash, preimage: &Preimage, sum: Msat) {
+        let Some(set) = self.invoices.sets.remove(&hash) else { return };
+        for part in &set.parts {
+            self.settle(part.channel, part.htlc, Removal::Fulfilled(preimage.clone()));
+        }
+        let (pay_index, at_s) = (self.counters.next_pay(), self.now.seconds());
+        let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
+        invoice.preimage = Some(preimage.clone());
+        invoice.status = Status::Paid { pay_index, received: sum, at_s };
+        let record = put(invoice_key(&hash), invoice);
+        self.invoices.by_pay_index.insert(pay_index, hash);
+        self.keep(record);
+        self.tell_paid(&hash);
+    }
+
+    /// `settleinvoice`.
+    pub(super) fn settle_invoice(&mut self, id: CommandId, preimage: Preimage) {
+        let hash = preimage.hash();
+        let Some(invoice) = self.invoices.by_hash.get(&hash).filter(|i| i.hold) else {
+            return self.refuse(id, 905, "no hold invoice has this hash");
+        };
+        match invoice.status {
+            Status::Paid { .. } => {}
+            Status::Accepted => {
+                let sum = self.invoices.sets.get(&hash).filter(|s| s.complete && self.can_settle(s));
+                let Some(sum) = sum.and_then(|s| Msat::checked_sum(s.parts.iter().map(|p| p.amount))) else {
+                    return self.refuse(id, 906, "the money is not here (any more): nothing was settled");
+                };
+                self.take_money(hash, &preimage, sum);
+            }
+            Status::Unpaid | Status::Cancelled => {
+                return self.refuse(id, 906, "no money has come for this hold invoice, or it was cancelled");
+            }
+        }
+        if let Some(invoice) = self.invoices.by_hash.get(&hash) {
+            let view = invoice.view(self.now);
+            self.reply(id, Ok(Reply::Invoice(view)));
+        }
+    }
+
+    fn can_settle(&self, set: &Set) -> bool {
+        set.parts.iter().all(|p| {
+            let id = HtlcId { offered_by: crate::id::Side::Remote, id: p.htlc };
+            self.channels.get(&p.channel).is_some_and(|c| {
+                !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_))
+                    && c.htlc(id).is_some_and(|h| h.is_settleable())
+            })
+        })
+    }
+
+    /// `cancelinvoice`.
+    pub(super) fn cancel_invoice(&mut self, id: CommandId, hash: PaymentHash) {
+        let Some(invoice) = self.invoices.by_hash.get(&hash).filter(|i| i.hold) else {
+            return self.refuse(id, 905, "no hold invoice has this hash");
+        };
+        if matches!(invoice.status, Status::Paid { .. }) {
+            return self.refuse(id, 906, "the invoice is settled already: the money is ours");
+        }
+        self.give_back(hash);
+        if let Some(invoice) = self.invoices.by_hash.get(&hash) {
+            let view = invoice.view(self.now);
+            self.reply(id, Ok(Reply::Invoice(view)));
+        }
+    }
+
+    /// Fails all parts of a hold invoice and closes it.
+    fn give_back(&mut self, hash: PaymentHash) {
+        let height = self.tip_height();
+        let set = self.invoices.sets.remove(&hash);
+        for part in set.iter().flat_map(|s| &s.parts) {
+            let failure = Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height };
+            self.fail_part(part, &failure);
+        }
+        if let Some(invoice) = self.invoices.by_hash.get_mut(&hash) {
+            invoice.status = Status::Cancelled;
+            let record = put(invoice_key(&hash), invoice);
+            self.keep(record);
+        }
+    }
+
+    fn settle(&mut self, channel: ChannelId, id: u64, removal: Removal) {
+        self.act(channel, |c, _, out| c.settle(id, removal, out));
+    }
+
+    fn fail_back(&mut self, channel: ChannelId, id: u64, secret: &SharedSecret, failure: &Failure) {
+        if let Some(peer) = self.channels.get(&channel).map(|c| c.terms.peer) {
+            let text = format!("HTLC {id} given back: {}", failure.name());
+            self.notice_about(Level::Debug, text, peer, Some(channel));
+        }
+        self.settle(channel, id, Removal::Failed(returned::wrap(secret, failure)));
+    }
+
+    /// Fails a part that was held: its onion is peeled again for the key.
+    fn fail_part(&mut self, part: &Part, failure: &Failure) {
+        let id = HtlcId { offered_by: crate::id::Side::Remote, id: part.htlc };
+        let htlc = self.channels.get(&part.channel).and_then(|c| c.htlc(id));
+        let Some((hash, onion)) = htlc.and_then(|h| Some((h.payment_hash, h.onion.clone()?))) else { return };
+        if let Ok(peeled) = peel(&onion, self.keys.node_secret(), &hash.0, self.crypto.secp()) {
+            self.fail_back(part.channel, part.htlc, &peeled.shared_secret, failure);
+        }
+    }
+
+    /// A channel closed: parts that came through it can no longer be taken off chain.
+    pub(super) fn fail_htlcs_of_closed(&mut self, channel: ChannelId) {
+        for set in self.invoices.sets.values_mut() {
+            set.parts.retain(|p| p.channel != channel);
+        }
+        self.invoices.sets.retain(|_, s| !s.parts.is_empty());
+    }
+
+    /// A new block: held payments whose expiry comes near go back.
+    pub(super) fn receive_block(&mut self, height: Height) {
+        let near: Vec<PaymentHash> = self
+            .invoices
+            .sets
+            .iter()
+            .filter(|(_, s)| s.parts.iter().any(|p| p.expiry.since(height) <= HOLD_MARGIN_BLOCKS))
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in near {
+            self.notice(
+                Level::Warn,
+                format!("hold invoice {hash}: its HTLCs expire soon, the money goes back"),
+            );
+            self.give_back(hash);
+        }
+    }
+
+    pub(super) fn receive_deadline(&self) -> Option<Timestamp> {
+        let sets = self.invoices.sets.values().filter(|s| !s.complete).map(|s| s.deadline).min();
+        [sets, self.invoices.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn receive_timers(&mut self) {
+        let now = self.now;
+        let late: Vec<PaymentHash> = self
+            .invoices
+            .sets
+            .iter()
+            .filter(|(_, s)| !s.complete && s.deadline <= now)
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in late {
+            let Some(set) = self.invoices.sets.remove(&hash) else { continue };
+            for part in &set.parts {
+                self.fail_part(part, &Failure::MppTimeout);
+            }
+        }
+        self.invoice_timers();
+    }
+}

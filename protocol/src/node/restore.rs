@@ -1,0 +1,180 @@
+//! A node from its records.
+//!
+//! In: every entry of the store, in key order. Out: the node as it was after its last durable batch, or the record
+//! that cannot be understood. Nothing is guessed: a damaged record stops the start, so that no old state is used.
+//! Read next: `crate::record`, `crate::channel::save`.
+
+use crate::channel::save::Loaded;
+use crate::channel::ChannelEvent;
+use crate::entropy::Entropy;
+use crate::id::{ChannelId, NodeId, Side};
+use crate::keys::NodeKeys;
+use crate::node::effect::{Effect, Fees};
+use crate::node::invoices::{Invoice, Invoices};
+use crate::node::peers::Peer;
+use crate::node::send::{Payment, Payments};
+use crate::node::state::Counters;
+use crate::node::{Chain, Node, NodeConfig, Outbox};
+use crate::record::{channel_key, channel_of, decode, BadRecord, Kind};
+use crate::sign::Crypto;
+use crate::store::{Change, Entry};
+use crate::units::{Feerate, Height, Timestamp};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bitcoin::{BlockHash, Txid};
+
+/// A record stands in the way of a start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {key}: {why}")]
+pub struct RestoreError {
+    /// Its key, in hex.
+    pub key: String,
+    /// What is wrong.
+    pub why: BadRecord,
+}
+
+/// Everything found, before it is put together.
+#[derive(Default)]
+struct Found {
+    counters: Counters,
+    blocks: VecDeque<(Height, BlockHash)>,
+    peers: BTreeMap<NodeId, Peer>,
+    channels: BTreeMap<ChannelId, Loaded>,
+    invoices: Invoices,
+    payments: Payments,
+    wallet: Vec<Vec<u8>>,
+    reserved: Vec<(ChannelId, Txid)>,
+}
+
+impl Found {
+    fn add(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), BadRecord> {
+        let kind = Kind::of(key).ok_or(BadRecord::UnknownKind)?;
+        match kind {
+            Kind::Counters => self.counters = decode(&value)?,
+            Kind::Block => {
+                let height = key.get(1..5).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
+                self.blocks.push_back((Height(height.ok_or(BadRecord::Damaged)?), decode(&value)?));
+            }
+            Kind::Peer => {
+                let id = key.get(1..34).and_then(|b| secp256k1::PublicKey::from_slice(b).ok());
+                let address: String = decode(&value)?;
+                self.peers.insert(NodeId(id.ok_or(BadRecord::Damaged)?), Peer::at(address));
+            }
+            Kind::Invoice => {
+                let invoice: Invoice = decode(&value)?;
+                self.invoices.insert(invoice);
+            }
+            Kind::Payment => {
+                let payment: Payment = decode(&value)?;
+                self.payments.restore(payment);
+            }
+            Kind::Wallet => self.wallet.push(decode(&value)?),
+            Kind::Reserved => {
+                self.reserved.push((channel_of(key).ok_or(BadRecord::Damaged)?, decode(&value)?));
+            }
+            Kind::ClosedChannel => {}
+            Kind::Terms
+            | Kind::State
+            | Kind::Signatures
+            | Kind::FundingTx
+            | Kind::Htlc
+            | Kind::Onion
+            | Kind::Past
+            | Kind::Secret
+            | Kind::Snapshot => {
+                let id = channel_of(key).ok_or(BadRecord::Damaged)?;
+                self.channels.entry(id).or_default().add(kind, key, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Makes the node that wrote these entries, or a new one from none.
+    ///
+    /// # Errors
+    /// [`RestoreError`] names the first record that cannot be understood, or does not fit the others.
+    pub fn restore(
+        config: NodeConfig,
+        keys: NodeKeys,
+        entropy: Entropy,
+        crypto: Arc<dyn Crypto>,
+        entries: Vec<Entry>,
+    ) -> Result<Node, RestoreError> {
+        let mut found = Found::default();
+        for (key, value) in entries {
+            found.add(&key, value).map_err(|why| RestoreError { key: crate::id::to_hex(&key), why })?;
+        }
+        let mut channels = BTreeMap::new();
+        for (id, loaded) in found.channels {
+            let channel =
+                loaded.finish(id, |terms| keys.channel_secrets(terms.key_index)).map_err(|why| {
+                    RestoreError { key: crate::id::to_hex(&channel_key(Kind::Terms, &id)), why }
+                })?;
+            channels.insert(id, channel);
+        }
+        let id = keys.node_id(crypto.secp());
+        let funding = channels.values().map(|c| (c.terms.funding, c.id())).collect();
+        let floor = Feerate::FLOOR;
+        let mut node = Node {
+            config,
+            keys,
+            id,
+            entropy,
+            crypto,
+            seq: 0,
+            now: Timestamp(0),
+            chain: Chain {
+                tip: found.blocks.back().copied(),
+                recent: found.blocks,
+                reachable: true,
+                synced: false,
+                fees: Fees { normal: floor, urgent: floor, minimum: floor },
+            },
+            counters: found.counters,
+            peers: found.peers,
+            openings: BTreeMap::new(),
+            channels,
+            funding,
+            invoices: found.invoices,
+            payments: found.payments,
+            closers: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            events: VecDeque::new(),
+            out: Outbox::default(),
+            wallet_changes: found.wallet,
+        };
+        node.resume(&found.reserved);
+        Ok(node)
+    }
+
+    /// What a start has to take up again; it goes out with the first step.
+    fn resume(&mut self, reserved: &[(ChannelId, Txid)]) {
+        // Coins set aside for channels that never came to be are free again.
+        for (temporary, txid) in reserved {
+            let used = self.channels.values().any(|c| c.terms.funding.txid == *txid);
+            if !used {
+                self.out.effects.push(Effect::Unreserve { txid: *txid });
+            }
+            self.keep(Change::Delete { key: channel_key(Kind::Reserved, temporary) });
+        }
+        // HTLCs that were locked in but not yet settled are looked at again.
+        for channel in self.channels.values() {
+            let waiting = channel.ledger.htlcs.values();
+            let waiting = waiting.filter(|h| h.id.offered_by == Side::Remote && h.is_settleable());
+            self.events.extend(waiting.map(|h| (channel.id(), ChannelEvent::LockedIn(h.id))));
+        }
+        self.settle_restored_payments();
+        let publish: Vec<Effect> = self
+            .channels
+            .values()
+            .filter_map(|c| c.unconfirmed())
+            .map(|(tx, why)| Effect::Publish { tx: tx.clone(), why })
+            .collect();
+        self.out.effects.extend(publish);
+        self.call_all();
+    }
+}
