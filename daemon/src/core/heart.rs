@@ -16,12 +16,10 @@ use super::{Birth, CoreError};
 use crate::chain::follow::{self, ChainEvent, FollowConfig, StartingPoint};
 use crate::chain::Chain;
 use crate::peer::{PeerEvent, Peers};
-use bitcoin::Block;
+use crate::wallet::WalletError;
 use chand_protocol::node::command::CommandError;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::{step, Node};
-use chand_protocol::units::Timestamp;
-use std::ops::ControlFlow;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc::{channel, SyncSender};
 use std::sync::Arc;
@@ -53,16 +51,19 @@ pub(super) struct Heart {
     pub peers: Peers,
     pub chain: Chain,
     pub follow: FollowConfig,
-    /// Where a node stands that has seen no block.
-    pub origin: StartingPoint,
     pub follower: Option<JoinHandle<()>>,
     pub runtime: Handle,
     pub clock: Clock,
     pub panics: Vec<Instant>,
 }
 
-/// Why a step ended the loop.
-type Flow = ControlFlow<Result<(), CoreError>>;
+/// Why the loop does not just go on.
+enum Stop {
+    /// It is over.
+    End(Result<(), CoreError>),
+    /// A bug: the node and its wallet are not to be trusted further.
+    Bug(String),
+}
 
 impl Heart {
     /// Runs until told to stop.
@@ -74,21 +75,24 @@ impl Heart {
         let mut idle = false;
         loop {
             let limit = self.until_deadline(idle);
-            let first = self.inbox.wait(&self.runtime, Some(limit));
+            let first = self.inbox.wait(&self.runtime, limit);
             idle = first.is_none();
-            let flow = catch_unwind(AssertUnwindSafe(|| self.pass(first)));
-            let flow = flow.unwrap_or_else(|_| match self.reload() {
-                Ok(()) => Flow::Continue(()),
-                Err(error) => Flow::Break(Err(error)),
-            });
-            if let Flow::Break(end) = flow {
-                if let Some(follower) = self.follower.take() {
-                    follower.abort();
-                }
-                // A writer that is gone has nothing left to keep.
-                let _ = self.batches.send(Job::Stop);
-                return end;
+            // The node and the wallet that a panic went through are dropped unseen.
+            let passed = catch_unwind(AssertUnwindSafe(|| self.pass(first)));
+            let end = match passed.unwrap_or_else(|_| Err(Stop::Bug("it panicked".into()))) {
+                Ok(()) => continue,
+                Err(Stop::End(end)) => end,
+                Err(Stop::Bug(what)) => match self.reload(&what) {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+            };
+            if let Some(follower) = self.follower.take() {
+                follower.abort();
             }
+            // A writer that is gone has nothing left to keep.
+            let _ = self.batches.send(Job::Stop);
+            return end;
         }
     }
 
@@ -102,37 +106,34 @@ impl Heart {
     }
 
     /// All that arrived, one step, one batch.
-    fn pass(&mut self, first: Option<Event>) -> Flow {
+    fn pass(&mut self, first: Option<Event>) -> Result<(), Stop> {
         let now = self.clock.read();
         let mut events: Vec<Event> = Vec::new();
-        let woken = first.is_some();
         match first {
-            Some(Event::Stop) => return Flow::Break(Ok(())),
-            Some(Event::Broken(part)) => return Flow::Break(Err(CoreError::Broken(part))),
-            first => events.extend(first),
-        }
-        if woken {
-            self.inbox.take_all(|event| events.push(event));
+            None => {}
+            Some(Event::Stop) => return Err(Stop::End(Ok(()))),
+            Some(Event::Broken(part)) => return Err(Stop::End(Err(CoreError::Broken(part)))),
+            Some(first) => {
+                events.push(first);
+                self.inbox.take_all(|event| events.push(event));
+            }
         }
         let mut inputs = Vec::with_capacity(events.len());
         for event in events {
-            self.take(event, &mut inputs);
+            self.take(event, &mut inputs).map_err(|e| Stop::Bug(e.to_string()))?;
         }
-        self.step(now, inputs)
-    }
-
-    fn step(&mut self, now: Timestamp, inputs: Vec<Input>) -> Flow {
+        inputs.extend(self.purse.loose_change());
         let batch = step(&mut self.node, now, inputs);
         if batch.is_empty() || self.batches.send(Job::Batch(batch)).is_ok() {
-            return Flow::Continue(());
+            return Ok(());
         }
-        Flow::Break(Err(CoreError::Broken("the writer thread")))
+        Err(Stop::End(Err(CoreError::Broken("the writer thread"))))
     }
 
-    fn take(&mut self, event: Event, inputs: &mut Vec<Input>) {
+    fn take(&mut self, event: Event, inputs: &mut Vec<Input>) -> Result<(), WalletError> {
         match event {
             Event::Peer(event) => inputs.extend(self.peer(event)),
-            Event::Chain(event) => inputs.extend(self.chain_event(event)),
+            Event::Chain(event) => inputs.push(self.chain_event(event)?),
             Event::Published(published) => {
                 inputs.extend(self.purse.published(&published));
                 inputs.push(Input::Published { txid: published.txid, result: published.result });
@@ -151,6 +152,7 @@ impl Heart {
             // They are looked for before every step.
             Event::Stop | Event::Broken(_) => {}
         }
+        Ok(())
     }
 
     fn peer(&mut self, event: PeerEvent) -> Option<Input> {
@@ -178,32 +180,32 @@ impl Heart {
         }
     }
 
-    fn chain_event(&mut self, event: ChainEvent) -> Option<Input> {
-        match event {
+    fn chain_event(&mut self, event: ChainEvent) -> Result<Input, WalletError> {
+        Ok(match event {
             ChainEvent::Connected { height, hash, header, block } => {
-                let wallet = self.purse.block_connected(&block, height);
-                let txs = Arc::new(Arc::try_unwrap(block).map_or_else(|b: Arc<Block>| b.txdata.clone(), |b| b.txdata));
-                Some(Input::BlockConnected { height, hash, time_s: header.time, txs, wallet })
+                let wallet = self.purse.block_connected(&block, height)?;
+                let txs = Arc::try_unwrap(block).map_or_else(|shared| shared.txdata.clone(), |own| own.txdata);
+                Input::BlockConnected { height, hash, time_s: header.time, txs: Arc::new(txs), wallet }
             }
             ChainEvent::Disconnected { height, hash } => {
-                let wallet = self.purse.block_disconnected(height, hash);
-                Some(Input::BlockDisconnected { height, hash, wallet })
+                let wallet = self.purse.block_disconnected(height, hash)?;
+                Input::BlockDisconnected { height, hash, wallet }
             }
             ChainEvent::Synced { height, .. } => {
                 tracing::debug!(height = height.0, "all blocks are read");
-                Some(Input::ChainSynced)
+                Input::ChainSynced
             }
             ChainEvent::Unreachable { reason } => {
                 tracing::warn!("{reason}; it is tried again until it serves");
-                Some(Input::ChainReachable(false))
+                Input::ChainReachable(false)
             }
-            ChainEvent::Back => Some(Input::ChainReachable(true)),
+            ChainEvent::Back => Input::ChainReachable(true),
             ChainEvent::Fees(fees) => {
                 tracing::debug!(normal = fees.normal.0, urgent = fees.urgent.0, minimum = fees.minimum.0, "feerates");
                 self.purse.set_fees(fees);
-                Some(Input::Fees(fees))
+                Input::Fees(fees)
             }
-        }
+        })
     }
 
     /// Follows the chain from where the node stands; what an earlier follower had is dropped.
@@ -214,7 +216,10 @@ impl Heart {
         let (events, inbox) = mpsc::channel(CHAIN_QUEUE);
         self.inbox.chain = inbox;
         let start = match self.node.tip() {
-            None => self.origin.clone(),
+            None => {
+                let (height, hash) = self.purse.tip();
+                StartingPoint { height, hash, earlier: Vec::new() }
+            }
             Some((height, hash)) => {
                 // Oldest first there, newest first here.
                 let recent = self.node.recent_blocks().into_iter().rev();
@@ -227,12 +232,12 @@ impl Heart {
     }
 
     /// A fresh node and wallet from the store, after a panic.
-    fn reload(&mut self) -> Result<(), CoreError> {
+    fn reload(&mut self, what: &str) -> Result<(), CoreError> {
         let now = Instant::now();
         self.panics.retain(|at| now.duration_since(*at) < PANIC_WINDOW);
         self.panics.push(now);
         tracing::error!(
-            "a bug of chand stopped a step (see the line above): all links are closed and the node is loaded again from \
+            "a bug of chand stopped a step ({what}): all links are closed and the node is loaded again from \
              its database; no channel is closed and nothing that was told is forgotten. Please report this"
         );
         self.links.hang_up(&self.peers, "this node starts again");

@@ -76,14 +76,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Waits for the first event; `None` when `limit` is over before.
-    pub fn wait(&mut self, runtime: &Handle, limit: Option<Duration>) -> Option<Event> {
+    pub fn wait(&mut self, runtime: &Handle, limit: Duration) -> Option<Event> {
         runtime.block_on(async {
-            let over = async {
-                match limit {
-                    Some(limit) => sleep(limit).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 // A gone sender means to stop as well.
@@ -95,7 +89,7 @@ impl Inbox {
                 event = self.chain.recv() => Some(event.map_or(Event::Broken("the follower"), Event::Chain)),
                 order = self.orders.recv() => Some(order.map_or(Event::Stop, Event::Order)),
                 event = self.peers.recv() => Some(event.map_or(Event::Broken("the socket pump"), Event::Peer)),
-                () = over => None,
+                () = sleep(limit) => None,
             }
         })
     }

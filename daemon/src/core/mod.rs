@@ -30,7 +30,7 @@ mod writer;
 
 pub use backend::Daemon;
 
-use crate::chain::follow::{FollowConfig, StartingPoint};
+use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
 use crate::peer::{PeerEvent, Peers};
 use crate::rpc::{About, ConfigEntry};
@@ -96,8 +96,6 @@ pub struct Parts<S> {
     pub chain: Chain,
     /// How to follow it.
     pub follow: FollowConfig,
-    /// Where a node stands that has seen no block yet.
-    pub origin: StartingPoint,
     /// Turns true when the daemon is to stop; also set here, by the `stop` command.
     pub stop: watch::Sender<bool>,
     /// What control sockets tell of this daemon.
@@ -127,7 +125,7 @@ impl Core {
     /// # Errors
     /// When the system gives no thread.
     pub fn start<S: Store + Send + 'static>(parts: Parts<S>) -> io::Result<Core> {
-        let Parts { alive, birth, store, peers, peer_events, chain, follow, origin, stop, about, configs, runtime } =
+        let Parts { alive, birth, store, peers, peer_events, chain, follow, stop, about, configs, runtime } =
             parts;
         let (batches, jobs) = sync_channel(BATCH_QUEUE);
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
@@ -167,7 +165,6 @@ impl Core {
             peers,
             chain,
             follow,
-            origin,
             follower: None,
             runtime,
             clock: clock::Clock::default(),

@@ -20,8 +20,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Published {
-    /// Which.
+    /// Its id.
     pub txid: Txid,
+    /// All of it.
+    pub tx: Transaction,
     /// In the mempool or the chain, or the reason in words.
     pub result: Result<(), String>,
 }
@@ -48,7 +50,7 @@ pub(super) async fn run(
             Ok(()) => tracing::debug!(%txid, why, "broadcast"),
             Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
         }
-        if results.send(Published { txid, result }).await.is_err() {
+        if results.send(Published { txid, tx, result }).await.is_err() {
             return;
         }
     }
