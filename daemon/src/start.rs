@@ -8,7 +8,7 @@
 
 use crate::chain::follow::{self, FollowConfig};
 use crate::chain::{Auth, Chain, RpcError};
-use crate::config::{BitcoinRpc, Config, RpcAuth, Setting, SettingValue};
+use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
 use crate::core::{peer_queue, Birth, Core, Parts};
 use crate::crypto::ParallelCrypto;
 use crate::log;
@@ -167,7 +167,7 @@ fn seed(config: &Config) -> Result<Seed, StartError> {
 struct Keys {
     seed: Zeroizing<[u8; 64]>,
     network: Network,
-    dev: Option<crate::config::Dev>,
+    dev: Option<Dev>,
     crypto: Arc<ParallelCrypto>,
     node_id: NodeId,
 }
@@ -178,32 +178,34 @@ impl Keys {
         // 64 bytes; 32 when a test forced them.
         let mut bytes = Zeroizing::new([0u8; 64]);
         bytes.iter_mut().zip(seed.bytes()).for_each(|(to, from)| *to = *from);
-        let crypto = Arc::new(ParallelCrypto::new(&random()?));
-        let placeholder = NodeId(secp256k1::PublicKey::from_secret_key(crypto.secp(), &secp256k1::ONE_KEY));
-        let mut keys = Keys { seed: bytes, network, dev: config.dev.clone(), crypto, node_id: placeholder };
-        keys.node_id = keys.lightning()?.node_id(keys.crypto.secp());
-        Ok(keys)
+        let crypto = Arc::new(ParallelCrypto::new(&*random()?));
+        let node_id = lightning_keys(&bytes, network, config.dev.as_ref())?.node_id(crypto.secp());
+        Ok(Keys { seed: bytes, network, dev: config.dev.clone(), crypto, node_id })
     }
 
     fn lightning(&self) -> Result<NodeKeys, StartError> {
-        let secret = |bytes: &[u8; 32]| SecretKey::from_slice(bytes).map_err(because);
-        let mut keys = NodeKeys::from_seed(&self.seed, self.network);
-        let Some(dev) = &self.dev else { return Ok(keys) };
-        if let Some(forced) = &dev.force_privkey {
-            keys = keys.with_node_secret(secret(forced.reveal())?);
-        }
-        if let Some(forced) = &dev.force_channel_secrets {
-            keys = keys.with_channel_secrets(ChannelSecrets {
-                funding: secret(forced.funding.reveal())?,
-                revocation: secret(forced.revocation.reveal())?,
-                payment: secret(forced.payment.reveal())?,
-                delayed_payment: secret(forced.delayed.reveal())?,
-                htlc: secret(forced.htlc.reveal())?,
-                shachain_seed: *forced.shachain_seed.reveal(),
-            });
-        }
-        Ok(keys)
+        lightning_keys(&self.seed, self.network, self.dev.as_ref())
     }
+}
+
+fn lightning_keys(seed: &[u8; 64], network: Network, dev: Option<&Dev>) -> Result<NodeKeys, StartError> {
+    let secret = |bytes: &[u8; 32]| SecretKey::from_slice(bytes).map_err(because);
+    let mut keys = NodeKeys::from_seed(seed, network);
+    let Some(dev) = dev else { return Ok(keys) };
+    if let Some(forced) = &dev.force_privkey {
+        keys = keys.with_node_secret(secret(forced.reveal())?);
+    }
+    if let Some(forced) = &dev.force_channel_secrets {
+        keys = keys.with_channel_secrets(ChannelSecrets {
+            funding: secret(forced.funding.reveal())?,
+            revocation: secret(forced.revocation.reveal())?,
+            payment: secret(forced.payment.reveal())?,
+            delayed_payment: secret(forced.delayed.reveal())?,
+            htlc: secret(forced.htlc.reveal())?,
+            shachain_seed: *forced.shachain_seed.reveal(),
+        });
+    }
+    Ok(keys)
 }
 
 /// 32 bytes from the kernel's generator.
