@@ -41,9 +41,8 @@ impl ParallelCrypto {
         std::thread::scope(|scope| {
             let mut shares = jobs.chunks(share);
             let mine = shares.next().unwrap_or_default();
-            let others: Vec<_> = shares
-                .map(|part| (part, Builder::new().spawn_scoped(scope, move || work(part))))
-                .collect();
+            let others: Vec<_> =
+                shares.map(|part| (part, Builder::new().spawn_scoped(scope, move || work(part)))).collect();
             let mut results = vec![work(mine)];
             for (part, thread) in others {
                 results.push(match thread {

@@ -32,7 +32,8 @@ pub fn start(level: tracing::Level) -> Ring {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let payload = panic.payload();
             let words = payload.downcast_ref::<&str>().copied();
-            let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words");
+            let words =
+                words.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words");
             tracing::error!(%place, "bug: {words}");
         }));
     }

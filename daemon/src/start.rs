@@ -131,7 +131,8 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
 
 /// The first SIGTERM or SIGINT asks to stop; the second one insists.
 async fn signals(stop: watch::Sender<bool>) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::warn!("signals cannot be watched: stop with chan-cli stop");
         return;
     };
@@ -240,7 +241,8 @@ fn birth(config: &Config, keys: &Keys, seed: Seed) -> Birth {
 
 fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
     let id = keys.node_id.0.serialize();
-    let alias = config.alias.clone().unwrap_or_else(|| format!("chand-{}", to_hex(id.get(1..5).unwrap_or(&[]))));
+    let alias =
+        config.alias.clone().unwrap_or_else(|| format!("chand-{}", to_hex(id.get(1..5).unwrap_or(&[]))));
     let own_color = id.get(1..4).and_then(|c| c.try_into().ok()).unwrap_or([0; 3]);
     NodeConfig {
         color: config.rgb.unwrap_or(own_color),
@@ -305,7 +307,9 @@ async fn begin_wallet(
         return Ok(());
     }
     let needed = |e: RpcError| {
-        StartError(format!("{e}. A new node asks once where the chain stands: start it again when the backend answers"))
+        StartError(format!(
+            "{e}. A new node asks once where the chain stands: start it again when the backend answers"
+        ))
     };
     let tip = follow::at_tip(chain, config.network.bitcoin).await.map_err(needed)?;
     let height = Height(tip.height.0.saturating_sub(BIRTHDAY_DEPTH));
@@ -313,7 +317,8 @@ async fn begin_wallet(
         return Ok(());
     }
     let hash = chain.get_block_hash(height).await.map_err(needed)?;
-    let hash = hash.ok_or_else(|| StartError("the chain backend lost its tip while it was asked: start again".into()))?;
+    let hash = hash
+        .ok_or_else(|| StartError("the chain backend lost its tip while it was asked: start again".into()))?;
     wallet.start_at(height, hash).map_err(because)
 }
 

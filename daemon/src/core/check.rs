@@ -197,7 +197,9 @@ mod tests {
 
         let mut unsigned = good.clone();
         unsigned.input[0].witness = Witness::new();
-        assert!(judge(&unsigned, std::slice::from_ref(&spent)).is_err_and(|reason| reason.contains("input 0")));
+        assert!(
+            judge(&unsigned, std::slice::from_ref(&spent)).is_err_and(|reason| reason.contains("input 0"))
+        );
 
         let mut dusty = good.clone();
         dusty.output[0].value = Amount::from_sat(100);

@@ -184,7 +184,8 @@ impl Heart {
         Ok(match event {
             ChainEvent::Connected { height, hash, header, block } => {
                 let wallet = self.purse.block_connected(&block, height)?;
-                let txs = Arc::try_unwrap(block).map_or_else(|shared| shared.txdata.clone(), |own| own.txdata);
+                let txs =
+                    Arc::try_unwrap(block).map_or_else(|shared| shared.txdata.clone(), |own| own.txdata);
                 Input::BlockConnected { height, hash, time_s: header.time, txs: Arc::new(txs), wallet }
             }
             ChainEvent::Disconnected { height, hash } => {
@@ -201,7 +202,12 @@ impl Heart {
             }
             ChainEvent::Back => Input::ChainReachable(true),
             ChainEvent::Fees(fees) => {
-                tracing::debug!(normal = fees.normal.0, urgent = fees.urgent.0, minimum = fees.minimum.0, "feerates");
+                tracing::debug!(
+                    normal = fees.normal.0,
+                    urgent = fees.urgent.0,
+                    minimum = fees.minimum.0,
+                    "feerates"
+                );
                 self.purse.set_fees(fees);
                 Input::Fees(fees)
             }

@@ -31,12 +31,7 @@ pub(super) const ORDER_QUEUE: usize = 1_024;
 /// What released batches ask of the wallet.
 pub(super) enum WalletJob {
     /// Build and sign a funding transaction.
-    Fund {
-        channel: ChannelId,
-        script_pubkey: ScriptBuf,
-        amount: FundAmount,
-        feerate: Feerate,
-    },
+    Fund { channel: ChannelId, script_pubkey: ScriptBuf, amount: FundAmount, feerate: Feerate },
     /// Free the coins of one that is never published.
     Unreserve { txid: Txid },
 }

@@ -25,6 +25,7 @@ mod inbox;
 mod links;
 mod publish;
 mod purse;
+pub mod revoked;
 mod waiting;
 mod writer;
 
@@ -136,8 +137,14 @@ impl Core {
         let (_, no_chain) = mpsc::channel(1);
         let (waiting, links) = (waiting::Waiting::default(), links::Links::default());
 
-        let exits =
-            Exits { peers: peers.clone(), links: links.clone(), waiting: waiting.clone(), publish, wallet: wallet_jobs };
+        let exits = Exits {
+            peers: peers.clone(),
+            links: links.clone(),
+            waiting: waiting.clone(),
+            publish,
+            wallet: wallet_jobs,
+            dir: about.lightning_dir.clone(),
+        };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
         let writer = Builder::new()
             .name("chand-writer".into())

@@ -77,7 +77,9 @@ impl Publisher {
                     );
                     return Err(reason);
                 }
-                Err(Unfit::Rpc(RpcError::Rpc { code, message })) => return Err(format!("{message} ({code})")),
+                Err(Unfit::Rpc(RpcError::Rpc { code, message })) => {
+                    return Err(format!("{message} ({code})"))
+                }
                 // Else one transaction that a backend chokes on would hold up all others.
                 Err(Unfit::Rpc(RpcError::Nonsense(what))) => return Err(what),
                 Err(Unfit::Rpc(error)) => {
@@ -96,7 +98,9 @@ impl Publisher {
                 // It is itself what spends them, or nothing can be said of it.
                 None if check::is_there(&self.chain, tx).await? => return Ok(()),
                 None => {
-                    return Err(Unfit::Refused("an output that it spends is spent already, or not known yet".into()))
+                    return Err(Unfit::Refused(
+                        "an output that it spends is spent already, or not known yet".into(),
+                    ))
                 }
             }
             self.known.keep(tx.clone());
@@ -130,5 +134,7 @@ impl Publisher {
 
 /// Refusals that a child with a good fee can heal.
 fn is_low_fee(message: &str) -> bool {
-    ["min relay fee not met", "mempool min fee not met", "min fee not met"].iter().any(|m| message.contains(m))
+    ["min relay fee not met", "mempool min fee not met", "min fee not met"]
+        .iter()
+        .any(|m| message.contains(m))
 }

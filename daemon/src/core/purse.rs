@@ -79,13 +79,23 @@ impl Purse {
     ///
     /// # Errors
     /// [`WalletError`]: wallet and node stand at different blocks, or at the first one known.
-    pub fn block_disconnected(&mut self, height: Height, hash: BlockHash) -> Result<Option<Vec<u8>>, WalletError> {
+    pub fn block_disconnected(
+        &mut self,
+        height: Height,
+        hash: BlockHash,
+    ) -> Result<Option<Vec<u8>>, WalletError> {
         self.wallet.block_disconnected(height, hash)?;
         Ok(self.wallet.take_change())
     }
 
     /// A funding transaction, or why there is none.
-    pub fn fund(&mut self, channel: ChannelId, script: ScriptBuf, amount: FundAmount, feerate: Feerate) -> Input {
+    pub fn fund(
+        &mut self,
+        channel: ChannelId,
+        script: ScriptBuf,
+        amount: FundAmount,
+        feerate: Feerate,
+    ) -> Input {
         let result = self.wallet.fund(script, amount, feerate).map_err(|e| e.to_string());
         Input::Funded { channel, result, wallet: self.wallet.take_change() }
     }
@@ -111,7 +121,8 @@ impl Purse {
                 // Only what nobody else relies on is forgotten: the node offers its own again.
                 if let Some((to, _)) = waiting {
                     self.wallet.forget_unconfirmed(published.txid);
-                    let message = format!("the transaction was not taken and its coins are free again: {reason}");
+                    let message =
+                        format!("the transaction was not taken and its coins are free again: {reason}");
                     let _ = to.send(Err(CommandError { code: NOT_BROADCAST, message }));
                 }
             }
@@ -150,7 +161,12 @@ impl Purse {
         None
     }
 
-    fn new_address(&mut self, kind: Option<AddressKind>, to: WalletReplyTo, waiting: &Waiting) -> Option<Input> {
+    fn new_address(
+        &mut self,
+        kind: Option<AddressKind>,
+        to: WalletReplyTo,
+        waiting: &Waiting,
+    ) -> Option<Input> {
         let kind = kind.unwrap_or(AddressKind::P2tr);
         let address = self.wallet.new_address(match kind {
             AddressKind::Bech32 => wallet::AddressKind::P2wpkh,

@@ -9,11 +9,13 @@
 
 use super::inbox::WalletJob;
 use super::links::Links;
+use super::revoked;
 use super::waiting::Waiting;
 use crate::peer::Peers;
 use chand_protocol::node::effect::{After, Level, Notice, Outgoing, Publish};
 use chand_protocol::store::{Batch, Change, Durable, Entry, Journal, Store, StoreError};
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -46,6 +48,8 @@ pub(super) struct Exits {
     pub waiting: Waiting,
     pub publish: UnboundedSender<Publish>,
     pub wallet: UnboundedSender<WalletJob>,
+    /// `DIR/NETWORK`.
+    pub dir: PathBuf,
 }
 
 /// Why this thread ended before its time.
@@ -209,6 +213,11 @@ impl<S: Store> Writer<S> {
             After::Publish(publish) => drop(exits.publish.send(publish)),
             After::Fund { channel, script_pubkey, amount, feerate } => {
                 drop(exits.wallet.send(WalletJob::Fund { channel, script_pubkey, amount, feerate }));
+            }
+            After::DevRevoked { channel, number, tx } => {
+                if let Err(error) = revoked::keep(&exits.dir, &channel, number, &tx) {
+                    tracing::warn!(%channel, number, "an old commitment could not be kept for dev-broadcast-revoked: {error}");
+                }
             }
             After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
