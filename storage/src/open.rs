@@ -82,7 +82,7 @@ pub enum OpenError {
         file: String,
     },
     /// It cannot be read back.
-    #[error("the database in {dir} is damaged ({reason}): no entry was changed; do not delete it, keep a copy and restore it from a disk that is well")]
+    #[error("the database in {dir} is damaged ({reason}): no entry was changed; keep the folder as it is, do not put an old copy back, and look at the disk")]
     Corrupt {
         /// Where.
         dir: String,
