@@ -1,1 +1,19 @@
-//! Process tests.
+//! Real programs, real sockets, real files: what a person or a script sees of two nodes and their chain.
+//!
+//! In: the binaries of `cargo build --release --workspace`. Out: proof that money is neither lost nor made when
+//! they are used, killed, fed rubbish and cut off.
+//! Each module is one side of it; `chand_tests` (tests/src) is what they drive the programs with.
+//! Read next: `pay` (the plain story), then `kill` (the hard one).
+
+mod backend;
+mod cli;
+mod close;
+mod door;
+mod files;
+mod hold;
+mod kill;
+mod many;
+mod pay;
+mod refuse;
+mod restart;
+mod snapshot;

@@ -1,1 +1,23 @@
-//! tests
+//! What drives chand from outside: real programs, sockets, files and signals.
+//!
+//! In: the binaries that `cargo build --release --workspace` made. Out: running chains and nodes that a test can
+//! call, kill and start again; all of them die with the test, and show their logs when it failed.
+//! Nothing here looks inside chand: only what docs and help promise is used.
+//! Read next: `world` (a chain, Alice and Bob), `node`, `chain`, then the tests in `tests/process`.
+
+pub mod books;
+pub mod chain;
+pub mod hash;
+pub mod node;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod socket;
+pub mod wait;
+pub mod world;
+
+pub use chain::Chain;
+pub use node::Node;
+pub use socket::{CallError, Client};
+pub use wait::{wait_for, wait_until};
+pub use world::{ChannelType, World};

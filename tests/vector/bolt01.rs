@@ -490,7 +490,7 @@ fn channel_types_are_exact() {
         assert_eq!(found.map(|kind| format!("{kind:?}")).as_deref(), case["type"].as_str(), "{case}");
         if let Some(kind) = found {
             assert_eq!(kind.to_features(), features);
-            assert_eq!(kind.has_anchors(), features.is_set(22));
+            assert_eq!(kind.is_anchors(), features.is_set(22));
         }
     }
 }

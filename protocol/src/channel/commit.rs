@@ -182,6 +182,9 @@ impl Channel {
         out: &mut Out,
     ) -> Result<(), Trouble> {
         let verified = self.check_commitment(m, cx)?;
+        if cx.dev {
+            out.dev_revoked.push((self.commits.local_number, self.signed_commitment(cx)?.1));
+        }
         self.apply_commitment(verified, out);
         Ok(())
     }

@@ -234,7 +234,7 @@ mod tests {
             let receiver = offered_by.other();
             let mut step = AddHtlc;
             let mut seen = alloc::vec![(step, false, false)];
-            let mut push = |s: Step, seen: &mut Vec<(Step, bool, bool)>| {
+            let push = |s: Step, seen: &mut Vec<(Step, bool, bool)>| {
                 let held = |owner| s.added_in(offered_by, owner) && !s.removed_in(offered_by, owner);
                 seen.push((s, held(receiver), held(offered_by)));
             };

@@ -63,6 +63,8 @@ pub struct Context<'a> {
     pub max_dust: Msat,
     /// A script of our own wallet for a close, when the channel has none yet.
     pub close_script: &'a ScriptBuf,
+    /// Give every commitment of ours out before it is revoked, for `dev-broadcast-revoked`.
+    pub dev: bool,
 }
 
 /// Something the node must know.
@@ -103,6 +105,8 @@ pub struct Out {
     pub events: Vec<ChannelEvent>,
     /// For the log.
     pub notices: Vec<(Level, String)>,
+    /// With `--dev`: our commitment of that number, signed, about to be revoked.
+    pub dev_revoked: Vec<(u64, Transaction)>,
 }
 
 impl Out {

@@ -69,10 +69,10 @@ pub struct Wishes {
 /// Where the handshake stands.
 #[derive(Debug)]
 enum Stage {
-    AwaitAccept,
-    AwaitFunds,
-    AwaitSigned { terms: Box<Terms>, funded: Box<FundedTx> },
-    AwaitCreated,
+    Asked,
+    Accepted,
+    Created { terms: Box<Terms>, funded: Box<FundedTx> },
+    Answered,
 }
 
 use alloc::boxed::Box;
@@ -264,7 +264,7 @@ impl Opening {
             funding_feerate: request.funding_feerate,
             close_to: request.close_to.clone(),
             opener: Side::Local,
-            stage: Stage::AwaitAccept,
+            stage: Stage::Asked,
             key_index,
             channel_type: request.channel_type,
             push: request.push,
@@ -360,7 +360,7 @@ impl Opening {
             funding_feerate: Feerate::FLOOR,
             close_to: None,
             opener: Side::Remote,
-            stage: Stage::AwaitCreated,
+            stage: Stage::Answered,
             key_index,
             channel_type,
             push: m.push_msat,
@@ -381,7 +381,7 @@ impl Opening {
     /// # Errors
     /// [`PeerFault`].
     pub fn on_accept(&mut self, m: &AcceptChannel) -> Result<ScriptBuf, PeerFault> {
-        if !matches!(self.stage, Stage::AwaitAccept) {
+        if !matches!(self.stage, Stage::Asked) {
             return Err(PeerFault::disconnect("accept_channel out of place"));
         }
         let remote = Party {
@@ -418,7 +418,7 @@ impl Opening {
         let script = script::p2wsh(&script::funding(ours, theirs));
         self.remote = Some(remote);
         self.remote_point = Some(m.first_per_commitment_point);
-        self.stage = Stage::AwaitFunds;
+        self.stage = Stage::Accepted;
         Ok(script)
     }
 
@@ -427,7 +427,7 @@ impl Opening {
     /// # Errors
     /// A fault of ours.
     pub fn on_funded(&mut self, funded: FundedTx, cx: &Context<'_>) -> Result<FundingCreated, LocalFault> {
-        if !matches!(self.stage, Stage::AwaitFunds) {
+        if !matches!(self.stage, Stage::Accepted) {
             return Err(local("a funding transaction came out of place"));
         }
         let vout =
@@ -442,7 +442,7 @@ impl Opening {
         let txid = funded.tx.compute_txid();
         let terms = self.terms(OutPoint { txid, vout: funded.vout })?;
         let signature = self.sign_first(&terms, cx)?;
-        self.stage = Stage::AwaitSigned { terms: Box::new(terms), funded: Box::new(funded) };
+        self.stage = Stage::Created { terms: Box::new(terms), funded: Box::new(funded) };
         Ok(FundingCreated {
             temporary_channel_id: self.temporary_channel_id,
             funding_txid: txid,
@@ -456,7 +456,7 @@ impl Opening {
     /// # Errors
     /// [`Trouble`].
     pub fn on_signed(&mut self, m: &FundingSigned, cx: &Context<'_>) -> Result<Channel, Trouble> {
-        let Stage::AwaitSigned { terms, funded } = &self.stage else {
+        let Stage::Created { terms, funded } = &self.stage else {
             return Err(PeerFault::disconnect("funding_signed out of place").into());
         };
         self.verify_first(terms, &m.signature, cx)?;
@@ -474,7 +474,7 @@ impl Opening {
         m: &FundingCreated,
         cx: &Context<'_>,
     ) -> Result<(Channel, FundingSigned), Trouble> {
-        if !matches!(self.stage, Stage::AwaitCreated) {
+        if !matches!(self.stage, Stage::Answered) {
             return Err(PeerFault::disconnect("funding_created out of place").into());
         }
         let outpoint = OutPoint { txid: m.funding_txid, vout: u32::from(m.funding_output_index) };
@@ -489,7 +489,7 @@ impl Opening {
     /// The channel id it will have, once the funding transaction is known.
     pub fn final_id(&self) -> Option<ChannelId> {
         match &self.stage {
-            Stage::AwaitSigned { terms, .. } => Some(terms.channel_id),
+            Stage::Created { terms, .. } => Some(terms.channel_id),
             _ => None,
         }
     }
@@ -497,7 +497,7 @@ impl Opening {
     /// The coins set aside for it, when the wallet has done so.
     pub fn reserved_txid(&self) -> Option<bitcoin::Txid> {
         match &self.stage {
-            Stage::AwaitSigned { terms, .. } => Some(terms.funding.txid),
+            Stage::Created { terms, .. } => Some(terms.funding.txid),
             _ => None,
         }
     }

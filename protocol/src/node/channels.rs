@@ -118,6 +118,7 @@ impl Node {
             feerate_ceiling: super::feerate_ceiling(&self.chain.fees),
             max_dust: Node::max_dust(),
             close_script: &self.config.close_script,
+            dev: self.config.dev,
         }
     }
 

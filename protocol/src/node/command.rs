@@ -261,6 +261,11 @@ pub enum Command {
         /// Which.
         channel: ChannelRef,
     },
+    /// dev: publish an old commitment of ours, which the daemon kept → [`Reply::Tx`].
+    DevBroadcastRevoked {
+        /// As it was given out by `DevRevoked`.
+        tx: Transaction,
+    },
     /// dev: change the channel's feerate now (opener only) → [`Reply::Done`].
     DevFeerate {
         /// Which.

@@ -35,6 +35,8 @@ pub struct FundedTx {
 }
 
 /// One event of the outside world.
+// Messages are moved, not boxed: an allocation for each would cost more than the copy.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Input {
     /// The noise handshake with a peer is done.
@@ -136,6 +138,8 @@ pub enum Input {
 }
 
 /// What a step wants done, once its records are durable.
+// Messages are moved, not boxed: an allocation for each would cost more than the copy.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Effect {
@@ -147,6 +151,7 @@ pub enum Effect {
     Notice(Notice),
     Fund { channel: ChannelId, script_pubkey: ScriptBuf, amount: FundAmount, feerate: Feerate },
     Unreserve { txid: Txid },
+    DevRevoked { channel: ChannelId, number: u64, tx: Transaction },
 }
 
 /// How much a funding output is to hold.
@@ -195,6 +200,8 @@ impl Publish {
 }
 
 /// An effect whose records are durable.
+// Messages are moved, not boxed: an allocation for each would cost more than the copy.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum After {
     /// Send a message.
@@ -242,6 +249,16 @@ pub enum After {
         /// Which transaction.
         txid: Txid,
     },
+    /// With `--dev` only: a commitment of ours that is being revoked, to be kept in a file for
+    /// `dev-broadcast-revoked`.
+    DevRevoked {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Its number.
+        number: u64,
+        /// Fully signed.
+        tx: Transaction,
+    },
 }
 
 impl After {
@@ -258,6 +275,7 @@ impl After {
                 After::Fund { channel, script_pubkey, amount, feerate }
             }
             Effect::Unreserve { txid } => After::Unreserve { txid },
+            Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
         }
     }
 }

@@ -282,6 +282,7 @@ impl Node {
             feerate_ceiling: feerate_ceiling(&self.chain.fees),
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,
+            dev: self.config.dev,
         };
         let mut out = Out::default();
         let result = f(channel, &cx, &mut out);
@@ -295,6 +296,9 @@ impl Node {
         }
         for (tx, why) in out.publish {
             self.out.effects.push(Effect::Publish { tx, why });
+        }
+        for (number, tx) in out.dev_revoked {
+            self.out.effects.push(Effect::DevRevoked { channel: id, number, tx });
         }
         for (level, text) in out.notices {
             self.out.effects.push(Effect::Notice(Notice {

@@ -81,6 +81,12 @@ impl Node {
                 self.reply(id, Ok(Reply::Balance(terms)));
             }
             Command::SetChannel { .. } => self.set_channel(id, command),
+            Command::DevBroadcastRevoked { tx } if self.config.dev => {
+                let why = "dev-broadcast-revoked";
+                self.out.effects.push(crate::node::effect::Effect::Publish { tx: tx.clone(), why });
+                self.reply(id, Ok(Reply::Tx(tx)));
+            }
+            Command::DevBroadcastRevoked { .. } => self.refuse(id, -32601, "dev- methods need --dev"),
             Command::DevFail { .. } | Command::DevSignLastTx { .. } | Command::DevFeerate { .. } => {
                 self.on_dev(id, command);
             }

@@ -521,11 +521,9 @@ impl Node {
         let Some(secret) = payment_secret else {
             return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
         };
-        match self.payments.by_hash.get(&payment_hash).map(|p| (&p.status, p.view())) {
-            Some((Status::Complete { .. } | Status::Pending { .. } | Status::Queued, view)) => {
-                return self.reply(id, Ok(Reply::Sent(view)));
-            }
-            _ => {}
+        let known = self.payments.by_hash.get(&payment_hash);
+        if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
+            return self.reply(id, Ok(Reply::Sent(view)));
         }
         let order = Order {
             hash: payment_hash,

