@@ -318,6 +318,8 @@ impl Node {
             Trouble::Local(fault) => return self.local_fault_of(peer, channel, fault),
             Trouble::Peer(fault) => fault,
         };
+        // A peer may name any id: only its own channels can suffer for its faults.
+        let own = channel.filter(|id| self.channels.get(id).is_some_and(|c| c.terms.peer == peer));
         let level = if fault.verdict == Verdict::Ignore { Level::Debug } else { Level::Warn };
         self.notice_about(level, format!("peer fault: {}", fault.what), peer, channel);
         let told = ErrorMessage::new(channel.unwrap_or(ChannelId::ALL), &fault.what);
@@ -326,13 +328,13 @@ impl Node {
             Verdict::Warn => self.send(peer, Message::Warning(told)),
             Verdict::Disconnect => {
                 // A node that lost state asks its peer to close with an error and publishes nothing itself.
-                let lost = channel.and_then(|id| self.channels.get(&id)).is_some_and(|c| c.doubt);
+                let lost = own.and_then(|id| self.channels.get(&id)).is_some_and(|c| c.doubt);
                 self.send(peer, if lost { Message::Error(told) } else { Message::Warning(told) });
                 self.hang_up(peer, &fault.what);
             }
             Verdict::Fail => {
                 self.send(peer, Message::Error(told));
-                match channel.filter(|id| self.channels.contains_key(id)) {
+                match own {
                     Some(id) => self.force_close(id, &fault.what),
                     None => self.hang_up(peer, &fault.what),
                 }
