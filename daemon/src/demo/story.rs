@@ -21,8 +21,6 @@ const CENT_MSAT: u64 = BITCOIN_MSAT / 100;
 const CAPACITY_SAT: u64 = BITCOIN_MSAT / 1_000;
 /// What Bob is given on chain: the channel, and enough for fees.
 const BOBS_COIN_SAT: u64 = CAPACITY_SAT + CAPACITY_SAT / 100;
-/// Until the faucet's first coins may be spent.
-const FIRST_BLOCKS: u64 = 101;
 
 /// Tells all of it.
 pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
@@ -37,7 +35,6 @@ pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoErro
 async fn set_up(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
     teller.chapter("A chain, Alice and Bob");
     stage.start_chain().await?;
-    stage.mine(FIRST_BLOCKS).await?;
     let info = stage.chain("getblockchaininfo", json!([])).await?;
     let height = number(&info, "blocks")?;
     teller.say(&format!("a Bitcoin {} chain of our own, {height} blocks high", text(&info, "chain")?));
