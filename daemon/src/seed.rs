@@ -135,13 +135,12 @@ fn io_error(path: &Path, what: &'static str, reason: &str) -> SeedError {
 
 fn parse(text: &str) -> Result<Seed, String> {
     let mut words = Zeroizing::new(String::with_capacity(text.len() + 1));
-    let mut count = 0usize;
-    for word in text.lines().filter(|l| !l.trim_start().starts_with('#')).flat_map(str::split_whitespace) {
-        if count > 0 {
+    let lines = text.lines().filter(|l| !l.trim_start().starts_with('#'));
+    for word in lines.flat_map(str::split_whitespace) {
+        if !words.is_empty() {
             words.push(' ');
         }
         words.push_str(word);
-        count += 1;
     }
     let mnemonic = Mnemonic::parse_in_normalized(Language::English, &words).map_err(|e| match e {
         bip39::Error::BadWordCount(n) => format!("it has {n} words instead of 24"),

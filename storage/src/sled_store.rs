@@ -161,10 +161,18 @@ impl SledStore {
         }
     }
 
+    /// Lets sled close its files; it may panic where its last write fails.
+    fn close(&mut self) {
+        let engine = std::mem::replace(&mut self.engine, Engine::Closed);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(engine))) {
+            tracing::error!(why = words(&*panic), "the database did not close well; what was kept is kept");
+        }
+    }
+
     fn fail(&mut self, failure: Failure) -> StoreError {
         match failure {
             Failure::Refused(why) => {
-                self.engine = Engine::Closed;
+                self.close();
                 StoreError::Write(why)
             }
             Failure::Unsure(why) => {
@@ -176,8 +184,13 @@ impl SledStore {
                 }
                 StoreError::Write(why)
             }
-            Failure::Store(e) => e,
         }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -188,8 +201,6 @@ enum Failure {
     /// A sync failed, or the engine fell over: the kernel may have dropped pages and call them clean, so that a
     /// later sync would report success for data that is not there.
     Unsure(String),
-    /// The changes themselves are wrong, or an entry cannot be read; nothing was written.
-    Store(StoreError),
 }
 
 impl From<sled::Error> for Failure {
@@ -244,7 +255,7 @@ fn write(db: &sled::Db, log: &File, last: &BTreeMap<&[u8], Option<&[u8]>>) -> Re
     for (key, value) in last {
         let head_key = layout::head_key(key);
         let old_parts = match db.get(&head_key)? {
-            Some(head) => layout::parts_of(&head).map_err(Failure::Store)?,
+            Some(head) => layout::parts_of(&head).map_err(|e| Failure::Unsure(e.to_string()))?,
             None => 0,
         };
         let mut new_parts = 0;
@@ -300,35 +311,35 @@ fn read_all(db: &sled::Db) -> Result<Vec<Entry>, StoreError> {
     Ok(out)
 }
 
-/// Opens sled's files, checks whose they are, or makes them.
+/// Opens sled's files, checks whose they are, or makes them. sled stops with a panic at some kinds of damage.
 fn open_engine(dir: &Path, owner: &Owner) -> Result<(sled::Db, File), OpenError> {
-    let where_ = dir.display().to_string();
-    let io_error = |e: io::Error| OpenError::Io { dir: where_.clone(), reason: e.to_string() };
-    let corrupt = |reason: String| OpenError::Corrupt { dir: where_.clone(), reason };
-    let open = || open_sled(dir);
-    let db =
-        catch_unwind(AssertUnwindSafe(open)).map_err(|panic| corrupt(words(&*panic)))?.map_err(
-            |e| match e {
-                sled::Error::Io(io) if io.kind() == ErrorKind::InvalidData => corrupt(io.to_string()),
-                sled::Error::Io(io) => io_error(io),
-                other => corrupt(other.to_string()),
-            },
-        )?;
+    catch_unwind(AssertUnwindSafe(|| open_files(dir, owner)))
+        .unwrap_or_else(|panic| Err(corrupt(dir, words(&*panic))))
+}
+
+fn open_files(dir: &Path, owner: &Owner) -> Result<(sled::Db, File), OpenError> {
+    let io_error = |e: io::Error| OpenError::Io { dir: dir.display().to_string(), reason: e.to_string() };
+    let db = open_sled(dir).map_err(|e| match e {
+        sled::Error::Io(io) if io.kind() != ErrorKind::InvalidData => io_error(io),
+        other => corrupt(dir, other.to_string()),
+    })?;
     files::make_private(dir).map_err(io_error)?;
     let log = File::options().read(true).write(true).open(dir.join("db")).map_err(io_error)?;
     match check_owner(&db, dir, owner)? {
         Found::Ours if dir.join(MARKER).exists() => {}
         Found::Ours => mark(dir, owner).map_err(io_error)?,
-        Found::Nothing => create(&db, &log, dir, owner).map_err(|e| match e {
-            Failure::Refused(reason) | Failure::Unsure(reason) => {
-                OpenError::Io { dir: where_.clone(), reason }
-            }
-            Failure::Store(e) => OpenError::Io { dir: where_.clone(), reason: e.to_string() },
+        Found::Nothing => create(&db, &log, dir, owner).map_err(|e| {
+            let (Failure::Refused(reason) | Failure::Unsure(reason)) = e;
+            OpenError::Io { dir: dir.display().to_string(), reason }
         })?,
     }
     // sled writes a snapshot of its page table whenever it opens: its name must last, too.
     files::sync_dir(dir).map_err(io_error)?;
     Ok((db, log))
+}
+
+fn corrupt(dir: &Path, reason: String) -> OpenError {
+    OpenError::Corrupt { dir: dir.display().to_string(), reason }
 }
 
 fn open_sled(dir: &Path) -> sled::Result<sled::Db> {
@@ -359,11 +370,9 @@ enum Found {
 }
 
 fn check_owner(db: &sled::Db, dir: &Path, owner: &Owner) -> Result<Found, OpenError> {
-    let corrupt = |reason: &str| OpenError::Corrupt { dir: dir.display().to_string(), reason: reason.into() };
+    let corrupt = |reason: &str| corrupt(dir, reason.into());
     let read = |name: &str| -> Result<Option<String>, OpenError> {
-        let found = catch_unwind(AssertUnwindSafe(|| db.get(layout::meta_key(name))))
-            .map_err(|panic| corrupt(&words(&*panic)))?
-            .map_err(|e| corrupt(&e.to_string()))?;
+        let found = db.get(layout::meta_key(name)).map_err(|e| corrupt(&e.to_string()))?;
         found.map(|v| String::from_utf8(v.to_vec()).map_err(|_| corrupt("its owner is not text"))).transpose()
     };
     let Some(format) = read("format")? else {

@@ -156,7 +156,7 @@ fn what_is_wrong_in_the_file_is_said_without_quoting_it() {
 fn dev_lowers_the_bounds_and_opens_its_options() {
     let place = Place::new();
     let key = "01".repeat(32);
-    let six = vec![key.as_str(); 6].join("/");
+    let six = [key.as_str(); 6].join("/");
     let config = place
         .run(
             &[

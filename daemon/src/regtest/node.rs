@@ -159,6 +159,11 @@ impl Node {
         self.tip.subscribe()
     }
 
+    /// How many wait for news of the tip.
+    pub fn waiting(&self) -> usize {
+        self.tip.receiver_count()
+    }
+
     /// Turns true when the node is to stop.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()

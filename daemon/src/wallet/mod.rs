@@ -1,1 +1,354 @@
-//! wallet: being written.
+//! The node's coins on chain: addresses, blocks, funding and withdrawals.
+//!
+//! In: the seed, the records kept so far, blocks, and orders to spend. Out: signed transactions, and after every
+//! call a change to keep ([`Wallet::take_change`]): the wallet writes nothing itself, its changes lie in the same
+//! batch as the node's.
+//! It is one `bdk_wallet` over two keychains of the seed: BIP 84 (p2wpkh, what `newaddr bech32` gives) in BDK's
+//! external place, BIP 86 (p2tr) in its internal place, for `newaddr p2tr` and for our change alike. So both kinds
+//! are found and spent together, and change looks like any taproot output. Which script is change follows from the
+//! transaction (all inputs ours), never from the keychain.
+//! BDK gets public descriptors only; the one private key is here, and is wiped when the wallet is dropped.
+//! Read next: `spend` (how a transaction is built), `coins` (what may be spent), `record` (what is kept).
+
+mod coins;
+mod record;
+mod spend;
+
+pub use coins::{OutputStatus, WalletBalance, WalletOutput};
+pub use spend::{verify_spend, Withdrawal};
+
+use crate::seed::Seed;
+use bdk_wallet::chain::{BlockId, Merge};
+use bdk_wallet::descriptor::ExtendedDescriptor;
+use bdk_wallet::template::{Bip84, Bip86, DescriptorTemplate};
+use bdk_wallet::{ChangeSet, KeychainKind, LoadError, LoadParams, Update};
+use bitcoin::bip32::Xpriv;
+use bitcoin::{Address, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
+use chand_protocol::units::{Feerate, Height, Sat};
+use record::Change;
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// How far beyond the last address given out the wallet recognises its own.
+const LOOKAHEAD: u32 = 50;
+/// After how many changes [`Wallet::compact`] has something to say.
+const COMPACT_AFTER: usize = 200;
+
+const P2WPKH: KeychainKind = KeychainKind::External;
+const P2TR: KeychainKind = KeychainKind::Internal;
+
+/// Which form of address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddressKind {
+    /// `bech32`: p2wpkh.
+    P2wpkh,
+    /// `p2tr`: taproot.
+    P2tr,
+}
+
+/// Why the wallet could not do it, in words for its user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WalletError {
+    /// Too few coins.
+    #[error("{needed} needed (fee included), {available} can be spent{hint}")]
+    Insufficient {
+        /// With the fee.
+        needed: Sat,
+        /// Confirmed, or change of our own; not reserved.
+        available: Sat,
+        /// What there is besides, and what to do.
+        hint: String,
+    },
+    /// The output would be too small to relay.
+    #[error("{amount} are too few for an output: at least {least}")]
+    Dust {
+        /// Asked for.
+        amount: Sat,
+        /// The least for this script.
+        least: Sat,
+    },
+    /// The feerate would not relay.
+    #[error("{0} would not be relayed: at least {least}", least = Feerate::FLOOR)]
+    FeerateTooLow(Feerate),
+    /// A coin that was named cannot be spent.
+    #[error("the coin {outpoint} cannot be spent: {why}")]
+    Coin {
+        /// Which.
+        outpoint: OutPoint,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A block came that does not follow the last one.
+    #[error("block {got} does not fit the wallet, which stands at block {at}")]
+    OutOfOrder {
+        /// Its height.
+        got: u32,
+        /// The wallet's height.
+        at: u32,
+    },
+    /// The chain was reorganised below the wallet's first block.
+    #[error("block {0} is the first that the wallet knows: the chain cannot be followed below it")]
+    TooDeep(u32),
+    /// The records are another wallet's.
+    #[error("the wallet's records belong to another seed or network: put the right seed back")]
+    WrongSeed,
+    /// The records cannot be read.
+    #[error("the wallet's records cannot be read: {0}")]
+    Record(String),
+    /// A bug of ours or of the library's; nothing was spent.
+    #[error("the wallet failed: {0}")]
+    Internal(String),
+}
+
+/// Keys, coins and reservations.
+pub struct Wallet {
+    inner: bdk_wallet::Wallet,
+    key: Xpriv,
+    network: Network,
+    /// All that was ever staged: what a reload after a reorganisation starts from.
+    total: ChangeSet,
+    /// Not yet taken.
+    pending: Change,
+    /// Coins of funding transactions that are not on chain yet, by transaction.
+    reserved: BTreeMap<Txid, Vec<OutPoint>>,
+    changes: usize,
+}
+
+impl std::fmt::Debug for Wallet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wallet")
+            .field("tip", &self.tip())
+            .field("reserved", &self.reserved)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Wallet {
+    fn drop(&mut self) {
+        self.key.private_key.non_secure_erase();
+    }
+}
+
+impl Wallet {
+    /// The wallet of `seed` with everything that `changes` tell, in the order in which they were taken. With none
+    /// it is new: it stands at the genesis block until told otherwise ([`Wallet::start_at`]).
+    ///
+    /// # Errors
+    /// [`WalletError::Record`] or [`WalletError::WrongSeed`].
+    pub fn load(seed: &Seed, network: Network, changes: Vec<Vec<u8>>) -> Result<Wallet, WalletError> {
+        let internal = |e: &dyn std::fmt::Display| WalletError::Internal(e.to_string());
+        let key = Xpriv::new_master(network, seed.bytes()).map_err(|e| internal(&e))?;
+        let descriptors = descriptors(key, network)?;
+        let count = changes.len();
+        let (mut total, reserved) = record::merge(changes)?;
+        let mut pending = Change::default();
+        let inner = if total.is_empty() {
+            let [wpkh, tr] = descriptors;
+            let mut inner = bdk_wallet::Wallet::create(wpkh, tr)
+                .network(network)
+                .lookahead(LOOKAHEAD)
+                .create_wallet_no_persist()
+                .map_err(|e| internal(&e))?;
+            if let Some(staged) = inner.take_staged() {
+                total = staged.clone();
+                pending.merge_bdk(staged);
+            }
+            inner
+        } else {
+            record::prune(&mut total);
+            reload(&descriptors, network, total.clone())?
+        };
+        Ok(Wallet { inner, key, network, total, pending, reserved, changes: count })
+    }
+
+    /// Lets a new wallet begin at a block instead of at genesis: what was paid before is not looked for. Give it a
+    /// block a few below the tip, as the chain cannot be followed below it.
+    ///
+    /// # Errors
+    /// [`WalletError::OutOfOrder`] when the wallet has seen blocks already.
+    pub fn start_at(&mut self, height: Height, hash: BlockHash) -> Result<(), WalletError> {
+        let (at, _) = self.tip();
+        let refuse = WalletError::OutOfOrder { got: height.0, at: at.0 };
+        if at.0 != 0 || height.0 == 0 {
+            return Err(refuse);
+        }
+        let tip =
+            self.inner.latest_checkpoint().push(BlockId { height: height.0, hash }).map_err(|_| refuse)?;
+        self.inner
+            .apply_update(Update { chain: Some(tip), ..Update::default() })
+            .map_err(|e| WalletError::Internal(e.to_string()))
+    }
+
+    /// The last block it knows: where to follow the chain from.
+    pub fn tip(&self) -> (Height, BlockHash) {
+        let tip = self.inner.latest_checkpoint();
+        (Height(tip.height()), tip.hash())
+    }
+
+    /// A new address; never given out before.
+    pub fn new_address(&mut self, kind: AddressKind) -> Address {
+        let keychain = match kind {
+            AddressKind::P2wpkh => P2WPKH,
+            AddressKind::P2tr => P2TR,
+        };
+        self.inner.reveal_next_address(keychain).address
+    }
+
+    /// True when `script` is one of ours (given out, or soon to be).
+    pub fn is_mine(&self, script: &ScriptBuf) -> bool {
+        self.inner.is_mine(script.clone())
+    }
+
+    /// Takes in the block after the tip.
+    ///
+    /// # Errors
+    /// [`WalletError::OutOfOrder`] when it does not follow the tip; then nothing changed.
+    pub fn block_connected(&mut self, height: Height, block: &Block) -> Result<(), WalletError> {
+        let (at, tip) = self.tip();
+        if height != at.plus(1) || block.header.prev_blockhash != tip {
+            return Err(WalletError::OutOfOrder { got: height.0, at: at.0 });
+        }
+        self.inner.apply_block(block, height.0).map_err(|e| WalletError::Internal(e.to_string()))?;
+        // A reserved coin that was spent, by whichever transaction, is reserved no longer.
+        if !self.reserved.is_empty() {
+            let spent: Vec<OutPoint> =
+                block.txdata.iter().flat_map(|tx| &tx.input).map(|i| i.previous_output).collect();
+            let over: Vec<Txid> = self
+                .reserved
+                .iter()
+                .filter(|(_, coins)| coins.iter().any(|c| spent.contains(c)))
+                .map(|(txid, _)| *txid)
+                .collect();
+            over.into_iter().for_each(|txid| self.unreserve(txid));
+        }
+        Ok(())
+    }
+
+    /// Takes the tip block back (a reorganisation). Its transactions count as unconfirmed again.
+    ///
+    /// # Errors
+    /// [`WalletError::OutOfOrder`] when it is not the tip, [`WalletError::TooDeep`] when nothing below it is known.
+    pub fn block_disconnected(&mut self, height: Height, hash: BlockHash) -> Result<(), WalletError> {
+        let (at, tip) = self.tip();
+        if (height, hash) != (at, tip) {
+            return Err(WalletError::OutOfOrder { got: height.0, at: at.0 });
+        }
+        let below = height.0.checked_sub(1);
+        if below.is_none() || below != self.inner.latest_checkpoint().prev().map(|c| c.height()) {
+            return Err(WalletError::TooDeep(height.0));
+        }
+        self.absorb();
+        let mut gone = ChangeSet::default();
+        gone.local_chain.blocks.insert(height.0, None);
+        self.total.merge(gone.clone());
+        self.pending.merge_bdk(gone);
+        self.inner = reload(&descriptors(self.key, self.network)?, self.network, self.total.clone())?;
+        let block = BlockId { height: height.0, hash };
+        let back: Vec<_> = self
+            .total
+            .tx_graph
+            .anchors
+            .iter()
+            .filter(|(anchor, _)| anchor.block_id == block)
+            .filter_map(|(_, txid)| self.inner.tx_graph().get_tx(*txid))
+            .filter(|tx| !tx.is_coinbase())
+            .collect();
+        let now = now_s();
+        self.inner.apply_unconfirmed_txs(back.into_iter().map(|tx| (tx, now)));
+        Ok(())
+    }
+
+    /// Takes in a transaction that was given to the network.
+    pub fn insert_unconfirmed(&mut self, tx: Transaction) {
+        self.inner.apply_unconfirmed_txs([(tx, now_s())]);
+    }
+
+    /// Forgets a transaction that the network did not take: its inputs are free, its outputs are not there.
+    pub fn forget_unconfirmed(&mut self, txid: Txid) {
+        // An eviction counts only when it is later than the last sight.
+        self.inner.apply_evicted_txs([(txid, now_s().saturating_add(1))]);
+    }
+
+    /// Frees the coins of a funding transaction that will never be published; unknown ones are no error.
+    pub fn unreserve(&mut self, txid: Txid) {
+        if self.reserved.remove(&txid).is_some() {
+            self.pending.reservations.insert(txid, None);
+        }
+    }
+
+    fn reserve(&mut self, tx: &Transaction) {
+        let coins: Vec<OutPoint> = tx.input.iter().map(|i| i.previous_output).collect();
+        let txid = tx.compute_txid();
+        self.pending.reservations.insert(txid, Some(coins.clone()));
+        self.reserved.insert(txid, coins);
+    }
+
+    /// What changed since the last call, to be kept; [`Wallet::load`] wants all of them back, in order.
+    pub fn take_change(&mut self) -> Option<Vec<u8>> {
+        self.absorb();
+        if self.pending.is_empty() {
+            return None;
+        }
+        self.changes = self.changes.saturating_add(1);
+        Some(record::encode(&std::mem::take(&mut self.pending), record::Kind::Part))
+    }
+
+    /// Everything as one change, when there are many: once it is kept, all earlier ones may be deleted, and what was
+    /// not taken yet is in it, too.
+    pub fn compact(&mut self) -> Option<Vec<u8>> {
+        if self.changes < COMPACT_AFTER {
+            return None;
+        }
+        self.absorb();
+        record::prune(&mut self.total);
+        self.pending = Change::default();
+        self.changes = 1;
+        let reservations = self.reserved.iter().map(|(txid, coins)| (*txid, Some(coins.clone()))).collect();
+        let all = Change { bdk: Some(self.total.clone()), reservations };
+        Some(record::encode(&all, record::Kind::Whole))
+    }
+
+    /// Moves what the library staged to `total` and `pending`.
+    fn absorb(&mut self) {
+        if let Some(staged) = self.inner.take_staged() {
+            self.total.merge(staged.clone());
+            self.pending.merge_bdk(staged);
+        }
+    }
+}
+
+fn descriptors(key: Xpriv, network: Network) -> Result<[ExtendedDescriptor; 2], WalletError> {
+    let internal = |e: bdk_wallet::descriptor::DescriptorError| WalletError::Internal(e.to_string());
+    let kind = network.into();
+    let (wpkh, _, _) = Bip84(key, KeychainKind::External).build(kind).map_err(internal)?;
+    let (tr, _, _) = Bip86(key, KeychainKind::External).build(kind).map_err(internal)?;
+    Ok([wpkh, tr])
+}
+
+fn reload(
+    descriptors: &[ExtendedDescriptor; 2],
+    network: Network,
+    total: ChangeSet,
+) -> Result<bdk_wallet::Wallet, WalletError> {
+    let [wpkh, tr] = descriptors.clone();
+    let loaded = LoadParams::new()
+        .check_network(network)
+        .descriptor(P2WPKH, Some(wpkh))
+        .descriptor(P2TR, Some(tr))
+        .lookahead(LOOKAHEAD)
+        .load_wallet_no_persist(total);
+    match loaded {
+        Ok(Some(wallet)) => Ok(wallet),
+        Ok(None) => Err(WalletError::Record("they are empty".into())),
+        Err(LoadError::Mismatch(_)) => Err(WalletError::WrongSeed),
+        Err(e) => Err(WalletError::Record(e.to_string())),
+    }
+}
+
+/// Seconds since the Unix epoch: only to order sights of unconfirmed transactions.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -196,6 +196,9 @@ async fn waiting_clients_wake_with_the_block() {
     let waiting = tokio::spawn(async move { client.call("waitfornewblock", json!([0, from])).await });
     let client = harness.client.clone();
     let height = tokio::spawn(async move { client.call("waitforblockheight", json!([3])).await });
+    while harness.running.node().waiting() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let hashes = harness.mine(2).await;
     let woken = waiting.await.unwrap();
     assert!(hashes.iter().any(|hash| woken["hash"] == json!(hash)), "{woken}");
@@ -205,6 +208,9 @@ async fn waiting_clients_wake_with_the_block() {
     assert_eq!(harness.client.fail("waitfornewblock", json!([-1])).await.0, -1);
     let client = harness.client.clone();
     let forever = tokio::spawn(async move { client.call("waitforblockheight", json!([1000])).await });
+    while harness.running.node().waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     harness.client.call("stop", json!([])).await;
     assert_eq!(forever.await.unwrap()["height"], 3);
     harness.running.wait().await.unwrap();

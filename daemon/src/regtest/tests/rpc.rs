@@ -41,7 +41,9 @@ async fn the_chain_reads_as_bitcoinds() {
     assert_eq!(info["blocks"], 2);
     assert_eq!(info["bits"], "207fffff");
     assert_eq!(info["target"], "7fffff0000000000000000000000000000000000000000000000000000000000");
-    assert_eq!(info["difficulty"], json!(4.656542373906925e-10));
+    // As text: reading it back into a double may lose the last bit.
+    let (_, text) = c.post("/", &c.auth, r#"{"method":"getblockchaininfo"}"#).await;
+    assert!(text.contains(r#""difficulty":4.656542373906925e-10,"#), "{text}");
     assert_eq!(info["chainwork"], "0000000000000000000000000000000000000000000000000000000000000006");
     let header = c.call("getblockheader", json!([GENESIS])).await;
     assert_eq!(header["merkleroot"], "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b");
