@@ -33,7 +33,7 @@ pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoErro
 }
 
 async fn set_up(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("A chain, Alice and Bob");
+    teller.chapter("A chain, Alice and Bob").await;
     stage.start_chain().await?;
     let info = stage.chain("getblockchaininfo", json!([])).await?;
     let height = number(&info, "blocks")?;
@@ -88,7 +88,7 @@ async fn wallet_of(line: &Line, sat: u64) -> Result<u64, DemoError> {
 
 /// Opens the channel; the fee of the funding transaction, in satoshi.
 async fn open(stage: &mut Stage, teller: &mut Teller) -> Result<u64, DemoError> {
-    teller.chapter("One channel: Alice 0.4, Bob 0.6");
+    teller.chapter("One channel between the two").await;
     let (alice, bob) = (&stage.alice, &stage.bob);
     let peer = json!({ "id": alice.id, "host": "127.0.0.1", "port": alice.port });
     bob.call("connect", peer).await?;
@@ -205,7 +205,7 @@ fn shown(snapshot: &Value, who: Who) -> Result<ShownSnapshot, DemoError> {
 }
 
 async fn pay(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("Bob pays Alice 0.1");
+    teller.chapter("Bob pays Alice").await;
     let before = agreed(stage, |s| s.htlcs.is_empty()).await?;
     let params =
         json!({ "amount_msat": TENTH_MSAT, "label": "a tenth", "description": "a tenth of a bitcoin" });
@@ -292,7 +292,9 @@ fn head(hex: &str) -> String {
 }
 
 async fn hold(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("Four payments under way at once, both ways, each locked by a hash and a block height");
+    teller
+        .chapter("Payments under way at once, both ways, each locked by a hash and a block height")
+        .await;
     let before = agreed(stage, |s| s.htlcs.is_empty()).await?;
     let (alice, bob) = (stage.alice.line(), stage.bob.line());
     let plan = [
