@@ -292,9 +292,7 @@ fn head(hex: &str) -> String {
 }
 
 async fn hold(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller
-        .chapter("Payments under way at once, both ways, each locked by a hash and a block height")
-        .await;
+    teller.chapter("Payments under way at once, both ways, each locked by a hash and a block height").await;
     let before = agreed(stage, |s| s.htlcs.is_empty()).await?;
     let (alice, bob) = (stage.alice.line(), stage.bob.line());
     let plan = [
