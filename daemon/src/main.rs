@@ -1,2 +1,75 @@
-//! chand
-fn main() {}
+//! The program `chand`: the daemon, the embedded chain, the tour.
+//!
+//! In: the command line. Out: an exit status: 0 when all went well, 1 with one sentence on stderr, 2 for a command line
+//! that cannot be read. Read next: `chand::start`.
+
+use chand::config::{Cli, Config, Program, RegtestArgs};
+use chand::{demo, regtest, start};
+use clap::Parser;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{signal, SignalKind};
+use tokio::sync::watch;
+
+/// How long tasks that linger may hold up the end.
+const LINGER: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the system gives no threads: {error}")),
+    };
+    let code = run(cli, &runtime);
+    runtime.shutdown_timeout(LINGER);
+    code
+}
+
+fn run(cli: Cli, runtime: &Runtime) -> ExitCode {
+    match cli.command {
+        Some(Program::Regtest(args)) => runtime.block_on(run_regtest(args)),
+        Some(Program::Demo(args)) => {
+            let args = demo::Args { stay: args.stay, quiet: args.quiet, json: args.json };
+            runtime.block_on(demo::run(args))
+        }
+        None => match Config::resolve(&cli.flags, &|name| std::env::var_os(name)) {
+            Ok(config) => runtime.block_on(start::run(config)),
+            Err(error) => fail(&error.to_string()),
+        },
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("chand: {message}");
+    ExitCode::FAILURE
+}
+
+async fn run_regtest(args: RegtestArgs) -> ExitCode {
+    let options = regtest::Options {
+        listen: args.listen,
+        data_dir: args.data_dir,
+        user: args.user,
+        password: args.password,
+        ..regtest::Options::default()
+    };
+    let (stop, stopping) = watch::channel(false);
+    tokio::spawn(async move {
+        if let (Ok(mut term), Ok(mut int)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            stop.send_replace(true);
+        } else {
+            // Kept alive: a dropped sender would stop it.
+            std::future::pending::<()>().await;
+        }
+    });
+    match regtest::run(options, stopping).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}

@@ -1,0 +1,259 @@
+//! The wallet on the core thread: what it is asked, and how its changes reach the store.
+//!
+//! In: blocks, orders of control sockets, work from released batches, what became of transactions. Out: inputs for the
+//! node that carry the wallet's change, so that it is kept in the same batch as whatever it belongs to.
+//! An answer that tells of a change leaves when the change is durable; that of a withdrawal when the network took it.
+//! Read next: `crate::wallet`.
+
+use super::publish::Published;
+use super::waiting::{Waiter, Waiting, WalletReplyTo};
+use crate::rpc::{AddressKind, Coin, CoinStatus, FeeTable, WalletReply, WalletRequest};
+use crate::wallet::{self, OutputStatus, Wallet, WalletError, WalletOutput};
+use bitcoin::{Block, BlockHash, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Txid};
+use chand_protocol::id::ChannelId;
+use chand_protocol::node::command::{CommandError, Reply};
+use chand_protocol::node::effect::{Fees, FundAmount, Input};
+use chand_protocol::units::{Feerate, Height, Sat};
+use std::collections::BTreeMap;
+
+/// Core Lightning's code: not enough coins.
+const NOT_ENOUGH: i32 = 301;
+/// Core Lightning's code: below dust.
+const DUST: i32 = 302;
+/// Core Lightning's code: the transaction was not taken.
+const NOT_BROADCAST: i32 = 313;
+/// JSON-RPC's "internal error".
+const INTERNAL_ERROR: i32 = -32603;
+/// The lowest ceiling for feerates of peers, and how much above the present one.
+const CEILING: (Feerate, u32) = (Feerate(100_000), 10);
+/// How long `listfunds` says that a coin is put aside, in blocks from now.
+const RESERVED_BLOCKS: u32 = 72;
+/// Depth of a coinbase that may be spent.
+const MATURITY: u32 = 100;
+
+/// A wallet and who waits for it.
+pub(super) struct Purse {
+    wallet: Wallet,
+    fees: Option<Fees>,
+    /// Until the network took the transaction.
+    withdrawals: BTreeMap<Txid, (WalletReplyTo, WalletReply)>,
+}
+
+impl Purse {
+    /// A wallet for which nobody waits.
+    pub fn new(wallet: Wallet, fees: Option<Fees>) -> Purse {
+        Purse { wallet, fees, withdrawals: BTreeMap::new() }
+    }
+
+    /// The wallet's newest block.
+    pub fn tip(&self) -> (Height, BlockHash) {
+        self.wallet.tip()
+    }
+
+    /// The feerates used when a withdrawal names none.
+    pub fn fees(&self) -> Option<Fees> {
+        self.fees
+    }
+
+    /// New feerates.
+    pub fn set_fees(&mut self, fees: Fees) {
+        self.fees = Some(fees);
+    }
+
+    /// What changed without an input to carry it.
+    pub fn loose_change(&mut self) -> Option<Input> {
+        let change = self.wallet.take_change()?;
+        Some(Input::Wallet { change, publish: None, reply: None })
+    }
+
+    /// The next block, and the change by it.
+    ///
+    /// # Errors
+    /// [`WalletError`]: wallet and node stand at different blocks.
+    pub fn block_connected(&mut self, block: &Block, height: Height) -> Result<Option<Vec<u8>>, WalletError> {
+        self.wallet.block_connected(height, block)?;
+        Ok(self.wallet.take_change())
+    }
+
+    /// The tip is gone; the change by that.
+    ///
+    /// # Errors
+    /// [`WalletError`]: wallet and node stand at different blocks, or at the first one known.
+    pub fn block_disconnected(
+        &mut self,
+        height: Height,
+        hash: BlockHash,
+    ) -> Result<Option<Vec<u8>>, WalletError> {
+        self.wallet.block_disconnected(height, hash)?;
+        Ok(self.wallet.take_change())
+    }
+
+    /// A funding transaction, or why there is none.
+    pub fn fund(
+        &mut self,
+        channel: ChannelId,
+        script: ScriptBuf,
+        amount: FundAmount,
+        feerate: Feerate,
+    ) -> Input {
+        let result = self.wallet.fund(script, amount, feerate).map_err(|e| e.to_string());
+        Input::Funded { channel, result, wallet: self.wallet.take_change() }
+    }
+
+    /// Coins of a funding transaction that never leaves are free again.
+    pub fn unreserve(&mut self, txid: Txid) -> Option<Input> {
+        self.wallet.unreserve(txid);
+        self.loose_change()
+    }
+
+    /// What became of a transaction: one that is in the mempool counts, and answers whoever withdrew.
+    pub fn published(&mut self, published: &Published) -> Option<Input> {
+        let waiting = self.withdrawals.remove(&published.txid);
+        match &published.result {
+            Ok(()) => {
+                self.wallet.insert_unconfirmed(published.tx.clone());
+                if let Some((to, reply)) = waiting {
+                    // Fails when nobody listens any more.
+                    let _ = to.send(Ok(reply));
+                }
+            }
+            Err(reason) => {
+                // Only what nobody else relies on is forgotten: the node offers its own again.
+                if let Some((to, _)) = waiting {
+                    self.wallet.forget_unconfirmed(published.txid);
+                    let message =
+                        format!("the transaction was not taken and its coins are free again: {reason}");
+                    let _ = to.send(Err(CommandError { code: NOT_BROADCAST, message }));
+                }
+            }
+        }
+        self.loose_change()
+    }
+
+    /// The node that should have kept their changes is gone.
+    pub fn fail_all(&mut self, error: &CommandError) {
+        for (to, _) in std::mem::take(&mut self.withdrawals).into_values() {
+            let _ = to.send(Err(error.clone()));
+        }
+    }
+
+    /// A control socket's order; what changes the wallet becomes an input, and its answer waits.
+    pub fn request(&mut self, request: WalletRequest, to: WalletReplyTo, waiting: &Waiting) -> Option<Input> {
+        let answer = match request {
+            WalletRequest::NewAddress { kind } => return self.new_address(kind, to, waiting),
+            WalletRequest::Withdraw { destination, amount, feerate, min_confirmations, utxos } => {
+                let amount = amount.map_or(FundAmount::All { at_most: Sat::MAX_MONEY }, FundAmount::Exact);
+                let feerate = feerate.or(self.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
+                match self.wallet.withdraw(destination, amount, feerate, utxos, Some(min_confirmations)) {
+                    Ok(done) => return self.withdrawn(done.tx, to),
+                    Err(error) => Err(refusal(&error)),
+                }
+            }
+            WalletRequest::ListCoins { spent } => {
+                let tip = self.wallet.tip().0;
+                let outputs = self.wallet.outputs().into_iter();
+                let coins = outputs.filter(|o| spent || o.status != OutputStatus::Spent);
+                Ok(WalletReply::Coins(coins.map(|o| coin(o, tip)).collect()))
+            }
+            WalletRequest::Feerates => Ok(WalletReply::Feerates(self.fee_table())),
+        };
+        let _ = to.send(answer);
+        None
+    }
+
+    fn new_address(
+        &mut self,
+        kind: Option<AddressKind>,
+        to: WalletReplyTo,
+        waiting: &Waiting,
+    ) -> Option<Input> {
+        let kind = kind.unwrap_or(AddressKind::P2tr);
+        let address = self.wallet.new_address(match kind {
+            AddressKind::Bech32 => wallet::AddressKind::P2wpkh,
+            AddressKind::P2tr => wallet::AddressKind::P2tr,
+        });
+        let reply = WalletReply::Address { kind, address: address.to_string() };
+        match self.wallet.take_change() {
+            Some(change) => {
+                let id = waiting.enter(Waiter::Wallet(to, reply));
+                Some(Input::Wallet { change, publish: None, reply: Some((id, Reply::Done)) })
+            }
+            None => {
+                let _ = to.send(Ok(reply));
+                None
+            }
+        }
+    }
+
+    fn withdrawn(&mut self, tx: Transaction, to: WalletReplyTo) -> Option<Input> {
+        let psbt = match self.finished_psbt(&tx) {
+            Ok(psbt) => Box::new(psbt),
+            Err(message) => {
+                self.wallet.forget_unconfirmed(tx.compute_txid());
+                let _ = to.send(Err(CommandError { code: INTERNAL_ERROR, message }));
+                return self.loose_change();
+            }
+        };
+        let reply = WalletReply::Withdrawn { tx: tx.clone(), psbt };
+        self.withdrawals.insert(tx.compute_txid(), (to, reply));
+        let change = self.wallet.take_change().unwrap_or_default();
+        Some(Input::Wallet { change, publish: Some(tx), reply: None })
+    }
+
+    /// The same transaction as a PSBT with all inputs final.
+    fn finished_psbt(&self, tx: &Transaction) -> Result<Psbt, String> {
+        let mut unsigned = tx.clone();
+        unsigned.input.iter_mut().for_each(|input| input.witness.clear());
+        let mut psbt = Psbt::from_unsigned_tx(unsigned).map_err(|e| e.to_string())?;
+        let ours: BTreeMap<OutPoint, WalletOutput> =
+            self.wallet.outputs().into_iter().map(|o| (o.outpoint, o)).collect();
+        for (part, input) in psbt.inputs.iter_mut().zip(&tx.input) {
+            part.final_script_witness = Some(input.witness.clone());
+            part.witness_utxo = ours.get(&input.previous_output).map(|o| TxOut {
+                value: bitcoin::Amount::from_sat(o.amount.0),
+                script_pubkey: o.script.clone(),
+            });
+        }
+        Ok(psbt)
+    }
+
+    fn fee_table(&self) -> FeeTable {
+        let urgent = self.fees.map_or(Feerate::FLOOR, |f| f.urgent);
+        let (least, times) = CEILING;
+        FeeTable {
+            fees: self.fees,
+            estimates: self.fees.map_or_else(Vec::new, |f| vec![(2, f.urgent), (6, f.normal)]),
+            min_acceptable: Feerate::FLOOR,
+            max_acceptable: Feerate(urgent.0.saturating_mul(times)).max(least),
+        }
+    }
+}
+
+fn refusal(error: &WalletError) -> CommandError {
+    let code = match error {
+        WalletError::Insufficient { .. } => NOT_ENOUGH,
+        WalletError::Dust { .. } => DUST,
+        WalletError::FeerateTooLow(_) | WalletError::Coin { .. } => -32602,
+        _ => INTERNAL_ERROR,
+    };
+    CommandError { code, message: error.to_string() }
+}
+
+fn coin(output: WalletOutput, tip: Height) -> Coin {
+    let status = match output.status {
+        OutputStatus::Confirmed(at) => CoinStatus::Confirmed(at),
+        OutputStatus::Unconfirmed { .. } => CoinStatus::Unconfirmed,
+        OutputStatus::Immature { spendable } => {
+            CoinStatus::Immature(Height(spendable.0.saturating_sub(MATURITY)))
+        }
+        OutputStatus::Spent => CoinStatus::Spent(None),
+    };
+    Coin {
+        outpoint: output.outpoint,
+        amount: output.amount,
+        script_pubkey: output.script,
+        address: output.address.map(|a| a.to_string()),
+        status,
+        reserved_to: output.reserved.then(|| tip.plus(RESERVED_BLOCKS)),
+    }
+}

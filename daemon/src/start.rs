@@ -1,0 +1,378 @@
+//! From options to a running node, and back to a quiet disk.
+//!
+//! In: a checked [`Config`]. Out: a daemon that runs until it is told to stop; or one sentence that says what is wrong,
+//! what it means, and what to do. The order is: folder, seed, lock and database, node, wallet, chain, peer port,
+//! control socket. So a second daemon finds the lock before it touches anything, and who is answered by the control
+//! socket can rely on all the rest. Nothing waits for the chain but a node that was never on one.
+//! Read next: `core`.
+
+use crate::chain::follow::{self, FollowConfig};
+use crate::chain::{Auth, Chain, RpcError};
+use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
+use crate::core::{peer_queue, Birth, Core, Parts};
+use crate::crypto::ParallelCrypto;
+use crate::log;
+use crate::peer::{os_ephemeral, Limits, Peers};
+use crate::rpc::{self, About, ConfigEntry, ConfigValue};
+use crate::seed::{Created, Seed};
+use crate::wallet::{AddressKind, Wallet};
+use chand_protocol::chain::Network;
+use chand_protocol::entropy::Entropy;
+use chand_protocol::id::{to_hex, NodeId};
+use chand_protocol::keys::NodeKeys;
+use chand_protocol::node::effect::Fees;
+use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::sign::Crypto;
+use chand_protocol::store::{Entry, Store};
+use chand_protocol::tx::keys::ChannelSecrets;
+use chand_protocol::units::{Feerate, Height};
+use chand_storage::{Owner, SledStore};
+use secp256k1::SecretKey;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{signal, SignalKind};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// A new wallet begins so many blocks below the tip: deeper reorganisations than this have never been.
+const BIRTHDAY_DEPTH: u32 = 144;
+/// How long links may take to flush at the end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why the daemon does not start, or stopped: one sentence for whoever started it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+fn because(error: impl Display) -> StartError {
+    StartError(error.to_string())
+}
+
+/// Runs the daemon until it is told to stop; exit status 0 after an orderly end, else 1 and one line on stderr.
+pub async fn run(config: Config) -> ExitCode {
+    let ring = log::start(config.log_level);
+    match live(config, ring).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chand: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
+    let (stop, mut stopping) = watch::channel(false);
+    let signals = tokio::spawn(signals(stop.clone()));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    config.make_dir().map_err(because)?;
+    let seed = seed(&config)?;
+    let keys = Keys::of(&config, &seed)?;
+    let store = open_store(&config, keys.node_id)?;
+    let mut birth = birth(&config, &keys, seed);
+    let (node, mut wallet) = birth(store.load().map_err(because)?).map_err(StartError)?;
+
+    let chain = reach_chain(&config).await?;
+    begin_wallet(&config, &chain, &node, &mut wallet).await?;
+    let (events, peer_events) = peer_queue();
+    let node_key = *keys.lightning()?.node_secret();
+    let peers = Peers::new(node_key, Limits::default(), os_ephemeral, events, Handle::current());
+    let bindings = listen(&config, &peers).await?;
+    let socket = rpc::bind(&config.rpc_socket).map_err(because)?;
+
+    let parts = Parts {
+        alive: (node, wallet),
+        birth,
+        store,
+        peers: peers.clone(),
+        peer_events,
+        chain,
+        follow: FollowConfig { network: config.network.bitcoin, fallback_fees: fallback_fees(&config) },
+        stop: stop.clone(),
+        about: about(&config, keys.node_id, bindings.clone()),
+        configs: config.settings.iter().filter_map(entry).collect(),
+        runtime: Handle::current(),
+    };
+    let mut core = Core::start(parts).map_err(|e| StartError(format!("the system gives no thread: {e}")))?;
+    let served = rpc::serve(socket, core.daemon(), ring, rpc::Limits::default(), stop.subscribe());
+    let serving = tokio::spawn(served);
+    tracing::info!(
+        id = %keys.node_id, network = config.network.name, ?bindings, socket = %config.rpc_socket.display(),
+        "chand {} is ready", env!("CARGO_PKG_VERSION")
+    );
+
+    tokio::select! {
+        () = core.ended() => {}
+        // A gone sender means to stop, too.
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    // From here on a second signal ends the process at once.
+    let ended = tokio::task::spawn_blocking(move || core.join()).await.map_err(because)?;
+    if timeout(FAREWELL, peers.shut_down()).await.is_err() {
+        tracing::debug!("some links did not flush in time");
+    }
+    let _ = serving.await;
+    signals.abort();
+    ended.map_err(because)?;
+    tracing::info!("stopped; everything is kept");
+    Ok(())
+}
+
+/// The first SIGTERM or SIGINT asks to stop; the second one insists.
+async fn signals(stop: watch::Sender<bool>) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be watched: stop with chan-cli stop");
+        return;
+    };
+    for last in [false, true] {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        if last {
+            eprintln!("chand: stopped at once by a second signal; nothing that was told is lost");
+            std::process::exit(1);
+        }
+        stop.send_replace(true);
+    }
+}
+
+fn seed(config: &Config) -> Result<Seed, StartError> {
+    if let Some(forced) = config.dev.as_ref().and_then(|d| d.force_bip32_seed.as_ref()) {
+        return Ok(Seed::dev_from_bip32_seed(forced.reveal()));
+    }
+    let (seed, created) = Seed::load_or_create(&config.seed_path()).map_err(because)?;
+    if created == Created::Now {
+        tracing::warn!(
+            path = %config.seed_path().display(),
+            "a new seed was made: write its 24 words down, they are all that gives on-chain coins back"
+        );
+    }
+    Ok(seed)
+}
+
+/// What the node's keys are made from; they are made anew for each node that is loaded.
+#[derive(Clone)]
+struct Keys {
+    seed: Zeroizing<[u8; 64]>,
+    network: Network,
+    dev: Option<Dev>,
+    crypto: Arc<ParallelCrypto>,
+    node_id: NodeId,
+}
+
+impl Keys {
+    fn of(config: &Config, seed: &Seed) -> Result<Keys, StartError> {
+        let network = config.network.name.parse::<Network>().map_err(because)?;
+        // 64 bytes; 32 when a test forced them.
+        let mut bytes = Zeroizing::new([0u8; 64]);
+        bytes.iter_mut().zip(seed.bytes()).for_each(|(to, from)| *to = *from);
+        let crypto = Arc::new(ParallelCrypto::new(&*random()?));
+        let node_id = lightning_keys(&bytes, network, config.dev.as_ref())?.node_id(crypto.secp());
+        Ok(Keys { seed: bytes, network, dev: config.dev.clone(), crypto, node_id })
+    }
+
+    fn lightning(&self) -> Result<NodeKeys, StartError> {
+        lightning_keys(&self.seed, self.network, self.dev.as_ref())
+    }
+}
+
+fn lightning_keys(seed: &[u8; 64], network: Network, dev: Option<&Dev>) -> Result<NodeKeys, StartError> {
+    let secret = |bytes: &[u8; 32]| SecretKey::from_slice(bytes).map_err(because);
+    let mut keys = NodeKeys::from_seed(seed, network);
+    let Some(dev) = dev else { return Ok(keys) };
+    if let Some(forced) = &dev.force_privkey {
+        keys = keys.with_node_secret(secret(forced.reveal())?);
+    }
+    if let Some(forced) = &dev.force_channel_secrets {
+        keys = keys.with_channel_secrets(ChannelSecrets {
+            funding: secret(forced.funding.reveal())?,
+            revocation: secret(forced.revocation.reveal())?,
+            payment: secret(forced.payment.reveal())?,
+            delayed_payment: secret(forced.delayed.reveal())?,
+            htlc: secret(forced.htlc.reveal())?,
+            shachain_seed: *forced.shachain_seed.reveal(),
+        });
+    }
+    Ok(keys)
+}
+
+/// 32 bytes from the kernel's generator.
+fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(bytes.as_mut()))
+        .map_err(|e| StartError(format!("no randomness from the operating system (/dev/urandom): {e}")))?;
+    Ok(bytes)
+}
+
+fn open_store(config: &Config, node_id: NodeId) -> Result<SledStore, StartError> {
+    let owner = Owner { network: config.network.name.into(), node: node_id.to_string() };
+    SledStore::open(&config.store_dir(), &owner).map_err(because)
+}
+
+/// Makes node and wallet from records.
+fn birth(config: &Config, keys: &Keys, seed: Seed) -> Birth {
+    let (keys, settings, network) = (keys.clone(), node_config(config, keys), config.network.bitcoin);
+    Box::new(move |entries: Vec<Entry>| {
+        let entropy = Entropy::new(*random().map_err(|e| e.to_string())?);
+        let lightning = keys.lightning().map_err(|e| e.to_string())?;
+        let crypto: Arc<dyn Crypto> = keys.crypto.clone();
+        let mut node = Node::restore(settings.clone(), lightning, entropy, crypto, entries)
+            .map_err(|e| format!("the database cannot be understood: {e}"))?;
+        let mut wallet =
+            Wallet::load(&seed, network, node.take_wallet_changes()).map_err(|e| e.to_string())?;
+        node.set_close_script(wallet.new_address(AddressKind::P2wpkh).script_pubkey());
+        Ok((node, wallet))
+    })
+}
+
+fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
+    let id = keys.node_id.0.serialize();
+    let alias =
+        config.alias.clone().unwrap_or_else(|| format!("chand-{}", to_hex(id.get(1..5).unwrap_or(&[]))));
+    let own_color = id.get(1..4).and_then(|c| c.try_into().ok()).unwrap_or([0; 3]);
+    NodeConfig {
+        color: config.rgb.unwrap_or(own_color),
+        fee_base_msat: config.fee_base_msat,
+        fee_ppm: config.fee_ppm,
+        cltv_delta_blocks: config.cltv_delta_blocks,
+        cltv_final_blocks: u32::from(config.cltv_final_blocks),
+        to_self_delay_blocks: config.to_self_delay_blocks,
+        funding_confirms: config.funding_confirms,
+        max_in_flight_percent: config.max_in_flight_percent,
+        simple_close: config.simple_close,
+        dev: config.dev.is_some(),
+        // The wallet's, as soon as there is one.
+        ..NodeConfig::new(keys.network, &alias, bitcoin::ScriptBuf::new())
+    }
+}
+
+/// The backend, looked at once: a wrong chain or password is the user's to mend; one that is away may come back.
+async fn reach_chain(config: &Config) -> Result<Chain, StartError> {
+    let BitcoinRpc { host, port, path, auth } = &config.bitcoin_rpc;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let url = format!("http://{host}:{port}{path}");
+    let logins: Vec<Auth> = match auth {
+        RpcAuth::Password { user, password } => {
+            vec![Auth::Password { user: user.clone(), password: Zeroizing::new(password.reveal().clone()) }]
+        }
+        RpcAuth::Cookies(files) => files.iter().cloned().map(Auth::CookieFile).collect(),
+    };
+    let mut best: Option<(Chain, RpcError)> = None;
+    for login in logins {
+        let chain = Chain::new(&url, login).map_err(because)?;
+        match chain.check_network(config.network.bitcoin).await {
+            Ok(_) => return Ok(chain),
+            Err(error) => best = Some(best.unwrap_or((chain, error))),
+        }
+    }
+    match best {
+        Some((chain, error @ RpcError::Unreachable { .. })) => {
+            let hint = if config.network.is_regtest() { " (chand regtest starts one)" } else { "" };
+            tracing::warn!("{error}{hint}; channels wait for it, and it is tried until it answers");
+            Ok(chain)
+        }
+        Some((_, error @ RpcError::WrongPassword { .. })) => {
+            Err(StartError(format!("{error}: correct --bitcoin-rpc or --bitcoin-rpc-cookie")))
+        }
+        Some((_, error @ RpcError::WrongChain { .. })) => Err(StartError(format!(
+            "{error}: name a backend of this network with --bitcoin-rpc, or another --network"
+        ))),
+        Some((_, error)) => Err(StartError(format!("{error}: is --bitcoin-rpc a bitcoind?"))),
+        None => Err(StartError("no way to log in to the chain backend: give --bitcoin-rpc".into())),
+    }
+}
+
+/// A wallet that never saw a block begins near the tip; on regtest, where all blocks are ours, at the first one.
+async fn begin_wallet(
+    config: &Config,
+    chain: &Chain,
+    node: &Node,
+    wallet: &mut Wallet,
+) -> Result<(), StartError> {
+    if config.network.is_regtest() || node.tip().is_some() || wallet.tip().0 != Height(0) {
+        return Ok(());
+    }
+    let needed = |e: RpcError| {
+        StartError(format!(
+            "{e}. A new node asks once where the chain stands: start it again when the backend answers"
+        ))
+    };
+    let tip = follow::at_tip(chain, config.network.bitcoin).await.map_err(needed)?;
+    let height = Height(tip.height.0.saturating_sub(BIRTHDAY_DEPTH));
+    if height == Height(0) {
+        return Ok(());
+    }
+    let hash = chain.get_block_hash(height).await.map_err(needed)?;
+    let hash = hash
+        .ok_or_else(|| StartError("the chain backend lost its tip while it was asked: start again".into()))?;
+    wallet.start_at(height, hash).map_err(because)
+}
+
+/// Opens the peer ports; on regtest another one when the usual is taken.
+async fn listen(config: &Config, peers: &Peers) -> Result<Vec<SocketAddr>, StartError> {
+    let mut bindings = Vec::new();
+    for address in &config.listen {
+        let bound = match peers.listen(*address).await {
+            Err(e)
+                if e.kind() == ErrorKind::AddrInUse
+                    && config.listen_is_default
+                    && config.network.is_regtest() =>
+            {
+                peers.listen(SocketAddr::new(address.ip(), 0)).await
+            }
+            bound => bound,
+        };
+        bindings.push(bound.map_err(|e| {
+            StartError(format!("peers cannot reach {address}: {e}; choose another with --listen ADDR:PORT"))
+        })?);
+    }
+    Ok(bindings)
+}
+
+/// Used until the backend has an estimate. Regtest has none at all, and whatever relays is mined.
+fn fallback_fees(config: &Config) -> Fees {
+    if config.network.is_regtest() {
+        Fees { normal: Feerate::FLOOR, urgent: Feerate::FLOOR, minimum: Feerate::FLOOR }
+    } else {
+        Fees { normal: Feerate(2_500), urgent: Feerate(5_000), minimum: Feerate::FLOOR }
+    }
+}
+
+fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>) -> About {
+    About {
+        node_id,
+        network: config.network.bitcoin,
+        version: env!("CARGO_PKG_VERSION").into(),
+        lightning_dir: config.dir.clone(),
+        dev: config.dev.is_some(),
+        addresses: Vec::new(),
+        bindings,
+        features: rpc::backend::FeatureSets::default(),
+    }
+}
+
+/// An option as `listconfigs` shows it; what has no value is left out.
+fn entry(setting: &Setting) -> Option<ConfigEntry> {
+    let value = match &setting.value {
+        SettingValue::Set(on) => ConfigValue::Set(*on),
+        SettingValue::Int(n) => ConfigValue::Int(*n),
+        SettingValue::Text(text) => ConfigValue::Text(text.clone()),
+        SettingValue::List(list) => ConfigValue::Texts(list.clone()),
+        SettingValue::None => return None,
+    };
+    Some(ConfigEntry { name: setting.name.into(), value, source: setting.source.to_string() })
+}
