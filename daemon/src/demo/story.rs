@@ -100,7 +100,10 @@ async fn open(stage: &mut Stage, teller: &mut Teller) -> Result<u64, DemoError> 
     });
     let funded = bob.call("fundchannel", params).await?;
     let txid = text(&funded, "txid")?;
-    let tx = stage.transaction(&txid).await?;
+    let tx = wait_for("the funding transaction at the chain", || async {
+        stage.transaction(&txid).await.map_err(|e| e.to_string())
+    })
+    .await?;
     let fee = stage.fee_sat(&tx).await?;
     teller.say(&format!("Bob's funding transaction {}…, fee {fee} sat", txid.get(..20).unwrap_or_default()));
     let height = stage.mine(1).await?;
