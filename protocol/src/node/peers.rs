@@ -49,6 +49,8 @@ pub(super) struct Peer {
     link: Option<Link>,
     /// Where it can be called.
     address: Option<String>,
+    /// The address stands in a record.
+    kept: bool,
     connecting: Vec<CommandId>,
     /// A call is under way.
     dialing: bool,
@@ -61,6 +63,16 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn at(address: String) -> Peer {
         Peer { address: Some(address), ..Peer::default() }
+    }
+
+    /// As its record has it.
+    pub(super) fn restored(address: String) -> Peer {
+        Peer { kept: true, ..Peer::at(address) }
+    }
+
+    /// The address that its record holds.
+    pub(super) fn kept_address(&self) -> Option<&String> {
+        self.address.as_ref().filter(|_| self.kept)
     }
 
     pub(super) fn link_id(&self) -> Option<LinkId> {
@@ -236,11 +248,12 @@ impl Node {
         entry.failures = 0;
         entry.parked = false;
         // Where we reached it, we can reach it again.
-        let learned =
-            (!link.inbound && entry.address.as_ref() != Some(&link.address)).then(|| link.address.clone());
+        let known = entry.kept && entry.address.as_ref() == Some(&link.address);
+        let learned = (!link.inbound && !known).then(|| link.address.clone());
         let waiting = core::mem::take(&mut entry.connecting);
         if let Some(address) = learned {
             entry.address = Some(address.clone());
+            entry.kept = true;
             self.keep(put(peer_key(&peer), &address));
         }
         let view = self.peer_view(&peer);

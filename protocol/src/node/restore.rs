@@ -60,7 +60,7 @@ impl Found {
             Kind::Peer => {
                 let id = key.get(1..34).and_then(|b| secp256k1::PublicKey::from_slice(b).ok());
                 let address: String = decode(&value)?;
-                self.peers.insert(NodeId(id.ok_or(BadRecord::Damaged)?), Peer::at(address));
+                self.peers.insert(NodeId(id.ok_or(BadRecord::Damaged)?), Peer::restored(address));
             }
             Kind::Invoice => {
                 let invoice: Invoice = decode(&value)?;
@@ -142,6 +142,7 @@ impl Node {
             invoices: found.invoices,
             payments: found.payments,
             closers: BTreeMap::new(),
+            publishing: BTreeMap::new(),
             touched: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),

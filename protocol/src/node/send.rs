@@ -280,8 +280,9 @@ impl Node {
         if let Err((code, text)) = self.check_payable(&order) {
             return self.refuse(id, code, text);
         }
-        self.start_payment(order);
+        // First in line, then started: a payment that ends at once has its payer to tell.
         self.payments.payers.entry(hash).or_default().push((id, Wait::Pay));
+        self.start_payment(order);
     }
 
     /// What no waiting can mend is refused at once.
