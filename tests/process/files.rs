@@ -24,7 +24,8 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 fn seed_of(node: &Node) -> (PathBuf, Vec<String>) {
     let words = |path: &PathBuf| -> Option<Vec<String>> {
         let text = std::fs::read_to_string(path).ok()?;
-        let words: Vec<String> = text.split_whitespace().map(String::from).collect();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let words: Vec<String> = lines.flat_map(str::split_whitespace).map(String::from).collect();
         let plain =
             words.iter().all(|w| (3..=8).contains(&w.len()) && w.bytes().all(|b| b.is_ascii_lowercase()));
         (plain && [12, 15, 18, 21, 24].contains(&words.len())).then_some(words)

@@ -63,7 +63,7 @@ impl Payer {
     fn run(self) {
         let mut from = Line { socket: self.from.clone(), client: None };
         let mut to = Line { socket: self.to.clone(), client: None };
-        let mut number = 0;
+        let mut number = 0_u64;
         while !self.board.stop.load(Ordering::SeqCst) {
             number += 1;
             let label = format!("{} {number}", self.name);

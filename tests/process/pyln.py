@@ -198,7 +198,6 @@ def main():
     try:
         chain = Chain(program, folder)
         processes.append(chain.process)
-        chain.mine(101)
         alice_process, alice, _ = start_node(program, folder, chain, "alice")
         processes.append(alice_process)
         bob_process, bob, bob_port = start_node(program, folder, chain, "bob")

@@ -85,8 +85,6 @@ impl Node {
         let mut args = vec![
             "--data-dir".into(),
             self.data_dir().display().to_string(),
-            "--network".into(),
-            "regtest".into(),
             "--listen".into(),
             self.address(),
             "--bitcoin-rpc".into(),
@@ -94,6 +92,9 @@ impl Node {
             "--alias".into(),
             self.name.into(),
         ];
+        if !self.extra.iter().any(|a| a == "--network") {
+            args.extend(["--network".into(), "regtest".into()]);
+        }
         args.extend(self.extra.iter().cloned());
         args
     }

@@ -354,7 +354,7 @@ impl Node {
         let Some(address) = address.or(known) else {
             return self.refuse(id, 400, "no address is known for this peer: give host and port");
         };
-        let entry = self.peers.entry(peer).or_insert_with(|| Peer::at(address.clone()));
+        let entry = self.peers.entry(peer).or_default();
         entry.parked = false;
         entry.connecting.push(id);
         if !entry.dialing && entry.link.is_none() {
