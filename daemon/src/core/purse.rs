@@ -155,6 +155,11 @@ impl Purse {
                 let coins = outputs.filter(|o| spent || o.status != OutputStatus::Spent);
                 Ok(WalletReply::Coins(coins.map(|o| coin(o, tip)).collect()))
             }
+            WalletRequest::MostFundable { feerate } => {
+                let feerate = feerate.or(self.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
+                let most = self.wallet.most_fundable(feerate);
+                most.map(WalletReply::MostFundable).map_err(|error| refusal(&error))
+            }
             WalletRequest::Feerates => Ok(WalletReply::Feerates(self.fee_table())),
         };
         let _ = to.send(answer);
