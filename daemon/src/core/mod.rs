@@ -150,7 +150,7 @@ impl Core {
             .name("chand-writer".into())
             .spawn(move || writer::run(store, jobs, exits, stopping, on))?;
 
-        runtime.spawn(publish::run(chain.clone(), publish_in, published, waiting.clone()));
+        runtime.spawn(publish::run(chain.clone(), publish_in, published));
         let inbox = Inbox {
             peers: peer_events,
             chain: no_chain,

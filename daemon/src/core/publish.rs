@@ -4,21 +4,15 @@
 //! Each is checked here as the network will check it (Bitcoin Core's own interpreter, and the rules of relay), so that
 //! a bug of ours shows as a line in the log and not as a transaction that burns its coins or never confirms.
 //! A backend that is away is no answer: the transaction waits. One that is refused for its fee alone is
-//! remembered, so that its child can carry it in as a package.
-//! Answers to commands that stem from the same step leave after the first try: whoever is told that a channel is funded
-//! finds the transaction in the mempool, unless the backend is away. Read next: `check`.
+//! remembered, so that its child can carry it in as a package. Read next: `check`.
 
 use super::check::{self, Known, Unfit};
-use super::waiting::Waiting;
 use crate::chain::{Chain, RpcError};
 use bitcoin::{Transaction, Txid};
-use chand_protocol::id::CommandId;
-use chand_protocol::node::command::{CommandError, Reply};
 use chand_protocol::node::effect::Publish;
-use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout_at, Instant};
+use tokio::time::sleep;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -34,71 +28,45 @@ pub(super) struct Published {
     pub result: Result<(), String>,
 }
 
-/// A transaction, and the answers that leave after the first try.
-pub(super) struct Offer {
-    pub publish: Publish,
-    pub answers: Vec<(CommandId, Result<Reply, CommandError>)>,
-}
-
 /// Publishes what comes, in order, until either queue is closed.
 pub(super) async fn run(
     chain: Chain,
-    queue: mpsc::UnboundedReceiver<Offer>,
+    mut queue: mpsc::UnboundedReceiver<Publish>,
     results: mpsc::Sender<Published>,
-    waiting: Waiting,
 ) {
-    let mut publisher = Publisher { chain, known: Known::default(), queue, ready: VecDeque::new(), waiting };
-    tokio::select! {
-        () = results.closed() => {}
-        () = publisher.run(&results) => {}
+    let mut publisher = Publisher { chain, known: Known::default() };
+    loop {
+        let next = tokio::select! {
+            () = results.closed() => return,
+            next = queue.recv() => next,
+        };
+        let Some((tx, why)) = next.map(Publish::into_parts) else { return };
+        let txid = tx.compute_txid();
+        let result = tokio::select! {
+            () = results.closed() => return,
+            result = publisher.publish(&tx) => result,
+        };
+        match &result {
+            Ok(()) => tracing::debug!(%txid, why, "broadcast"),
+            Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
+        }
+        if results.send(Published { txid, tx, result }).await.is_err() {
+            return;
+        }
     }
 }
 
 struct Publisher {
     chain: Chain,
     known: Known,
-    queue: mpsc::UnboundedReceiver<Offer>,
-    /// Taken off the queue while the backend was away.
-    ready: VecDeque<Offer>,
-    waiting: Waiting,
 }
 
 impl Publisher {
-    async fn run(&mut self, results: &mpsc::Sender<Published>) {
-        loop {
-            let next = match self.ready.pop_front() {
-                Some(next) => Some(next),
-                None => self.queue.recv().await,
-            };
-            let Some(Offer { publish, answers }) = next else { return };
-            let (tx, why) = publish.into_parts();
-            let txid = tx.compute_txid();
-            let result = self.publish(&tx, answers).await;
-            match &result {
-                Ok(()) => tracing::debug!(%txid, why, "broadcast"),
-                Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
-            }
-            if results.send(Published { txid, tx, result }).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn answer(&self, answers: Vec<(CommandId, Result<Reply, CommandError>)>) {
-        answers.into_iter().for_each(|(id, result)| self.waiting.answer(id, result));
-    }
-
-    /// Tries until the backend gives an answer.
-    async fn publish(
-        &mut self,
-        tx: &Transaction,
-        mut answers: Vec<(CommandId, Result<Reply, CommandError>)>,
-    ) -> Result<(), String> {
+    /// Tries until there is an answer.
+    async fn publish(&mut self, tx: &Transaction) -> Result<(), String> {
         let mut retry = FIRST_RETRY;
         loop {
-            let outcome = self.try_publish(tx).await;
-            self.answer(std::mem::take(&mut answers));
-            match outcome {
+            match self.try_publish(tx).await {
                 Ok(()) => return Ok(()),
                 Err(Unfit::Refused(reason)) => return Err(reason),
                 Err(Unfit::Broken(reason)) => {
@@ -116,21 +84,11 @@ impl Publisher {
                 Err(Unfit::Rpc(RpcError::Nonsense(what))) => return Err(what),
                 Err(Unfit::Rpc(error)) => {
                     tracing::debug!(%error, "a transaction waits for the chain backend");
-                    self.wait_without_backend(retry).await;
+                    sleep(retry).await;
                     retry = (retry * 2).min(LONGEST_RETRY);
                 }
             }
         }
-    }
-
-    /// What is behind in the queue waits, too, but the answers that came with it do not.
-    async fn wait_without_backend(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        while let Ok(Some(mut offer)) = timeout_at(until, self.queue.recv()).await {
-            self.answer(std::mem::take(&mut offer.answers));
-            self.ready.push_back(offer);
-        }
-        sleep_until(until).await;
     }
 
     async fn try_publish(&mut self, tx: &Transaction) -> Result<(), Unfit> {
