@@ -7,6 +7,7 @@
 
 pub mod books;
 pub mod chain;
+pub mod duet;
 pub mod hash;
 pub mod node;
 pub mod ports;

@@ -14,7 +14,7 @@ use crate::channel::{Channel, Confirmed, Link, Phase, Sent};
 use crate::id::{ChannelId, HtlcId, PaymentHash, Side};
 use crate::node::view::Stats;
 use crate::record::{channel_key, decode, htlc_key, numbered_key, put, BadRecord, Kind};
-use crate::store::Change;
+use crate::store::{Change, Entry};
 use crate::tx::keys::ChannelSecrets;
 use crate::tx::shachain::SecretStore;
 use crate::units::{Feerate, Height, Msat};
@@ -182,6 +182,38 @@ impl Channel {
     /// Adds every changed record to `changes`.
     pub fn save(&mut self, changes: &mut Vec<Change>) {
         let mut dirty = core::mem::take(&mut self.dirty);
+        self.write(&dirty, changes);
+        dirty.past.append(&mut dirty.gone);
+        self.dirty.past = dirty.past;
+    }
+
+    /// Every record that the store must hold of this channel now, in key order: what `save` has to add up to.
+    pub fn records(&self) -> Vec<Entry> {
+        let committed = |h: &&Htlc| !(h.id.offered_by == Side::Remote && h.step == Step::AddHtlc);
+        let ids: BTreeSet<HtlcId> = self.ledger.htlcs.values().filter(committed).map(|h| h.id).collect();
+        let dirty = Dirty {
+            htlcs: ids.clone(),
+            onions: ids,
+            secret_slots: (0..=48).collect(),
+            snapshots: self.commits.snapshots.clone(),
+            ..Dirty::new_channel()
+        };
+        let mut changes = Vec::new();
+        self.write(&dirty, &mut changes);
+        let past = self.past().iter().map(|p| put(htlc_key(Kind::Past, &self.id(), p.id), p));
+        changes.extend(past);
+        let mut entries: Vec<Entry> = changes
+            .into_iter()
+            .filter_map(|change| match change {
+                Change::Put { key, value } => Some((key, value)),
+                Change::Delete { .. } => None,
+            })
+            .collect();
+        entries.sort();
+        entries
+    }
+
+    fn write(&self, dirty: &Dirty, changes: &mut Vec<Change>) {
         let id = self.id();
         if dirty.terms {
             changes.push(put(channel_key(Kind::Terms, &id), &self.terms));
@@ -203,17 +235,15 @@ impl Channel {
                 None => Change::Delete { key },
             });
         }
-        for slot in dirty.secret_slots.drain(..) {
-            if let Some((index, secret)) = self.commits.remote_secrets.slot(slot) {
-                changes.push(put(numbered_key(Kind::Secret, &id, u64::from(slot)), &(index, *secret)));
+        for slot in &dirty.secret_slots {
+            if let Some((index, secret)) = self.commits.remote_secrets.slot(*slot) {
+                changes.push(put(numbered_key(Kind::Secret, &id, u64::from(*slot)), &(index, *secret)));
             }
         }
-        for entry in dirty.snapshots.drain(..) {
-            changes.push(put(numbered_key(Kind::Snapshot, &id, entry.number), &entry));
+        for entry in &dirty.snapshots {
+            changes.push(put(numbered_key(Kind::Snapshot, &id, entry.number), entry));
         }
-        self.save_htlcs(&dirty, changes);
-        dirty.past.append(&mut dirty.gone);
-        self.dirty.past = dirty.past;
+        self.save_htlcs(dirty, changes);
     }
 
     fn save_htlcs(&self, dirty: &Dirty, changes: &mut Vec<Change>) {

@@ -304,9 +304,10 @@ impl Node {
                     mindepth: terms.minimum_depth,
                     tx: tx.clone(),
                 };
-                self.reply(command, Ok(reply));
+                self.publish_and_reply(tx, "funding", command, reply);
+            } else {
+                self.out.effects.push(Effect::Publish { tx, why: "funding" });
             }
-            self.out.effects.push(Effect::Publish { tx, why: "funding" });
         }
         self.notice_about(Level::Info, format!("channel of {} funded", terms.capacity), peer, Some(id));
         self.adopt(channel);
@@ -433,7 +434,12 @@ impl Node {
             Phase::Onchain(onchain) => ("unilateral", onchain.tx.clone()),
             _ => ("unopened", None),
         };
-        self.reply(id, Ok(Reply::Closed { kind, tx }));
+        let reply = Reply::Closed { kind, tx: tx.clone() };
+        match tx {
+            // Already being published by the channel: said again, it only tells when the backend has it.
+            Some(tx) => self.publish_and_reply(tx, "close", id, reply),
+            None => self.reply(id, Ok(reply)),
+        }
     }
 
     /// A close is decided: whoever waits is told.

@@ -15,7 +15,9 @@ use crate::node::peers::Peer;
 use crate::node::send::{Payment, Payments};
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
-use crate::record::{channel_key, channel_of, decode, BadRecord, Kind};
+use crate::record::{
+    block_key, channel_key, channel_of, decode, invoice_key, peer_key, put, BadRecord, Kind,
+};
 use crate::sign::Crypto;
 use crate::store::{Change, Entry};
 use crate::units::{Feerate, Height, Timestamp};
@@ -142,6 +144,7 @@ impl Node {
             invoices: found.invoices,
             payments: found.payments,
             closers: BTreeMap::new(),
+            publishing: BTreeMap::new(),
             touched: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),
@@ -149,6 +152,28 @@ impl Node {
         };
         node.resume(&found.reserved);
         Ok(node)
+    }
+
+    /// Every record that the store must hold of this node now, in key order: what the batches so far add up to, and
+    /// what `restore` would make this node of. Without the wallet's records, reserved coins and forgotten peers.
+    pub fn records(&self) -> Vec<Entry> {
+        let mut changes = Vec::new();
+        if self.counters != Counters::default() {
+            changes.push(self.counters.record());
+        }
+        changes.extend(self.chain.recent.iter().map(|(height, hash)| put(block_key(*height), hash)));
+        changes.extend(self.invoices.by_hash.values().map(|i| put(invoice_key(&i.hash), i)));
+        changes.extend(self.payments.records());
+        let kept = self.peers.iter().filter_map(|(id, p)| Some((id, p.kept_address()?)));
+        changes.extend(kept.map(|(id, address)| put(peer_key(id), address)));
+        let puts = changes.into_iter().filter_map(|change| match change {
+            Change::Put { key, value } => Some((key, value)),
+            Change::Delete { .. } => None,
+        });
+        let mut entries: Vec<Entry> = puts.collect();
+        entries.extend(self.channels.values().flat_map(|c| c.records()));
+        entries.sort();
+        entries
     }
 
     /// What a start has to take up again; it goes out with the first step.

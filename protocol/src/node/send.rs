@@ -18,6 +18,7 @@ use crate::onion::payload::Final;
 use crate::onion::sphinx::build;
 use crate::onion::{returned, Failure, SharedSecret};
 use crate::record::{payment_key, put};
+use crate::store::Change;
 use crate::units::{Msat, Timestamp};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -160,7 +161,20 @@ impl Payments {
     }
 }
 
+impl Payments {
+    /// The record of every payment that is kept: one that only waits for its turn is not.
+    pub(super) fn records(&self) -> impl Iterator<Item = Change> + '_ {
+        let kept = self.by_hash.values().filter(|p| !matches!(p.status, Status::Queued));
+        kept.map(|p| put(payment_key(&p.hash), p))
+    }
+}
+
 impl Node {
+    /// Whether a payment waits for its turn: its record, if any, is of an earlier try.
+    pub fn waits_to_pay(&self, hash: &PaymentHash) -> bool {
+        self.payments.by_hash.get(hash).is_some_and(|p| matches!(p.status, Status::Queued))
+    }
+
     /// `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`.
     pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
         let order = match command {

@@ -1,0 +1,197 @@
+//! A chain of blocks just big enough for two nodes: outputs, a mempool, blocks, reorganisations.
+//!
+//! In: transactions that a node published. Out: whether they are taken, and blocks that hold them. Every transaction
+//! is run through the reference code of Bitcoin Core and through our own rules of relay; one that fails them was
+//! signed wrongly by a node of ours, so the test ends there.
+//! Read next: `super` (who mines and who listens).
+
+use bitcoin::absolute::LockTime;
+use bitcoin::consensus::serialize;
+use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use bitcoinconsensus::{verify_with_flags, Utxo, VERIFY_ALL_PRE_TAPROOT, VERIFY_TAPROOT};
+use chand_protocol::tx::standard::standard;
+use chand_protocol::units::Feerate;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The height of the first block.
+pub const FIRST_HEIGHT: u32 = 100;
+
+/// One block.
+#[derive(Clone, Debug)]
+pub struct TinyBlock {
+    /// Its name.
+    pub hash: BlockHash,
+    /// What is in it.
+    pub txs: Arc<Vec<Transaction>>,
+}
+
+/// The chain that both nodes follow.
+#[derive(Debug)]
+pub struct TinyChain {
+    /// From [`FIRST_HEIGHT`] on.
+    pub blocks: Vec<TinyBlock>,
+    /// Taken, not yet in a block; in the order they came.
+    pub mempool: Vec<Transaction>,
+    unspent: BTreeMap<OutPoint, TxOut>,
+    /// Every output there ever was.
+    made: BTreeMap<OutPoint, TxOut>,
+    salt: u64,
+}
+
+impl Default for TinyChain {
+    fn default() -> Self {
+        TinyChain::new()
+    }
+}
+
+impl TinyChain {
+    /// One empty block.
+    pub fn new() -> TinyChain {
+        let (unspent, made) = (BTreeMap::new(), BTreeMap::new());
+        let mut chain = TinyChain { blocks: Vec::new(), mempool: Vec::new(), unspent, made, salt: 0 };
+        chain.mine();
+        chain
+    }
+
+    /// A coin out of nowhere.
+    pub fn faucet(&mut self, script_pubkey: ScriptBuf, sat: u64) -> OutPoint {
+        self.salt += 1;
+        let output = TxOut { value: Amount::from_sat(sat), script_pubkey };
+        let tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::from_consensus(self.salt as u32),
+            input: Vec::new(),
+            output: vec![output.clone()],
+        };
+        let place = OutPoint { txid: tx.compute_txid(), vout: 0 };
+        self.made.insert(place, output.clone());
+        self.unspent.insert(place, output);
+        place
+    }
+
+    /// The newest block's height.
+    pub fn height(&self) -> u32 {
+        FIRST_HEIGHT + self.blocks.len() as u32 - 1
+    }
+
+    /// A block by height.
+    pub fn block(&self, height: u32) -> Option<&TinyBlock> {
+        self.blocks.get(height.checked_sub(FIRST_HEIGHT)? as usize)
+    }
+
+    /// Puts the mempool into a block.
+    pub fn mine(&mut self) {
+        self.salt += 1;
+        let hash: [u8; 32] = Sha256::digest(self.salt.to_be_bytes()).into();
+        let txs = std::mem::take(&mut self.mempool);
+        for tx in &txs {
+            self.apply(tx);
+        }
+        self.blocks.push(TinyBlock { hash: BlockHash::from_byte_array(hash), txs: Arc::new(txs) });
+    }
+
+    /// Takes the newest block away; its transactions wait again, unless `forget`.
+    pub fn unmine(&mut self, forget: bool) {
+        let Some(gone) = self.blocks.pop() else { return };
+        for tx in gone.txs.iter().rev() {
+            let txid = tx.compute_txid();
+            for vout in 0..tx.output.len() as u32 {
+                self.unspent.remove(&OutPoint { txid, vout });
+            }
+            for input in &tx.input {
+                if let Some(output) = self.made.get(&input.previous_output).cloned() {
+                    self.unspent.insert(input.previous_output, output);
+                }
+            }
+        }
+        if !forget {
+            let mut back = (*gone.txs).clone();
+            back.append(&mut self.mempool);
+            self.mempool = back;
+        }
+    }
+
+    fn apply(&mut self, tx: &Transaction) {
+        let txid = tx.compute_txid();
+        for input in &tx.input {
+            self.unspent.remove(&input.previous_output);
+        }
+        for (vout, output) in tx.output.iter().enumerate() {
+            let place = OutPoint { txid, vout: vout as u32 };
+            self.unspent.insert(place, output.clone());
+            self.made.insert(place, output.clone());
+        }
+    }
+
+    /// An output that no block and no waiting transaction spends.
+    pub fn unspent(&self, place: &OutPoint) -> Option<TxOut> {
+        let spent = |tx: &Transaction| tx.input.iter().any(|i| i.previous_output == *place);
+        if self.mempool.iter().any(spent) {
+            return None;
+        }
+        self.output(place)
+    }
+
+    fn output(&self, place: &OutPoint) -> Option<TxOut> {
+        self.unspent.get(place).cloned().or_else(|| {
+            let tx = self.mempool.iter().find(|tx| tx.compute_txid() == place.txid)?;
+            tx.output.get(place.vout as usize).cloned()
+        })
+    }
+
+    /// Whether a transaction is in a block.
+    pub fn is_confirmed(&self, txid: &Txid) -> bool {
+        self.blocks.iter().flat_map(|b| b.txs.iter()).any(|tx| tx.compute_txid() == *txid)
+    }
+
+    /// What all blocks left to a script.
+    pub fn money_of(&self, script: &ScriptBuf) -> u64 {
+        self.unspent.values().filter(|o| o.script_pubkey == *script).map(|o| o.value.to_sat()).sum()
+    }
+
+    /// Takes a transaction into the mempool, or says why not. Known already is fine.
+    ///
+    /// # Errors
+    /// The reason, as a backend would give it.
+    pub fn submit(&mut self, tx: &Transaction) -> Result<(), String> {
+        let txid = tx.compute_txid();
+        if self.is_confirmed(&txid) || self.mempool.iter().any(|t| t.compute_txid() == txid) {
+            return Ok(());
+        }
+        let spent: Option<Vec<TxOut>> = tx.input.iter().map(|i| self.output(&i.previous_output)).collect();
+        let Some(spent) = spent else { return Err("bad-txns-inputs-missingorspent".into()) };
+        check_transaction(tx, &spent);
+        let conflict = tx.input.iter().any(|i| self.unspent(&i.previous_output).is_none());
+        if conflict {
+            return Err("txn-mempool-conflict".into());
+        }
+        self.mempool.push(tx.clone());
+        Ok(())
+    }
+}
+
+/// Runs every input's script by the reference code of Bitcoin Core, and checks that the transaction would be relayed.
+///
+/// # Panics
+/// When either refuses: a node of ours made it.
+pub fn check_transaction(tx: &Transaction, spent: &[TxOut]) {
+    let utxo = |output: &TxOut| Utxo {
+        script_pubkey: output.script_pubkey.as_bytes().as_ptr(),
+        script_pubkey_len: output.script_pubkey.len() as u32,
+        value: output.value.to_sat() as i64,
+    };
+    let utxos: Vec<Utxo> = spent.iter().map(utxo).collect();
+    let raw = serialize(tx);
+    for (place, output) in spent.iter().enumerate() {
+        let (script, value) = (output.script_pubkey.as_bytes(), output.value.to_sat());
+        let flags = VERIFY_ALL_PRE_TAPROOT | VERIFY_TAPROOT;
+        let result = verify_with_flags(script, value, &raw, Some(&utxos), place, flags);
+        assert!(result.is_ok(), "input {place} of {}: {result:?}", tx.compute_txid());
+    }
+    let relayed = standard(tx, spent, Feerate::FLOOR);
+    assert_eq!(relayed, Ok(()), "{} would not be relayed", tx.compute_txid());
+}

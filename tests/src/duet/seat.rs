@@ -1,0 +1,115 @@
+//! One node with its disk and its wallet: it takes a step, keeps its records, dies and comes back.
+//!
+//! In: inputs; a seed for every life. Out: what a released batch lets out. Read next: `run`.
+
+use super::chain::TinyChain;
+use super::crypto;
+use super::wallet::TinyWallet;
+use chand_protocol::chain::Network;
+use chand_protocol::entropy::Entropy;
+use chand_protocol::id::NodeId;
+use chand_protocol::keys::NodeKeys;
+use chand_protocol::node::effect::{Input, Notice};
+use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::store::{Entry, Journal};
+use chand_storage::MemoryStore;
+use std::collections::VecDeque;
+
+/// One node.
+#[derive(Debug)]
+pub struct Seat {
+    /// For messages of tests.
+    pub name: &'static str,
+    /// Its identity.
+    pub id: NodeId,
+    /// The node itself.
+    pub node: Node,
+    /// Its way to the disk.
+    pub journal: Journal<MemoryStore>,
+    /// A handle to the same disk.
+    pub store: MemoryStore,
+    /// Its coins.
+    pub wallet: TinyWallet,
+    /// Steps over all its lives.
+    pub steps: u64,
+    /// Restarts.
+    pub lives: u64,
+    /// What waits to be taken in.
+    pub inbox: VecDeque<Input>,
+    /// Every log line, over all lives.
+    pub log: Vec<Notice>,
+    config: NodeConfig,
+    seed: u64,
+}
+
+fn seed_bytes(seed: u64, place: usize, life: u64) -> [u8; 32] {
+    let mut out = [0u8; 32];
+    out[..8].copy_from_slice(&seed.to_be_bytes());
+    out[8] = place as u8;
+    out[16..24].copy_from_slice(&life.to_be_bytes());
+    out
+}
+
+impl Seat {
+    pub(super) fn new(
+        place: usize,
+        seed: u64,
+        chain: &mut TinyChain,
+        change: &impl Fn(usize, &mut NodeConfig),
+    ) -> Seat {
+        let name = ["Alice", "Bob"][place];
+        let crypto = crypto();
+        let key = Entropy::new(seed_bytes(seed, place, u64::MAX)).secret_key();
+        let wallet = TinyWallet::new(key, 20, chain, &*crypto);
+        let mut config = NodeConfig::new(Network::Regtest, name, wallet.script.clone());
+        config.dev = true;
+        change(place, &mut config);
+        let store = MemoryStore::new();
+        let node = restored(&config, seed, place, 0, Vec::new());
+        Seat {
+            name,
+            id: node.id(),
+            node,
+            journal: Journal::new(store.clone()),
+            store,
+            wallet,
+            steps: 0,
+            lives: 0,
+            inbox: VecDeque::new(),
+            log: Vec::new(),
+            config,
+            seed: seed * 2 + place as u64,
+        }
+    }
+
+    /// A node made of `entries`, as the next start would make it.
+    pub fn reborn(&self, entries: Vec<Entry>) -> Node {
+        restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries)
+    }
+
+    /// The power goes and comes back: what was durable is there, with other randomness.
+    pub(super) fn restart(&mut self) {
+        self.store.crash();
+        self.node = self.reborn(self.store.durable());
+        self.journal = Journal::new(self.store.clone());
+        self.lives += 1;
+        self.inbox.clear();
+        self.wallet.restart(&self.node.take_wallet_changes());
+    }
+
+    /// Log lines that hold `text`.
+    pub fn logged(&self, text: &str) -> usize {
+        self.log.iter().filter(|n| n.text.contains(text)).count()
+    }
+}
+
+fn restored(config: &NodeConfig, seed: u64, place: usize, life: u64, entries: Vec<Entry>) -> Node {
+    let mut root = [0u8; 64];
+    root[..32].copy_from_slice(&seed_bytes(seed, place, 0));
+    let keys = NodeKeys::from_seed(&root, config.network);
+    let entropy = Entropy::new(seed_bytes(seed, place, life));
+    match Node::restore(config.clone(), keys, entropy, crypto(), entries) {
+        Ok(node) => node,
+        Err(error) => panic!("{} cannot start: {error}", config.alias),
+    }
+}

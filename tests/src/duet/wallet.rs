@@ -1,0 +1,104 @@
+//! A wallet of equal coins under one key: pays into funding outputs.
+//!
+//! In: what a channel needs. Out: a signed transaction, and a change to be kept with it. Read next: `super`.
+
+use super::chain::TinyChain;
+use bitcoin::absolute::LockTime;
+use bitcoin::sighash::{EcdsaSighashType, SighashCache};
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
+use chand_protocol::node::effect::FundedTx;
+use chand_protocol::sign::Crypto;
+use chand_protocol::tx::script;
+use chand_protocol::units::Feerate;
+use secp256k1::SecretKey;
+use std::collections::BTreeMap;
+
+/// The weight of a transaction with one such input and two outputs, at most.
+const WEIGHT: u64 = 650;
+const COIN_SAT: u64 = 200_000_000;
+
+/// Coins and what is reserved of them.
+#[derive(Debug)]
+pub struct TinyWallet {
+    key: SecretKey,
+    /// Where its money is.
+    pub script: ScriptBuf,
+    coins: Vec<OutPoint>,
+    reserved: BTreeMap<OutPoint, Txid>,
+}
+
+impl TinyWallet {
+    /// A wallet with `coins` coins of 2 bitcoin.
+    pub fn new(key: SecretKey, coins: usize, chain: &mut TinyChain, crypto: &dyn Crypto) -> TinyWallet {
+        let script = script::p2wpkh(&key.public_key(crypto.secp()));
+        let coins = (0..coins).map(|_| chain.faucet(script.clone(), COIN_SAT)).collect();
+        TinyWallet { key, script, coins, reserved: BTreeMap::new() }
+    }
+
+    /// The coins that are set aside for channels on their way.
+    pub fn reserved(&self) -> usize {
+        self.reserved.len()
+    }
+
+    /// Builds and signs a transaction that pays `sat` to `to`; reserves its coin.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn fund(
+        &mut self,
+        to: ScriptBuf,
+        sat: u64,
+        feerate: Feerate,
+        chain: &TinyChain,
+        crypto: &dyn Crypto,
+    ) -> Result<(FundedTx, Vec<u8>), String> {
+        let fee = feerate.fee(WEIGHT).0;
+        let change = COIN_SAT.checked_sub(sat + fee).ok_or("not enough money in one coin")?;
+        let free = |c: &&OutPoint| !self.reserved.contains_key(*c) && chain.unspent(c).is_some();
+        let coin = *self.coins.iter().find(free).ok_or("no coin is free")?;
+        let mut tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: coin,
+                script_sig: ScriptBuf::new(),
+                sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+                witness: Witness::new(),
+            }],
+            output: vec![
+                TxOut { value: Amount::from_sat(change), script_pubkey: self.script.clone() },
+                TxOut { value: Amount::from_sat(sat), script_pubkey: to },
+            ],
+        };
+        let kind = EcdsaSighashType::All;
+        let value = Amount::from_sat(COIN_SAT);
+        let digest = SighashCache::new(&tx)
+            .p2wpkh_signature_hash(0, &self.script, value, kind)
+            .map_err(|e| e.to_string())?;
+        let signature = crypto.sign(digest.as_ref(), &self.key);
+        let public = self.key.public_key(crypto.secp());
+        tx.input[0].witness = Witness::p2wpkh(&script::witness_signature(&signature, kind), &public);
+        let txid = tx.compute_txid();
+        self.reserved.insert(coin, txid);
+        let note = format!("{coin} {txid}").into_bytes();
+        Ok((FundedTx { tx, vout: 1 }, note))
+    }
+
+    /// The transaction will never be published.
+    pub fn unreserve(&mut self, txid: &Txid) {
+        self.reserved.retain(|_, t| t != txid);
+    }
+
+    /// After a restart: what was kept is all that is known.
+    pub fn restart(&mut self, notes: &[Vec<u8>]) {
+        self.reserved.clear();
+        for note in notes {
+            let text = String::from_utf8_lossy(note).into_owned();
+            let parts = text.split_once(' ').and_then(|(c, t)| Some((c.parse().ok()?, t.parse().ok()?)));
+            if let Some((coin, txid)) = parts {
+                self.reserved.insert(coin, txid);
+            }
+        }
+    }
+}
