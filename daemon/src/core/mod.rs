@@ -26,6 +26,8 @@ mod links;
 mod publish;
 mod purse;
 pub mod revoked;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod writer;
 
