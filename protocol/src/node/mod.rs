@@ -336,6 +336,8 @@ impl Node {
                 self.send(peer, Message::Error(told));
                 match own {
                     Some(id) => self.force_close(id, &fault.what),
+                    // A channel that never came to be: the error ends it, others with this peer go on.
+                    None if channel.is_some() => {}
                     None => self.hang_up(peer, &fault.what),
                 }
             }
