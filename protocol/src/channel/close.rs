@@ -10,7 +10,6 @@ use crate::fault::{local, LocalFault, PeerFault, Trouble};
 use crate::id::Side;
 use crate::node::effect::Level;
 use crate::tx::close::{build_close, close_weight, may_accept_shutdown, Close, CloseTerms};
-use crate::tx::weight::relay_fee;
 use crate::units::{Feerate, Height, Sat};
 use crate::wire::message::{ClosingSigned, Shutdown};
 use crate::wire::Message;
@@ -221,14 +220,13 @@ impl Channel {
         let terms = self.close_terms()?;
         let weight = close_weight([terms.local_script.as_script(), terms.remote_script.as_script()]);
         let wanted = self.closing().and_then(|c| c.feerange);
-        let floor = relay_fee(weight);
         let (low, high) = match (wanted, self.terms.opener) {
-            (Some((low, high)), _) => (low.fee(weight).max(floor), high.fee(weight).max(floor)),
+            (Some((low, high)), _) => (low.fee(weight), high.fee(weight)),
             (None, Side::Local) => {
                 let high = Feerate(cx.feerate_normal.0.max(self.feerate().0).saturating_mul(2));
-                (floor, high.fee(weight).max(floor))
+                (Feerate::FLOOR.fee(weight), high.fee(weight))
             }
-            (None, Side::Remote) => (floor, self.terms.capacity),
+            (None, Side::Remote) => (Feerate::FLOOR.fee(weight), self.terms.capacity),
         };
         // The opener pays: it cannot offer more than it has.
         let payable = match self.terms.opener {

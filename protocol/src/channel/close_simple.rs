@@ -12,7 +12,6 @@ use crate::tx::close::{
     build_simple_close, close_weight, closee_choice, closer_offers, may_accept_shutdown, CloseOutputs,
     CloseTerms,
 };
-use crate::tx::weight::relay_fee;
 use crate::units::Sat;
 use crate::wire::message::ClosingComplete;
 use crate::wire::Message;
@@ -45,7 +44,7 @@ impl Channel {
         let weight = close_weight([terms.local_script.as_script(), terms.remote_script.as_script()]);
         let highest = self.closing().and_then(|c| c.feerange).map_or(cx.feerate_normal, |(_, high)| high);
         let feerate = cx.feerate_normal.min(highest);
-        let fee = feerate.fee(weight).max(relay_fee(weight)).min(terms.to_local.floor_sat());
+        let fee = feerate.fee(weight).min(terms.to_local.floor_sat());
         let offers = closer_offers(&terms, Side::Local, fee).map_err(local)?;
         if offers.is_empty() {
             // Nothing of ours is worth an output: the peer's offer closes the channel.

@@ -82,13 +82,6 @@ pub const fn htlc_fee(channel_type: ChannelType, feerate: Feerate, offered: bool
     }
 }
 
-/// The least that a transaction of this weight must pay to be relayed: nodes reckon with whole virtual bytes and
-/// round the fee up.
-pub const fn relay_fee(weight: u64) -> Sat {
-    let weight = weight.div_ceil(4).saturating_mul(4);
-    Sat((Feerate::FLOOR.0 as u64).saturating_mul(weight).div_ceil(1_000))
-}
-
 /// Whether an HTLC has no output on a commitment whose owner's dust limit is `dust_limit` (BOLT 3, "Trimmed Outputs").
 ///
 /// `offered`: by the owner of that commitment.
