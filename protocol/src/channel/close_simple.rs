@@ -117,7 +117,7 @@ impl Channel {
             closing.remote_script = Some(m.closer_scriptpubkey.clone());
         }
         self.send(Message::ClosingSig(answer), out);
-        self.close_with(close.with_signatures(&own, &signature), close.fee, out);
+        self.close_with(close.with_signatures(&own, &signature), close.fee, m.fee_satoshis, out);
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl Channel {
             return Err(PeerFault::disconnect("closing_sig: bad signature").into());
         }
         let own = cx.crypto.sign(&digest, &self.secrets.funding);
-        self.close_with(close.with_signatures(&own, &signature), close.fee, out);
+        self.close_with(close.with_signatures(&own, &signature), close.fee, m.fee_satoshis, out);
         Ok(())
     }
 

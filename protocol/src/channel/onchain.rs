@@ -129,7 +129,8 @@ impl Channel {
         let fee = self.terms.capacity.saturating_sub(Sat(spent));
         if let Some(closing) = self.closing().cloned() {
             out.notice(Level::Info, format!("closed by agreement in {height}"));
-            self.phase = Phase::Closed(Closed { closing, tx: tx.clone(), fee, height: Some(height) });
+            let (tx, height) = (tx.clone(), Some(height));
+            self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee: fee, height });
         }
     }
 
