@@ -401,6 +401,12 @@ impl Node {
     fn on_published(&mut self, txid: Txid, result: Result<(), String>) {
         match result {
             Ok(()) => self.notice(Level::Info, format!("transaction {txid} is with the chain backend")),
+            // With option_simple_close each side has a closing transaction: one of the two comes too late.
+            Err(reason) if self.is_one_of_two_closes(txid) => {
+                let text =
+                    format!("closing transaction {txid} was not taken ({reason}): the peer's may be there");
+                self.notice(Level::Info, text);
+            }
             Err(reason) => {
                 self.notice(
                     Level::Error,
@@ -408,6 +414,12 @@ impl Node {
                 );
             }
         }
+    }
+
+    fn is_one_of_two_closes(&self, txid: Txid) -> bool {
+        self.channels.values().filter(|c| c.terms.simple_close).any(
+            |c| matches!(&c.phase, crate::channel::Phase::Closed(closed) if closed.tx.compute_txid() == txid),
+        )
     }
 
     fn on_fees(&mut self, fees: Fees) {
