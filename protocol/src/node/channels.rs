@@ -174,7 +174,8 @@ impl Node {
             .channels
             .values()
             .filter(|c| {
-                c.terms.peer == peer && c.terms.opener == Side::Remote && c.phase == Phase::Confirming
+                let unfunded = c.confirmed.is_none() && c.spent_height().is_none();
+                c.terms.peer == peer && c.terms.opener == Side::Remote && unfunded
             })
             .count();
         if pending >= MAX_OPENINGS_PER_PEER || unconfirmed >= MAX_UNCONFIRMED_PER_PEER {
@@ -448,6 +449,18 @@ impl Node {
             self.answer_close(channel, id);
         }
         self.fail_htlcs_of_closed(channel);
+        self.forget_void(channel);
+    }
+
+    /// A channel that never held money of ours, nor ever will, leaves nothing behind.
+    fn forget_void(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id).filter(|c| c.is_void()) else { return };
+        let (keys, funding) = (channel.all_keys(), channel.terms.funding);
+        for key in keys {
+            self.keep(Change::Delete { key });
+        }
+        self.funding.remove(&funding);
+        self.channels.remove(&id);
     }
 
     pub(super) fn close_timers(&mut self) {
