@@ -26,6 +26,8 @@ mod links;
 mod publish;
 mod purse;
 pub mod revoked;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod writer;
 
@@ -150,7 +152,7 @@ impl Core {
             .name("chand-writer".into())
             .spawn(move || writer::run(store, jobs, exits, stopping, on))?;
 
-        runtime.spawn(publish::run(chain.clone(), publish_in, published, waiting.clone()));
+        runtime.spawn(publish::run(chain.clone(), publish_in, published));
         let inbox = Inbox {
             peers: peer_events,
             chain: no_chain,

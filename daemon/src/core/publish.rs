@@ -4,21 +4,15 @@
 //! Each is checked here as the network will check it (Bitcoin Core's own interpreter, and the rules of relay), so that
 //! a bug of ours shows as a line in the log and not as a transaction that burns its coins or never confirms.
 //! A backend that is away is no answer: the transaction waits. One that is refused for its fee alone is
-//! remembered, so that its child can carry it in as a package.
-//! Answers to commands that stem from the same step leave after the first try: whoever is told that a channel is funded
-//! finds the transaction in the mempool, unless the backend is away. Read next: `check`.
+//! remembered, so that its child can carry it in as a package. Read next: `check`.
 
 use super::check::{self, Known, Unfit};
-use super::waiting::Waiting;
 use crate::chain::{Chain, RpcError};
 use bitcoin::{Transaction, Txid};
-use chand_protocol::id::CommandId;
-use chand_protocol::node::command::{CommandError, Reply};
 use chand_protocol::node::effect::Publish;
-use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{sleep_until, timeout_at, Instant};
+use tokio::time::sleep;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
@@ -34,71 +28,45 @@ pub(super) struct Published {
     pub result: Result<(), String>,
 }
 
-/// A transaction, and the answers that leave after the first try.
-pub(super) struct Offer {
-    pub publish: Publish,
-    pub answers: Vec<(CommandId, Result<Reply, CommandError>)>,
-}
-
 /// Publishes what comes, in order, until either queue is closed.
 pub(super) async fn run(
     chain: Chain,
-    queue: mpsc::UnboundedReceiver<Offer>,
+    mut queue: mpsc::UnboundedReceiver<Publish>,
     results: mpsc::Sender<Published>,
-    waiting: Waiting,
 ) {
-    let mut publisher = Publisher { chain, known: Known::default(), queue, ready: VecDeque::new(), waiting };
-    tokio::select! {
-        () = results.closed() => {}
-        () = publisher.run(&results) => {}
+    let mut publisher = Publisher { chain, known: Known::default() };
+    loop {
+        let next = tokio::select! {
+            () = results.closed() => return,
+            next = queue.recv() => next,
+        };
+        let Some((tx, why)) = next.map(Publish::into_parts) else { return };
+        let txid = tx.compute_txid();
+        let result = tokio::select! {
+            () = results.closed() => return,
+            result = publisher.publish(&tx) => result,
+        };
+        match &result {
+            Ok(()) => tracing::debug!(%txid, why, "broadcast"),
+            Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
+        }
+        if results.send(Published { txid, tx, result }).await.is_err() {
+            return;
+        }
     }
 }
 
 struct Publisher {
     chain: Chain,
     known: Known,
-    queue: mpsc::UnboundedReceiver<Offer>,
-    /// Taken off the queue while the backend was away.
-    ready: VecDeque<Offer>,
-    waiting: Waiting,
 }
 
 impl Publisher {
-    async fn run(&mut self, results: &mpsc::Sender<Published>) {
-        loop {
-            let next = match self.ready.pop_front() {
-                Some(next) => Some(next),
-                None => self.queue.recv().await,
-            };
-            let Some(Offer { publish, answers }) = next else { return };
-            let (tx, why) = publish.into_parts();
-            let txid = tx.compute_txid();
-            let result = self.publish(&tx, answers).await;
-            match &result {
-                Ok(()) => tracing::debug!(%txid, why, "broadcast"),
-                Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
-            }
-            if results.send(Published { txid, tx, result }).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn answer(&self, answers: Vec<(CommandId, Result<Reply, CommandError>)>) {
-        answers.into_iter().for_each(|(id, result)| self.waiting.answer(id, result));
-    }
-
-    /// Tries until the backend gives an answer.
-    async fn publish(
-        &mut self,
-        tx: &Transaction,
-        mut answers: Vec<(CommandId, Result<Reply, CommandError>)>,
-    ) -> Result<(), String> {
+    /// Tries until there is an answer.
+    async fn publish(&mut self, tx: &Transaction) -> Result<(), String> {
         let mut retry = FIRST_RETRY;
         loop {
-            let outcome = self.try_publish(tx).await;
-            self.answer(std::mem::take(&mut answers));
-            match outcome {
+            match self.try_publish(tx).await {
                 Ok(()) => return Ok(()),
                 Err(Unfit::Refused(reason)) => return Err(reason),
                 Err(Unfit::Broken(reason)) => {
@@ -116,21 +84,11 @@ impl Publisher {
                 Err(Unfit::Rpc(RpcError::Nonsense(what))) => return Err(what),
                 Err(Unfit::Rpc(error)) => {
                     tracing::debug!(%error, "a transaction waits for the chain backend");
-                    self.wait_without_backend(retry).await;
+                    sleep(retry).await;
                     retry = (retry * 2).min(LONGEST_RETRY);
                 }
             }
         }
-    }
-
-    /// What is behind in the queue waits, too, but the answers that came with it do not.
-    async fn wait_without_backend(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        while let Ok(Some(mut offer)) = timeout_at(until, self.queue.recv()).await {
-            self.answer(std::mem::take(&mut offer.answers));
-            self.ready.push_back(offer);
-        }
-        sleep_until(until).await;
     }
 
     async fn try_publish(&mut self, tx: &Transaction) -> Result<(), Unfit> {
@@ -179,4 +137,101 @@ fn is_low_fee(message: &str) -> bool {
     ["min relay fee not met", "mempool min fee not met", "min fee not met"]
         .iter()
         .any(|m| message.contains(m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Auth;
+    use crate::regtest;
+    use bitcoin::script::Builder;
+    use bitcoin::{absolute, opcodes, transaction, Address, Amount, Network, OutPoint, ScriptBuf, Sequence};
+    use bitcoin::{TxIn, TxOut, Witness};
+    use serde_json::json;
+    use std::net::SocketAddr;
+
+    fn open_script() -> ScriptBuf {
+        Builder::new().push_opcode(opcodes::OP_TRUE).into_script()
+    }
+
+    /// Spends an output that anybody may spend to another one, which gets `sat`.
+    fn spend(previous_output: OutPoint, sat: u64) -> Transaction {
+        let witness = Witness::from_slice(&[open_script().as_bytes()]);
+        let input = TxIn { previous_output, sequence: Sequence::MAX, script_sig: ScriptBuf::new(), witness };
+        Transaction {
+            version: transaction::Version(3),
+            lock_time: absolute::LockTime::ZERO,
+            input: vec![input],
+            output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey: open_script().to_p2wsh() }],
+        }
+    }
+
+    async fn coin(chain: &Chain) -> OutPoint {
+        let address = Address::p2wsh(&open_script(), Network::Regtest);
+        let paid =
+            chain.rpc().call("sendtoaddress", json!([address.to_string(), 0.001])).await.expect("paid");
+        let txid: Txid = paid.as_str().and_then(|t| t.parse().ok()).expect("a txid");
+        for vout in 0..2 {
+            let found = chain.get_tx_out(&OutPoint { txid, vout }, true).await.expect("an answer");
+            if found.is_some_and(|o| o.output.script_pubkey == address.script_pubkey()) {
+                return OutPoint { txid, vout };
+            }
+        }
+        panic!("the coin is not there");
+    }
+
+    async fn mine(chain: &Chain) {
+        let address = Address::p2wsh(&open_script(), Network::Regtest);
+        chain.rpc().call("generatetoaddress", json!([1, address.to_string()])).await.expect("a block");
+    }
+
+    async fn mempool(chain: &Chain) -> Vec<String> {
+        let all = chain.rpc().call("getrawmempool", json!([])).await.expect("an answer");
+        all.as_array().into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_what_holds_leaves_and_a_child_carries_its_parent() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = regtest::Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: Some(dir.path().to_path_buf()),
+            user: Some("u".into()),
+            password: Some("p".into()),
+            ..regtest::Options::default()
+        };
+        let running = regtest::spawn(options).await.expect("a chain");
+        let chain = Chain::new(&running.url(), Auth::Url).expect("a URL");
+        let mut publisher = Publisher { chain: chain.clone(), known: Known::default() };
+
+        // Unsigned, or of a coin that nobody knows: it does not reach the backend.
+        let first = coin(&chain).await;
+        mine(&chain).await;
+        let mut unsigned = spend(first, 90_000);
+        unsigned.input[0].witness = Witness::new();
+        assert!(publisher.publish(&unsigned).await.is_err_and(|e| e.contains("input 0")));
+        let unknown = spend(OutPoint { vout: 7, ..first }, 90_000);
+        assert!(publisher.publish(&unknown).await.is_err_and(|e| e.contains("spent already, or not known")));
+        assert_eq!(mempool(&chain).await, Vec::<String>::new());
+
+        // Good ones do, also again, also when they are in a block.
+        let good = spend(first, 90_000);
+        for _ in 0..2 {
+            assert_eq!(publisher.publish(&good).await, Ok(()));
+        }
+        assert_eq!(mempool(&chain).await, [good.compute_txid().to_string()]);
+        mine(&chain).await;
+        assert_eq!(publisher.publish(&good).await, Ok(()));
+        let mut forgetful = Publisher { chain: chain.clone(), known: Known::default() };
+        assert_eq!(forgetful.publish(&good).await, Ok(()));
+
+        // A parent without a fee waits for its child.
+        let second = coin(&chain).await;
+        mine(&chain).await;
+        let parent = spend(second, 100_000);
+        assert!(publisher.publish(&parent).await.is_err());
+        let child = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 90_000);
+        assert_eq!(publisher.publish(&child).await, Ok(()));
+        assert_eq!(mempool(&chain).await.len(), 2);
+    }
 }

@@ -9,12 +9,9 @@
 
 use super::inbox::WalletJob;
 use super::links::Links;
-use super::publish::Offer;
 use super::revoked;
 use super::waiting::Waiting;
 use crate::peer::Peers;
-use chand_protocol::id::CommandId;
-use chand_protocol::node::command::{CommandError, Reply};
 use chand_protocol::node::effect::{After, Level, Notice, Outgoing, Publish};
 use chand_protocol::store::{Batch, Change, Durable, Entry, Journal, Store, StoreError};
 use std::cell::RefCell;
@@ -49,7 +46,7 @@ pub(super) struct Exits {
     pub peers: Peers,
     pub links: Links,
     pub waiting: Waiting,
-    pub publish: UnboundedSender<Offer>,
+    pub publish: UnboundedSender<Publish>,
     pub wallet: UnboundedSender<WalletJob>,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
@@ -191,64 +188,40 @@ impl<S: Store> Writer<S> {
     /// Lets out, batch by batch, what waited for the write. Messages are gathered, so that all for one link leave
     /// together; a hang-up waits for those before it.
     fn release(&self, batches: Vec<Batch>, proof: &Durable) -> Result<(), WriterError> {
-        let mut out = Out::default();
+        let mut messages = Vec::new();
         for batch in batches {
             for after in batch.release(proof).map_err(|_| WriterError::Proof)? {
-                self.let_out(after, &mut out);
+                self.let_out(after, &mut messages);
             }
-            self.answer(&mut out);
         }
-        self.exits.peers.send_all(out.messages);
+        self.exits.peers.send_all(messages);
         Ok(())
     }
 
-    /// The answers of one batch: at once, or after its transactions were offered to the chain.
-    fn answer(&self, out: &mut Out) {
-        let mut answers = std::mem::take(&mut out.answers);
-        let mut publish = std::mem::take(&mut out.publish).into_iter().peekable();
-        while let Some(next) = publish.next() {
-            let answers = if publish.peek().is_none() { std::mem::take(&mut answers) } else { Vec::new() };
-            // Its other end lives as long as the daemon; when that ends, the next start does it again.
-            drop(self.exits.publish.send(Offer { publish: next, answers }));
-        }
-        answers.into_iter().for_each(|(id, result)| self.exits.waiting.answer(id, result));
-    }
-
-    fn let_out(&self, after: After, out: &mut Out) {
+    fn let_out(&self, after: After, messages: &mut Vec<Outgoing>) {
         let exits = &self.exits;
         match after {
-            After::Send(outgoing) => out.messages.push(outgoing),
+            After::Send(outgoing) => messages.push(outgoing),
             After::HangUp { link, reason, .. } => {
-                exits.peers.send_all(std::mem::take(&mut out.messages));
+                exits.peers.send_all(std::mem::take(messages));
                 exits.peers.hang_up(link, &reason);
             }
             After::Dial { peer, address } => exits.peers.dial(peer, address, DIAL_TIME),
-            After::Reply { id, result } => out.answers.push((id, result)),
+            After::Reply { id, result } => exits.waiting.answer(id, result),
             After::Notice(notice) => log(&notice),
-            After::Publish(publish) => out.publish.push(publish),
-            // The wallet's end lives as long as the core; a node that starts asks again.
+            // The other ends live as long as the daemon; when it ends, the next start does these again.
+            After::Publish(publish) => drop(exits.publish.send(publish)),
             After::Fund { channel, script_pubkey, amount, feerate } => {
                 drop(exits.wallet.send(WalletJob::Fund { channel, script_pubkey, amount, feerate }));
             }
-            After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
             After::DevRevoked { channel, number, tx } => {
                 if let Err(error) = revoked::keep(&exits.dir, &channel, number, &tx) {
-                    tracing::warn!(%channel, number, "not kept for dev-broadcast-revoked: {error}");
+                    tracing::warn!(%channel, number, "an old commitment could not be kept for dev-broadcast-revoked: {error}");
                 }
             }
+            After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
     }
-}
-
-/// What is on its way out.
-#[derive(Default)]
-struct Out {
-    /// Of all batches of one write.
-    messages: Vec<Outgoing>,
-    /// Of one batch.
-    publish: Vec<Publish>,
-    /// Of one batch.
-    answers: Vec<(CommandId, Result<Reply, CommandError>)>,
 }
 
 /// Writes what the node has to say to the log, with what it is about.

@@ -219,6 +219,7 @@ impl FakeBackend {
             Command::ListPeers { peer } => Reply::Peers(peers(peer)),
             Command::Connect { .. } => Reply::Connected(peers(None).remove(0)),
             Command::Disconnect { .. } | Command::DevFeerate { .. } => Reply::Done,
+            Command::DevBroadcastRevoked { tx } => Reply::Tx(tx),
             Command::Ping { pongbytes, .. } => Reply::Ponged { totlen: pongbytes.saturating_add(4) },
             Command::SignMessage { message } => signed(&message),
             Command::FundChannel { .. } => funded(),
@@ -340,6 +341,7 @@ impl Backend for FakeBackend {
                 let psbt = Box::new(bitcoin::Psbt::from_unsigned_tx(unsigned).unwrap());
                 WalletReply::Withdrawn { tx: transaction(), psbt }
             }
+            WalletRequest::MostFundable { .. } => WalletReply::MostFundable(Sat(123_456)),
             WalletRequest::Feerates => WalletReply::Feerates(fee_table()),
         };
         Box::pin(async { Ok(reply) })
