@@ -46,6 +46,11 @@ def wait_for(what, probe):
         time.sleep(0.02)
 
 
+def synced(node, height):
+    info = node.getinfo()
+    return info["blockheight"] == height and not any(key.startswith("warning_") for key in info)
+
+
 class Chain:
     """The embedded chain."""
 
@@ -70,7 +75,7 @@ class Chain:
         self.call("generatetoaddress", blocks, self.call("getnewaddress"))
         height = self.call("getblockcount")
         for node in nodes:
-            wait_for(f"height {height}", lambda node=node: node.getinfo()["blockheight"] == height)
+            wait_for(f"height {height}", lambda node=node: synced(node, height))
 
 
 def start(command, folder, name):

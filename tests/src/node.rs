@@ -282,17 +282,19 @@ impl Node {
         list[0].clone()
     }
 
-    /// Waits until it has processed a block height.
+    /// Waits until it has processed a block height and knows that there are no more blocks to read.
     ///
     /// # Panics
     /// When it does not.
     pub fn wait_height(&self, height: u64) {
         wait_for(&format!("{} at height {height}", self.name), || {
-            let at = self.call("getinfo", json!({}))["blockheight"].as_u64();
-            if at == Some(height) {
+            let info = self.call("getinfo", json!({}));
+            let warned =
+                !info["warning_bitcoind_sync"].is_null() || !info["warning_lightningd_sync"].is_null();
+            if info["blockheight"] == height && !warned {
                 Ok(())
             } else {
-                Err(format!("{at:?}"))
+                Err(info.to_string())
             }
         });
     }
