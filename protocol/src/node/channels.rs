@@ -181,7 +181,8 @@ impl Node {
         if pending >= MAX_OPENINGS_PER_PEER || unconfirmed >= MAX_UNCONFIRMED_PER_PEER {
             return Err(PeerFault::fail("channel refused: too many are pending already").into());
         }
-        if !self.chain.synced {
+        // Where blocks are made at will there is nothing to catch up with that could matter.
+        if !self.chain.synced && !self.config.network.row().on_demand {
             return Err(PeerFault::fail("channel refused: still reading the chain, try again").into());
         }
         let mut both = Features::default();
@@ -419,6 +420,13 @@ impl Node {
             Ok(found) => found,
             Err((code, text)) => return self.refuse(id, code, text),
         };
+        if let Some(height) = self.channels.get(&channel_id).and_then(Channel::spent_height) {
+            return self.refuse(
+                id,
+                -1,
+                format!("the channel is closed since {height}: listclosedchannels tells how"),
+            );
+        }
         if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
