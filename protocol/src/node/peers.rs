@@ -278,7 +278,7 @@ impl Node {
         }
         self.notice_about(Level::Info, "connected".into(), peer, None);
         for id in self.channels_with(&peer) {
-            if matches!(self.channels[&id].phase, crate::channel::Phase::Onchain(_)) {
+            if self.channels[&id].is_over_for_peer() {
                 continue;
             }
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.relink(cx, out)) {
