@@ -52,6 +52,8 @@ pub struct Closed {
     pub tx: Transaction,
     /// What it pays.
     pub fee: Sat,
+    /// The fee that was named; balances rounded down to satoshis make the transaction pay up to two more.
+    pub named_fee: Sat,
     /// In which block it is.
     pub height: Option<Height>,
 }
@@ -279,7 +281,7 @@ impl Channel {
     ) -> Result<(), Trouble> {
         if let Phase::Closed(closed) = &self.phase {
             // It never got our last word: say it again (the transaction is public by now anyway).
-            let fee = closed.fee;
+            let fee = closed.named_fee;
             if closed.closing.talk.our_fee != Some(fee) {
                 let close = self.own_close(fee)?;
                 self.send_closing_signed(fee, &close, None, cx, out);
@@ -353,15 +355,15 @@ impl Channel {
     fn agree(&mut self, m: &ClosingSigned, close: Close, cx: &Context<'_>, out: &mut Out) {
         let own = cx.crypto.sign(&close.sighash(), &self.secrets.funding);
         let tx = close.with_signatures(&own, &m.signature);
-        self.close_with(tx, close.fee, out);
+        self.close_with(tx, close.fee, m.fee_satoshis, out);
     }
 
     /// A closing transaction with both signatures: keeps and publishes it.
-    pub(crate) fn close_with(&mut self, tx: Transaction, fee: Sat, out: &mut Out) {
+    pub(crate) fn close_with(&mut self, tx: Transaction, fee: Sat, named_fee: Sat, out: &mut Out) {
         let Some(closing) = self.closing().cloned() else { return };
         out.notice(Level::Info, format!("closing transaction {} agreed, fee {fee}", tx.compute_txid()));
         out.publish.push((tx.clone(), "cooperative close"));
-        self.phase = Phase::Closed(Closed { closing, tx, fee, height: None });
+        self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee, height: None });
         self.dirty.state = true;
         out.events.push(ChannelEvent::CloseAgreed);
     }

@@ -12,7 +12,7 @@ use crate::tx::close::{
     build_simple_close, close_weight, closee_choice, closer_offers, may_accept_shutdown, CloseOutputs,
     CloseTerms,
 };
-use crate::units::Sat;
+use crate::units::{Feerate, Sat};
 use crate::wire::message::ClosingComplete;
 use crate::wire::Message;
 use secp256k1::ecdsa::Signature;
@@ -45,6 +45,10 @@ impl Channel {
         let highest = self.closing().and_then(|c| c.feerange).map_or(cx.feerate_normal, |(_, high)| high);
         let feerate = cx.feerate_normal.min(highest);
         let fee = feerate.fee(weight).min(terms.to_local.floor_sat());
+        if fee < Feerate::FLOOR.fee(weight) {
+            // We cannot pay what relays: the peer's offer closes the channel.
+            return Ok(());
+        }
         let offers = closer_offers(&terms, Side::Local, fee).map_err(local)?;
         if offers.is_empty() {
             // Nothing of ours is worth an output: the peer's offer closes the channel.
@@ -113,7 +117,7 @@ impl Channel {
             closing.remote_script = Some(m.closer_scriptpubkey.clone());
         }
         self.send(Message::ClosingSig(answer), out);
-        self.close_with(close.with_signatures(&own, &signature), close.fee, out);
+        self.close_with(close.with_signatures(&own, &signature), close.fee, m.fee_satoshis, out);
         Ok(())
     }
 
@@ -144,7 +148,7 @@ impl Channel {
             return Err(PeerFault::disconnect("closing_sig: bad signature").into());
         }
         let own = cx.crypto.sign(&digest, &self.secrets.funding);
-        self.close_with(close.with_signatures(&own, &signature), close.fee, out);
+        self.close_with(close.with_signatures(&own, &signature), close.fee, m.fee_satoshis, out);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::fault::LocalFault;
 use crate::id::Side;
 use crate::node::effect::Level;
 use crate::tx::commitment::commitment_number;
-use crate::units::{Height, Sat};
+use crate::units::{Height, Msat, Sat};
 use alloc::format;
 use alloc::string::String;
 use bitcoin::{Transaction, Txid};
@@ -54,7 +54,9 @@ impl Channel {
         let (commitment, tx) = self.signed_commitment(cx)?;
         let txid = tx.compute_txid();
         out.notice(Level::Warn, format!("closing by force with commitment {}: {trigger}", commitment.number));
-        out.publish.push((tx.clone(), "force close"));
+        if self.may_be_funded() {
+            out.publish.push((tx.clone(), "force close"));
+        }
         self.phase = Phase::Onchain(Onchain {
             owner: Some(Side::Local),
             number: Some(commitment.number),
@@ -67,6 +69,18 @@ impl Channel {
         self.dirty.state = true;
         out.events.push(ChannelEvent::ForceClosed);
         Ok(true)
+    }
+
+    /// Whether the funding output may exist: ours was published, or theirs was seen in a block.
+    const fn may_be_funded(&self) -> bool {
+        matches!(self.terms.opener, Side::Local) || self.confirmed.is_some()
+    }
+
+    /// Closed by force before the peer's funding was seen, and nothing of ours would be in it: not worth keeping.
+    pub fn is_void(&self) -> bool {
+        matches!(&self.phase, Phase::Onchain(o) if o.height.is_none())
+            && !self.may_be_funded()
+            && self.to_us() == Msat::ZERO
     }
 
     /// The funding output was spent in block `height`.
@@ -115,7 +129,8 @@ impl Channel {
         let fee = self.terms.capacity.saturating_sub(Sat(spent));
         if let Some(closing) = self.closing().cloned() {
             out.notice(Level::Info, format!("closed by agreement in {height}"));
-            self.phase = Phase::Closed(Closed { closing, tx: tx.clone(), fee, height: Some(height) });
+            let (tx, height) = (tx.clone(), Some(height));
+            self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee: fee, height });
         }
     }
 
@@ -136,7 +151,8 @@ impl Channel {
     pub fn unconfirmed(&self) -> Option<(&Transaction, &'static str)> {
         match &self.phase {
             Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
-            Phase::Onchain(onchain) if onchain.height.is_none() => {
+            // Held back until there is something to spend.
+            Phase::Onchain(onchain) if onchain.height.is_none() && self.may_be_funded() => {
                 Some((onchain.tx.as_ref()?, "force close"))
             }
             Phase::Confirming | Phase::Closing(_) if self.confirmed.is_none() => {

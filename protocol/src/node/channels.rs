@@ -179,13 +179,15 @@ impl Node {
             .channels
             .values()
             .filter(|c| {
-                c.terms.peer == peer && c.terms.opener == Side::Remote && c.phase == Phase::Confirming
+                let unfunded = c.confirmed.is_none() && c.spent_height().is_none();
+                c.terms.peer == peer && c.terms.opener == Side::Remote && unfunded
             })
             .count();
         if pending >= MAX_OPENINGS_PER_PEER || unconfirmed >= MAX_UNCONFIRMED_PER_PEER {
             return Err(PeerFault::fail("channel refused: too many are pending already").into());
         }
-        if !self.chain.synced {
+        // Where blocks are made at will there is nothing to catch up with that could matter.
+        if !self.chain.synced && !self.config.network.row().on_demand {
             return Err(PeerFault::fail("channel refused: still reading the chain, try again").into());
         }
         let mut both = Features::default();
@@ -427,6 +429,13 @@ impl Node {
             Ok(found) => found,
             Err((code, text)) => return self.refuse(id, code, text),
         };
+        if let Some(height) = self.channels.get(&channel_id).and_then(Channel::spent_height) {
+            return self.refuse(
+                id,
+                -1,
+                format!("the channel is closed since {height}: listclosedchannels tells how"),
+            );
+        }
         if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
@@ -457,6 +466,18 @@ impl Node {
             self.answer_close(channel, id);
         }
         self.fail_htlcs_of_closed(channel);
+        self.forget_void(channel);
+    }
+
+    /// A channel that never held money of ours, nor ever will, leaves nothing behind.
+    fn forget_void(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.get(&id).filter(|c| c.is_void()) else { return };
+        let (keys, funding) = (channel.all_keys(), channel.terms.funding);
+        for key in keys {
+            self.keep(Change::Delete { key });
+        }
+        self.funding.remove(&funding);
+        self.channels.remove(&id);
     }
 
     pub(super) fn close_timers(&mut self) {

@@ -342,6 +342,8 @@ impl Node {
                 self.send(peer, Message::Error(told));
                 match own {
                     Some(id) => self.force_close(id, &fault.what),
+                    // A channel that never came to be: the error ends it, others with this peer go on.
+                    None if channel.is_some() => {}
                     None => self.hang_up(peer, &fault.what),
                 }
             }
@@ -441,6 +443,12 @@ impl Node {
         }
         match result {
             Ok(()) => self.notice(Level::Info, format!("transaction {txid} is with the chain backend")),
+            // With option_simple_close each side has a closing transaction: one of the two comes too late.
+            Err(reason) if self.is_one_of_two_closes(txid) => {
+                let text =
+                    format!("closing transaction {txid} was not taken ({reason}): the peer's may be there");
+                self.notice(Level::Info, text);
+            }
             Err(reason) => {
                 self.notice(
                     Level::Error,
@@ -448,6 +456,12 @@ impl Node {
                 );
             }
         }
+    }
+
+    fn is_one_of_two_closes(&self, txid: Txid) -> bool {
+        self.channels.values().filter(|c| c.terms.simple_close).any(
+            |c| matches!(&c.phase, crate::channel::Phase::Closed(closed) if closed.tx.compute_txid() == txid),
+        )
     }
 
     fn on_fees(&mut self, fees: Fees) {
