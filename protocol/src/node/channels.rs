@@ -40,6 +40,11 @@ pub(super) struct FundOrder {
     pub(super) anchors: Option<bool>,
 }
 
+/// Core Lightning's code for an opening that failed.
+const NOT_OPENED: i32 = 300;
+/// The same, for lack of coins.
+const NO_FUNDS: i32 = 301;
+
 impl Node {
     fn wishes(&self, peer: &NodeId) -> Wishes {
         Wishes {
@@ -232,7 +237,7 @@ impl Node {
                     key.0,
                     Message::Error(ErrorMessage::new(temporary, "the opener has no funds for it now")),
                 );
-                return self.end_opening(key, &why);
+                return self.end_opening_as(NO_FUNDS, key, &why);
             }
             (Err(_), None) => return,
         };
@@ -326,6 +331,10 @@ impl Node {
 
     /// Ends an opening: whoever waits is told, coins are freed.
     fn end_opening(&mut self, key: (NodeId, ChannelId), reason: &str) {
+        self.end_opening_as(NOT_OPENED, key, reason);
+    }
+
+    fn end_opening_as(&mut self, code: i32, key: (NodeId, ChannelId), reason: &str) {
         let Some(opening) = self.openings.remove(&key) else { return };
         if let Some(txid) = opening.reserved_txid() {
             self.keep(Change::Delete { key: channel_key(Kind::Reserved, &key.1) });
@@ -333,7 +342,7 @@ impl Node {
         }
         if let Some(command) = opening.command {
             let text = format!("the channel was not opened, no money moved: {reason}");
-            self.refuse(command, 300, text);
+            self.refuse(command, code, text);
         }
     }
 
