@@ -437,13 +437,6 @@ impl Node {
             Ok(found) => found,
             Err((code, text)) => return self.refuse(id, code, text),
         };
-        if let Some(height) = self.channels.get(&channel_id).and_then(Channel::spent_height) {
-            return self.refuse(
-                id,
-                -1,
-                format!("the channel is closed since {height}: listclosedchannels tells how"),
-            );
-        }
         if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
