@@ -436,6 +436,8 @@ impl Node {
         for (id, reply, _) in self.publishing.remove(&txid).unwrap_or_default() {
             match &result {
                 Ok(()) => self.reply(id, Ok(reply)),
+                // Agreed is agreed: another transaction of the same close may have got in first.
+                Err(_) if matches!(reply, Reply::Closed { .. }) => self.reply(id, Ok(reply)),
                 Err(reason) => self.refuse(
                     id,
                     301,
