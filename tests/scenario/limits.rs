@@ -16,15 +16,15 @@ fn four_hundred_eighty_three_each_way_and_the_next_one_waits() {
         duet.check_every = 40;
         duet.connect();
         duet.open(Open { sat: 50_000_000, push_msat: 20_000_000_000, anchors, ..Open::default() });
-        let mut orders: Vec<CommandId> = Vec::new();
         // One more than fits, each way.
-        for number in 0..=MOST {
-            for payer in [ALICE, BOB] {
-                let number = number * 2 + payer as u64;
-                let invoice = duet.hold_invoice(other(payer), number, 2_000_000 + number);
-                orders.push(duet.tell(payer, pay(&invoice.bolt11, None)));
-            }
-        }
+        let invoices: Vec<(usize, String)> = (0..2 * (MOST + 1))
+            .map(|number| {
+                let payer = number as usize % 2;
+                (payer, duet.hold_invoice(other(payer), number, 2_000_000 + number).bolt11)
+            })
+            .collect();
+        let mut orders: Vec<CommandId> =
+            invoices.iter().map(|(payer, bolt11)| duet.tell(*payer, pay(bolt11, None))).collect();
         duet.run();
         for seat in [ALICE, BOB] {
             let ledger = &duet.channel(seat).ledger;
@@ -104,11 +104,8 @@ fn dust_is_paid_and_bounded() {
     duet.judge_agreement();
     assert_eq!(duet.balance_msat(BOB), 400_000_001);
     // 300-sat HTLCs have no output; at 50,000 sat of them the next one waits.
-    let mut orders = Vec::new();
-    for number in 0..170 {
-        let invoice = duet.hold_invoice(BOB, number, 300_000);
-        orders.push(duet.tell(ALICE, pay(&invoice.bolt11, None)));
-    }
+    let invoices: Vec<String> = (0..170).map(|n| duet.hold_invoice(BOB, n, 300_000).bolt11).collect();
+    let orders: Vec<CommandId> = invoices.iter().map(|bolt11| duet.tell(ALICE, pay(bolt11, None))).collect();
     duet.check_every = 10;
     duet.run();
     assert_eq!(duet.channel(ALICE).ledger.htlcs.len(), 166);
