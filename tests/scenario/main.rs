@@ -1,2 +1,13 @@
 //! Two whole nodes in one process: every scenario runs on `node::step`, with real keys, scripts and records.
-mod first;
+//!
+//! Read next: `chand_tests::duet`.
+mod close;
+mod crash;
+mod determinism;
+mod faults;
+mod hold;
+mod limits;
+mod open;
+mod pay;
+mod script;
+mod store;

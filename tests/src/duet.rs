@@ -19,6 +19,7 @@ use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::NodeConfig;
 use chand_protocol::sign::{Crypto, RealCrypto};
 use chand_protocol::units::Timestamp;
+use chand_protocol::wire::Message;
 use seat::Seat;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -64,6 +65,17 @@ pub struct Cut {
     pub keep: Option<usize>,
 }
 
+/// Changes a message that a seat sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Mangle {
+    /// The sender.
+    pub from: usize,
+    /// Whether and how; `None` leaves it as it was.
+    pub change: fn(Message) -> Option<Message>,
+    /// How many it changes.
+    pub times: u32,
+}
+
 /// What travels.
 #[derive(Debug)]
 enum Wire {
@@ -102,6 +114,8 @@ pub struct Duet {
     pub delivered: u64,
     /// Texts of errors that the test expects in the logs.
     pub expected_errors: Vec<&'static str>,
+    /// Changes messages on their way, as a peer that does wrong would send them.
+    pub mangle: Option<Mangle>,
     wires: [VecDeque<Wire>; 2],
     dials: VecDeque<usize>,
     link: Option<LinkId>,
@@ -140,6 +154,7 @@ impl Duet {
             tracing: false,
             delivered: 0,
             expected_errors: Vec::new(),
+            mangle: None,
             wires: [VecDeque::new(), VecDeque::new()],
             dials: VecDeque::new(),
             link: None,
@@ -156,6 +171,18 @@ impl Duet {
     /// A node's name on the network.
     pub fn id(&self, seat: usize) -> NodeId {
         self.seats[seat].id
+    }
+
+    /// Puts a message on the wire that `from` never sent.
+    pub fn inject(&mut self, from: usize, message: &Message) {
+        let bytes = message.encode().unwrap_or_else(|e| panic!("{} does not encode: {e}", message.name()));
+        self.wires[from].push_back(Wire::Bytes(bytes));
+        self.run();
+    }
+
+    /// How many links there were so far.
+    pub fn links(&self) -> u64 {
+        self.next_link
     }
 
     /// Both are linked.

@@ -315,8 +315,13 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
 
 #[tokio::test]
 async fn required_fields_are_there() {
-    let mut tried =
-        std::collections::BTreeSet::from(["disconnect", "dev-feerate", "dev-broadcast-revoked", "checkmessage", "waitanyinvoice"]);
+    let mut tried = std::collections::BTreeSet::from([
+        "disconnect",
+        "dev-feerate",
+        "dev-broadcast-revoked",
+        "checkmessage",
+        "waitanyinvoice",
+    ]);
     for (method, params, place, fields) in shapes() {
         tried.insert(method);
         let answer = call(method, params).await.unwrap_or_else(|e| panic!("{method}: {e:?}"));
@@ -336,7 +341,7 @@ async fn required_fields_are_there() {
 async fn an_old_commitment_that_was_kept_can_be_published_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Arc::new(FakeBackend { dir: Some(dir.path().into()), ..FakeBackend::default() });
-    let cx = Arc::new(Context::new(backend, Default::default()));
+    let cx = Arc::new(Context::new(backend, Ring::default()));
     let channel = ChannelId([7; 32]);
     let kept = super::fake::transaction();
     crate::core::revoked::keep(dir.path(), &channel, 7, &kept).unwrap();

@@ -361,6 +361,10 @@ impl Channel {
     /// A closing transaction with both signatures: keeps and publishes it.
     pub(crate) fn close_with(&mut self, tx: Transaction, fee: Sat, named_fee: Sat, out: &mut Out) {
         let Some(closing) = self.closing().cloned() else { return };
+        if matches!(&self.phase, Phase::Closed(closed) if closed.fee >= fee) {
+            // Published already is one that is mined no later.
+            return;
+        }
         out.notice(Level::Info, format!("closing transaction {} agreed, fee {fee}", tx.compute_txid()));
         out.publish.push((tx.clone(), "cooperative close"));
         self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee, height: None });

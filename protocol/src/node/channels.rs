@@ -153,7 +153,7 @@ impl Node {
     fn on_message_for(&mut self, peer: NodeId, message: Message) -> Result<(), Trouble> {
         let Some(id) = message.channel_id() else { return Ok(()) };
         let known = self.channels.get(&id).filter(|c| c.terms.peer == peer);
-        match known.map(|c| matches!(c.phase, Phase::Onchain(_))) {
+        match known.map(Channel::is_over_for_peer) {
             Some(false) => {}
             // The peer still believes in a channel that we closed or never had (BOLT 2: "MUST send an error").
             Some(true) | None => {
@@ -393,6 +393,14 @@ impl Node {
         }
     }
 
+    /// Gives a channel up: the peer is told by an error, and our commitment published.
+    fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
+        let Some(channel) = self.channels.get(&id).filter(|c| c.wants_link()) else { return };
+        let peer = channel.terms.peer;
+        self.force_close(id, trigger);
+        self.send(peer, Message::Error(ErrorMessage::new(id, trigger)));
+    }
+
     /// The channel that a user names.
     pub(super) fn find_channel(&self, name: &ChannelRef) -> Result<ChannelId, (i32, String)> {
         let listed = |c: &&Channel| self.is_listed(c);
@@ -429,13 +437,6 @@ impl Node {
             Ok(found) => found,
             Err((code, text)) => return self.refuse(id, code, text),
         };
-        if let Some(height) = self.channels.get(&channel_id).and_then(Channel::spent_height) {
-            return self.refuse(
-                id,
-                -1,
-                format!("the channel is closed since {height}: listclosedchannels tells how"),
-            );
-        }
         if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
@@ -489,7 +490,7 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            self.force_close(id, "the user's time for an agreement ran out");
+            self.fail_channel(id, "the time for an agreement ran out");
             // In doubt nothing is published: the user is told instead.
             for (command, _) in self.closers.remove(&id).unwrap_or_default() {
                 let text =
@@ -516,7 +517,7 @@ impl Node {
         };
         match command {
             Command::DevFail { .. } => {
-                self.force_close(channel_id, "dev-fail");
+                self.fail_channel(channel_id, "dev-fail");
                 self.answer_close(channel_id, id);
             }
             Command::DevSignLastTx { .. } => match self.act(channel_id, |c, cx, _| c.signed_commitment(cx)) {

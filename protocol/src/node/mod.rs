@@ -335,6 +335,7 @@ impl Node {
             Verdict::Disconnect => {
                 // A node that lost state asks its peer to close with an error and publishes nothing itself.
                 let lost = own.and_then(|id| self.channels.get(&id)).is_some_and(|c| c.doubt);
+                self.mark_troubled(peer);
                 self.send(peer, if lost { Message::Error(told) } else { Message::Warning(told) });
                 self.hang_up(peer, &fault.what);
             }
@@ -360,6 +361,7 @@ impl Node {
     fn local_fault_of(&mut self, peer: NodeId, channel: Option<ChannelId>, fault: &LocalFault) {
         let text = format!("{fault}; the link is paused, no channel is closed. Please report this");
         self.notice_about(Level::Error, text, peer, channel);
+        self.mark_troubled(peer);
         self.hang_up(peer, "paused");
     }
 
@@ -434,6 +436,8 @@ impl Node {
         for (id, reply, _) in self.publishing.remove(&txid).unwrap_or_default() {
             match &result {
                 Ok(()) => self.reply(id, Ok(reply)),
+                // Agreed is agreed: another transaction of the same close may have got in first.
+                Err(_) if matches!(reply, Reply::Closed { .. }) => self.reply(id, Ok(reply)),
                 Err(reason) => self.refuse(
                     id,
                     301,

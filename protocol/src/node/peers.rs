@@ -41,6 +41,8 @@ struct Link {
     /// When the ping we sent must be answered.
     pong_due: Option<Timestamp>,
     pings: Vec<CommandId>,
+    /// One of us complained about the other.
+    troubled: bool,
 }
 
 /// One peer.
@@ -55,6 +57,8 @@ pub(super) struct Peer {
     /// A call is under way.
     dialing: bool,
     failures: u32,
+    /// Links in a row that ended in a complaint: a fault that comes again at once must not be tried again at once.
+    troubles: u32,
     next_dial: Option<Timestamp>,
     /// The user said `disconnect`: wait for `connect`.
     parked: bool,
@@ -136,7 +140,8 @@ impl Node {
         entry.next_dial = None;
         let (since, heard) = (now, now);
         let (init, pong_due, pings) = (None, None, Vec::new());
-        entry.link = Some(Link { id: link, inbound, address, since, init, heard, pong_due, pings });
+        let troubled = false;
+        entry.link = Some(Link { id: link, inbound, address, since, init, heard, pong_due, pings, troubled });
         let ours =
             Init { features: self.our_features(), networks: Some([self.config.network.chain_hash()].into()) };
         self.send_on(peer, link, Message::Init(ours));
@@ -153,7 +158,9 @@ impl Node {
 
     /// Forgets the link: channels pause, openings end, waiting commands are answered.
     fn link_down(&mut self, peer: NodeId) {
-        let Some(link) = self.peers.get_mut(&peer).and_then(|p| p.link.take()) else { return };
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let Some(link) = entry.link.take() else { return };
+        entry.troubles = if link.troubled { entry.troubles.saturating_add(1) } else { 0 };
         for id in link.pings {
             self.refuse(id, -1, "the peer disconnected before it answered");
         }
@@ -161,6 +168,13 @@ impl Node {
             self.act(id, |c, _, _| c.unlink());
         }
         self.end_openings(peer, "the peer disconnected");
+    }
+
+    /// One of us complained: when this link ends, the next call waits.
+    pub(super) fn mark_troubled(&mut self, peer: NodeId) {
+        if let Some(link) = self.peers.get_mut(&peer).and_then(|p| p.link.as_mut()) {
+            link.troubled = true;
+        }
     }
 
     /// Hangs up from our side.
@@ -180,9 +194,10 @@ impl Node {
         entry.dialing = false;
         let waiting = core::mem::take(&mut entry.connecting);
         if wanted && !entry.parked && entry.address.is_some() {
-            let wait = BACKOFF_MS.saturating_mul(1 << entry.failures.min(16)).min(cap);
+            let before = entry.failures.max(entry.troubles);
+            let wait = BACKOFF_MS.saturating_mul(1 << before.min(16)).min(cap);
             // The first call after a loss is made at once.
-            entry.next_dial = Some(if entry.failures == 0 { now } else { now.plus_ms(wait) });
+            entry.next_dial = Some(if before == 0 { now } else { now.plus_ms(wait) });
             entry.failures = entry.failures.saturating_add(1);
         } else {
             entry.next_dial = None;
@@ -225,6 +240,7 @@ impl Node {
                 Ok(())
             }
             Message::Warning(warning) => {
+                self.mark_troubled(peer);
                 let text = format!("the peer warns: {}", warning.text());
                 self.notice_about(Level::Warn, text, peer, Some(warning.channel_id));
                 Ok(())
@@ -262,7 +278,7 @@ impl Node {
         }
         self.notice_about(Level::Info, "connected".into(), peer, None);
         for id in self.channels_with(&peer) {
-            if matches!(self.channels[&id].phase, crate::channel::Phase::Onchain(_)) {
+            if self.channels[&id].is_over_for_peer() {
                 continue;
             }
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.relink(cx, out)) {

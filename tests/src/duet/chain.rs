@@ -192,6 +192,7 @@ pub fn check_transaction(tx: &Transaction, spent: &[TxOut]) {
         let result = verify_with_flags(script, value, &raw, Some(&utxos), place, flags);
         assert!(result.is_ok(), "input {place} of {}: {result:?}", tx.compute_txid());
     }
-    let relayed = standard(tx, spent, Feerate::FLOOR);
+    // One satoshi a virtual byte.
+    let relayed = standard(tx, spent, Feerate(250));
     assert_eq!(relayed, Ok(()), "{} would not be relayed", tx.compute_txid());
 }

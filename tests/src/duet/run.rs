@@ -209,10 +209,24 @@ impl Duet {
             }
             let Some(Wire::Bytes(bytes)) = self.wires[from].pop_front() else { return };
             let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
+            let message = self.mangled(from, message);
             self.delivered += 1;
             inputs.push(Input::Message { peer, link, message });
         }
         self.step(to, inputs);
+    }
+
+    fn mangled(&mut self, from: usize, message: Message) -> Message {
+        let Some(mangle) = self.mangle.as_mut().filter(|m| m.from == from && m.times > 0) else {
+            return message;
+        };
+        match (mangle.change)(message.clone()) {
+            Some(changed) => {
+                mangle.times -= 1;
+                changed
+            }
+            None => message,
+        }
     }
 
     /// The link breaks: both see it. What `keep` sent still arrives first; nothing is answered.
@@ -249,6 +263,12 @@ impl Duet {
         self.follow(seat);
         // A start looks at its timers at once.
         self.step(seat, Vec::new());
+    }
+
+    /// A node dies and comes back with `entries` as its whole disk: somebody put an old copy back.
+    pub fn restore_old(&mut self, seat: usize, entries: Vec<chand_protocol::store::Entry>) {
+        self.seats[seat].replace_disk(entries);
+        self.restart(seat);
     }
 
     /// The answer to one dial.

@@ -97,6 +97,10 @@ impl Seat {
         self.wallet.restart(&self.node.take_wallet_changes());
     }
 
+    pub(super) fn replace_disk(&mut self, entries: Vec<Entry>) {
+        self.store = MemoryStore::with_entries(entries);
+    }
+
     /// Log lines that hold `text`.
     pub fn logged(&self, text: &str) -> usize {
         self.log.iter().filter(|n| n.text.contains(text)).count()

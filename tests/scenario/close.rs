@@ -1,0 +1,164 @@
+//! Closing by agreement: exact balances on chain, with HTLCs pending, over cuts, in both dialects.
+
+use chand_protocol::channel::Phase;
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::units::Feerate;
+use chand_tests::duet::play::{preimage, Open};
+use chand_tests::duet::{Cut, Duet, ALICE, BOB};
+
+#[test]
+fn either_side_closes_either_type_in_either_dialect() {
+    for simple in [false, true] {
+        for anchors in [true, false] {
+            for closer in [ALICE, BOB] {
+                let mut duet = Duet::with(40, |_, config| config.simple_close = simple);
+                duet.connect();
+                duet.open(Open { anchors, ..Open::default() });
+                assert_eq!(duet.channel(ALICE).terms.simple_close, simple);
+                duet.pay(ALICE, "one", 100_000_123);
+                duet.close(closer);
+                let reply = duet.must(BOB, Command::ListClosedChannels { peer: None });
+                let Reply::ClosedChannels(list) = reply else { panic!("{reply:?}") };
+                assert_eq!(list.len(), 1);
+                assert_eq!(list[0].close_cause, "mutual");
+                assert_eq!(list[0].final_to_us_msat.0, 500_000_123);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_side_with_nothing_worth_an_output_gets_none() {
+    for simple in [false, true] {
+        for push_msat in [0, 200_000] {
+            let mut duet = Duet::with(41, |_, config| config.simple_close = simple);
+            duet.connect();
+            duet.open(Open { push_msat, ..Open::default() });
+            let order = duet.close_order();
+            let reply = duet.must(BOB, order);
+            let Reply::Closed { kind: "mutual", tx: Some(tx) } = reply else { panic!("{reply:?}") };
+            assert_eq!(tx.output.len(), 1);
+            duet.mine(1);
+            duet.judge_peace();
+            // In the newer dialect either side's transaction may be the one.
+            assert!([ALICE, BOB].iter().all(|seat| duet.channel(*seat).spent_height().is_some()));
+            assert!(simple || duet.chain.is_confirmed(&tx.compute_txid()));
+        }
+    }
+}
+
+#[test]
+fn pending_htlcs_end_first_and_new_ones_are_not_taken() {
+    for settle in [true, false] {
+        for closer in [ALICE, BOB] {
+            let mut duet = Duet::opened(42, Open::default());
+            duet.pay_held(ALICE, 1, 30_000_000);
+            duet.pay_held(BOB, 2, 20_000_000);
+            let order = duet.close_order();
+            let closing = duet.tell(closer, order);
+            duet.run();
+            assert!(duet.answer(closing).is_none(), "it waits for the HTLCs");
+            assert!(matches!(duet.channel(ALICE).phase, Phase::Closing(_)));
+            let id = duet.id(BOB);
+            let late = Command::Keysend {
+                destination: id,
+                amount_msat: chand_protocol::units::Msat(1_000),
+                label: None,
+                retry_for_s: 0,
+            };
+            assert!(matches!(duet.ask(ALICE, late), Some(Err(_))), "no new payment");
+            duet.judge_agreement();
+            duet.restart(BOB);
+            duet.settle();
+            duet.restart(ALICE);
+            duet.settle();
+            if settle {
+                duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+                duet.must(ALICE, Command::SettleInvoice { preimage: preimage(2) });
+            } else {
+                duet.must(BOB, Command::CancelInvoice { payment_hash: preimage(1).hash() });
+                duet.must(ALICE, Command::CancelInvoice { payment_hash: preimage(2).hash() });
+            }
+            assert_eq!(duet.balance_msat(ALICE), if settle { 590_000_000 } else { 600_000_000 });
+            assert!(matches!(duet.channel(ALICE).phase, Phase::Closed(_)));
+            duet.judge_close();
+        }
+    }
+}
+
+#[test]
+fn a_close_is_cut_at_every_message_and_still_ends() {
+    for simple in [false, true] {
+        for closer in [ALICE, BOB] {
+            for after in 0..8 {
+                for keep in [None, Some(ALICE), Some(BOB)] {
+                    let mut duet = Duet::with(43, |_, config| config.simple_close = simple);
+                    duet.connect();
+                    duet.open(Open::default());
+                    duet.cuts = vec![Cut { after: duet.delivered + after, keep }];
+                    let order = duet.close_order();
+                    let closing = duet.tell(closer, order);
+                    duet.run();
+                    duet.wait_ms(2_000);
+                    let closed = [ALICE, BOB].map(|s| matches!(duet.channel(s).phase, Phase::Closed(_)));
+                    assert!(closed[0] || closed[1], "after {after}, keep {keep:?}");
+                    duet.judge_close();
+                    let answer = duet.answer(closing);
+                    assert!(matches!(answer, Some(Ok(Reply::Closed { kind: "mutual", .. }))), "{answer:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn both_close_at_once() {
+    for simple in [false, true] {
+        let mut duet = Duet::with(44, |_, config| config.simple_close = simple);
+        duet.connect();
+        duet.open(Open::default());
+        let orders = [ALICE, BOB].map(|seat| {
+            let order = duet.close_order();
+            duet.tell(seat, order)
+        });
+        duet.run();
+        for id in orders {
+            let answer = duet.answer(id);
+            assert!(matches!(answer, Some(Ok(Reply::Closed { kind: "mutual", .. }))), "{answer:?}");
+        }
+        duet.judge_close();
+    }
+}
+
+#[test]
+fn a_channel_that_never_confirmed_closes_too() {
+    let mut duet = Duet::new(45);
+    duet.connect();
+    let order = duet.fund_order(ALICE, Open::default());
+    duet.must(ALICE, order);
+    let order = duet.close_order();
+    let closing = duet.tell(BOB, order);
+    duet.run();
+    duet.mine(2);
+    let answer = duet.answer(closing);
+    assert!(matches!(answer, Some(Ok(Reply::Closed { kind: "mutual", .. }))), "{answer:?}");
+    duet.mine(1);
+    duet.judge_peace();
+    assert!(duet.channel(ALICE).spent_height().is_some());
+}
+
+#[test]
+fn fee_ranges_are_kept_and_ranges_that_do_not_meet_close_nothing() {
+    let mut duet = Duet::opened(46, Open::default());
+    let order = Command::Close {
+        channel: ChannelRef::Id(duet.channel_id()),
+        unilateral_timeout_s: 0,
+        destination: None,
+        feerange: Some((Feerate(2_000), Feerate(3_000))),
+    };
+    duet.must(ALICE, order);
+    let Phase::Closed(closed) = &duet.channel(BOB).phase else { panic!("not closed") };
+    let feerate = closed.fee.0 * 1_000 / closed.tx.weight().to_wu();
+    assert!((1_900..3_200).contains(&feerate), "{feerate} sat/kw");
+    duet.judge_close();
+}

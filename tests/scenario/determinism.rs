@@ -1,0 +1,26 @@
+//! The same seed is the same run: every message, byte for byte.
+
+use crate::script::play;
+use chand_tests::duet::{Crash, Duet, When, ALICE, BOB};
+
+fn traced(seed: u64) -> (Vec<(usize, Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>) {
+    let mut duet = Duet::new(seed);
+    duet.expected_errors = vec!["unknown channel"];
+    duet.tracing = true;
+    duet.crashes = vec![
+        Crash { seat: BOB, step: 30, when: When::BeforeRelease },
+        Crash { seat: ALICE, step: 45, when: When::BeforeCommit },
+    ];
+    play(&mut duet, true);
+    (duet.trace, duet.seats[ALICE].store.durable())
+}
+
+#[test]
+fn the_same_seed_twice_is_the_same_run() {
+    let (one, disk) = traced(70);
+    let (two, again) = traced(70);
+    assert!(one.len() > 60);
+    assert_eq!(one, two);
+    assert_eq!(disk, again);
+    assert_ne!(one, traced(71).0, "another seed is another run");
+}

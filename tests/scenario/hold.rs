@@ -1,0 +1,129 @@
+//! Hold invoices: money waits at the payee until its user decides; restarts and blocks meanwhile.
+
+use chand_protocol::node::command::{Command, Reply};
+use chand_tests::duet::play::{preimage, Open};
+use chand_tests::duet::{other, Duet, ALICE, BOB};
+
+fn status(duet: &mut Duet, seat: usize, number: u64) -> String {
+    duet.invoice_status(seat, preimage(number).hash()).1.expect("a hold invoice")
+}
+
+#[test]
+fn accepted_then_settled_or_cancelled_each_over_restarts() {
+    for settle in [true, false] {
+        for restarted in [None, Some(ALICE), Some(BOB)] {
+            for payer in [ALICE, BOB] {
+                let mut duet = Duet::opened(30, Open::default());
+                let payee = other(payer);
+                let before = duet.balance_msat(payer);
+                let order = duet.pay_held(payer, 1, 30_000_000);
+                assert_eq!(status(&mut duet, payee, 1), "accepted");
+                assert!(duet.answer(order).is_none());
+                assert_eq!(duet.balance_msat(payer), before, "still the payer's until settled");
+                duet.judge_agreement();
+                if let Some(seat) = restarted {
+                    duet.restart(seat);
+                    duet.settle();
+                    assert_eq!(status(&mut duet, payee, 1), "accepted");
+                    duet.judge_agreement();
+                }
+                let command = if settle {
+                    Command::SettleInvoice { preimage: preimage(1) }
+                } else {
+                    Command::CancelInvoice { payment_hash: preimage(1).hash() }
+                };
+                duet.must(payee, command);
+                let moved = if settle { 30_000_000 } else { 0 };
+                assert_eq!(duet.balance_msat(payer), before - moved);
+                assert_eq!(status(&mut duet, payee, 1), if settle { "settled" } else { "cancelled" });
+                let paid = duet.payment(payer, preimage(1).hash()).expect("a payment");
+                assert_eq!(paid.status, if settle { "complete" } else { "failed" });
+                if restarted != Some(payer) {
+                    assert_eq!(matches!(duet.answer(order), Some(Ok(Reply::Paid(_)))), settle);
+                }
+                duet.judge_agreement();
+                duet.close(payee);
+            }
+        }
+    }
+}
+
+#[test]
+fn settled_while_the_payer_is_away_it_is_told_when_it_comes_back() {
+    let mut duet = Duet::opened(31, Open::default());
+    let order = duet.pay_held(ALICE, 1, 30_000_000);
+    duet.reachable = false;
+    duet.cut(None);
+    duet.run();
+    duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+    duet.restart(BOB);
+    assert_eq!(status(&mut duet, BOB, 1), "settled");
+    duet.reachable = true;
+    duet.settle();
+    assert!(matches!(duet.answer(order), Some(Ok(Reply::Paid(_)))));
+    assert_eq!(duet.balance_msat(BOB), 430_000_000);
+    duet.judge_agreement();
+}
+
+#[test]
+fn a_secret_that_fits_no_invoice_or_no_money_settles_nothing() {
+    let mut duet = Duet::opened(32, Open::default());
+    assert_eq!(duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(9) }).code, 905);
+    duet.hold_invoice(BOB, 1, 1_000_000);
+    assert_eq!(duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(1) }).code, 906);
+    duet.must(BOB, Command::CancelInvoice { payment_hash: preimage(1).hash() });
+    assert_eq!(duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(1) }).code, 906);
+    assert_eq!(duet.balance_msat(BOB), 400_000_000);
+}
+
+#[test]
+fn a_held_payment_whose_expiry_comes_near_goes_back() {
+    let mut duet = Duet::opened(33, Open::default());
+    let order = duet.pay_held(ALICE, 1, 30_000_000);
+    let expiry = duet.channel(BOB).ledger.htlcs.values().next().expect("an HTLC").cltv_expiry.0;
+    while duet.chain.height() + 7 < expiry {
+        duet.mine(1);
+        assert_eq!(status(&mut duet, BOB, 1), "accepted");
+    }
+    duet.mine(1);
+    assert_eq!(status(&mut duet, BOB, 1), "cancelled");
+    assert!(matches!(duet.answer(order), Some(Err(_))));
+    assert_eq!(duet.balance_msat(ALICE), 600_000_000);
+    duet.judge_agreement();
+}
+
+#[test]
+fn snapshots_show_what_was_held_and_how_it_ended() {
+    let mut duet = Duet::opened(34, Open::default());
+    for number in 0..3 {
+        duet.pay_held(ALICE, number, 1_000_000 + number);
+        duet.pay_held(BOB, 10 + number, 2_000_000 + number);
+    }
+    duet.judge_agreement();
+    let list = duet.snapshots(ALICE);
+    assert_eq!(list[0].htlcs.len(), 6);
+    assert_eq!(list[0].our_msat.0, 600_000_000 - 3_000_003);
+    duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+    duet.must(ALICE, Command::CancelInvoice { payment_hash: preimage(11).hash() });
+    duet.judge_agreement();
+    let later = duet.snapshots(ALICE);
+    assert_eq!(later[0].htlcs.len(), 4);
+    assert_eq!(later[0].our_msat.0, 600_000_000 - 3_000_003);
+    // The past does not change, restart or not.
+    let same = |new: &[chand_protocol::node::view::Snapshot]| {
+        let old = new.iter().find(|s| s.number == list[0].number).expect("kept");
+        let amounts = |s: &chand_protocol::node::view::Snapshot| {
+            let mut all: Vec<_> = s.htlcs.iter().map(|h| (h.offered_by, h.amount_msat)).collect();
+            all.sort();
+            all
+        };
+        assert_eq!((amounts(old), old.our_msat), (amounts(&list[0]), list[0].our_msat));
+        assert_eq!(old.status, "revoked");
+    };
+    same(&later);
+    duet.restart(ALICE);
+    duet.settle();
+    let reborn = duet.snapshots(ALICE);
+    same(&reborn);
+    assert_eq!(reborn.len(), later.len());
+}
