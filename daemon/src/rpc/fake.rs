@@ -206,6 +206,8 @@ pub struct FakeBackend {
     pub seen: Mutex<Vec<Command>>,
     pub wallet_seen: Mutex<Vec<WalletRequest>>,
     pub states: Mutex<Vec<view::State>>,
+    /// Where its files would be.
+    pub dir: Option<std::path::PathBuf>,
 }
 
 impl FakeBackend {
@@ -366,7 +368,7 @@ impl Backend for FakeBackend {
             node_id: node(1),
             network: bitcoin::Network::Regtest,
             version: "0.1.0".into(),
-            lightning_dir: "/home/alice/.chand/regtest".into(),
+            lightning_dir: self.dir.clone().unwrap_or_else(|| "/home/alice/.chand/regtest".into()),
             dev: true,
             addresses: vec![],
             bindings: vec!["127.0.0.1:9735".parse().unwrap()],

@@ -315,8 +315,13 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
 
 #[tokio::test]
 async fn required_fields_are_there() {
-    let mut tried =
-        std::collections::BTreeSet::from(["disconnect", "dev-feerate", "dev-broadcast-revoked", "checkmessage", "waitanyinvoice"]);
+    let mut tried = std::collections::BTreeSet::from([
+        "disconnect",
+        "dev-feerate",
+        "dev-broadcast-revoked",
+        "checkmessage",
+        "waitanyinvoice",
+    ]);
     for (method, params, place, fields) in shapes() {
         tried.insert(method);
         let answer = call(method, params).await.unwrap_or_else(|e| panic!("{method}: {e:?}"));
