@@ -100,7 +100,8 @@ impl Actor {
             let seed = Seed::dev_from_bip32_seed(&[number; 32]);
             let mut wallet = Wallet::load(&seed, Network::Regtest, node.take_wallet_changes())
                 .map_err(|e| e.to_string())?;
-            node.set_close_script(wallet.new_address(AddressKind::P2wpkh).script_pubkey());
+            wallet.catch_up(&node.recent_blocks()).map_err(|e| e.to_string())?;
+            node.set_close_script(wallet.unused_address(AddressKind::P2wpkh).script_pubkey());
             Ok((node, wallet))
         });
         let alive = birth(disk.load().expect("readable")).expect("a node");
@@ -119,6 +120,7 @@ impl Actor {
             follow: FollowConfig {
                 network: Network::Regtest,
                 fallback_fees: Fees { normal: floor, urgent: floor, minimum: floor },
+                poll: None,
             },
             stop: watch::Sender::new(false),
             about: About {
@@ -277,6 +279,8 @@ async fn a_bug_in_a_step_costs_the_links_and_nothing_else() {
 
     // Once is a bug; three times within a minute is a program that must not go on.
     for _ in 0..2 {
+        // Whoever asked is told before the fresh node is made; the next fault must not hit its making.
+        alice.info().await;
         alice.broken.store(true, Ordering::SeqCst);
         assert!(sign().await.is_err());
     }
