@@ -29,10 +29,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, runtime: &Runtime) -> ExitCode {
     match cli.command {
         Some(Program::Regtest(args)) => runtime.block_on(run_regtest(args)),
-        Some(Program::Demo(args)) => {
-            let args = demo::Args { stay: args.stay, quiet: args.quiet, json: args.json };
-            runtime.block_on(demo::run(args))
-        }
+        Some(Program::Demo(args)) => runtime.block_on(demo::run(args)),
         None => match Config::resolve(&cli.flags, &|name| std::env::var_os(name)) {
             Ok(config) => runtime.block_on(start::run(config)),
             Err(error) => fail(&error.to_string()),

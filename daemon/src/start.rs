@@ -26,6 +26,7 @@ use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Entry, Store};
 use chand_protocol::tx::keys::ChannelSecrets;
 use chand_protocol::units::{Feerate, Height};
+use chand_protocol::wire::features::Features;
 use chand_storage::{Owner, SledStore};
 use secp256k1::SecretKey;
 use std::fmt::Display;
@@ -81,7 +82,11 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let mut birth = birth(&config, &keys, seed);
     let (node, mut wallet) = birth(store.load().map_err(because)?).map_err(StartError)?;
 
-    let chain = reach_chain(&config).await?;
+    let chain = tokio::select! {
+        chain = reach_chain(&config) => chain?,
+        // A backend that accepts and never answers must not keep us from stopping.
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+    };
     begin_wallet(&config, &chain, &node, &mut wallet).await?;
     let (events, peer_events) = peer_queue();
     let node_key = *keys.lightning()?.node_secret();
@@ -361,7 +366,10 @@ fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>) -> About {
         dev: config.dev.is_some(),
         addresses: Vec::new(),
         bindings,
-        features: rpc::backend::FeatureSets::default(),
+        features: rpc::backend::FeatureSets {
+            node: Features::ours_init(config.simple_close).as_bytes().to_vec(),
+            channel: Vec::new(),
+        },
     }
 }
 

@@ -4,9 +4,13 @@
 //! Read next: `sled_store`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Makes the folder (and those above it), for its owner only.
 pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
@@ -50,6 +54,25 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
+/// Opens a file for writing in place, made for its owner only when it is not there.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// The number in a file; `None` when there is no file, or no number in it (a power cut may leave it empty).
+pub(crate) fn read_number(path: &Path) -> io::Result<Option<u64>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().parse().ok()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes a number in place, always as many digits: one small write that needs no new block.
+pub(crate) fn write_number(file: &File, number: u64) -> io::Result<()> {
+    file.write_all_at(format!("{number:020}\n").as_bytes(), 0)
+}
+
 /// What asking for the lock came to.
 pub(crate) enum Locked {
     /// Ours, as long as the file stays open.
@@ -58,8 +81,19 @@ pub(crate) enum Locked {
     Theirs(Option<u32>),
 }
 
-/// Takes the lock that keeps a second process out.
+/// Takes the lock that keeps a second process out. Asks again for a moment: a process that this one is just starting
+/// holds a copy of every open file until its own program runs, and one that was just killed until it is gone.
 pub(crate) fn lock(path: &Path) -> io::Result<Locked> {
+    let since = Instant::now();
+    loop {
+        match try_lock(path)? {
+            Locked::Theirs(_) if since.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_POLL),
+            result => return Ok(result),
+        }
+    }
+}
+
+fn try_lock(path: &Path) -> io::Result<Locked> {
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {

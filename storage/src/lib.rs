@@ -8,8 +8,10 @@
 mod files;
 mod layout;
 mod memory;
+mod open;
 mod sled_store;
 
 pub use layout::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 pub use memory::{Counts, Fault, MemoryStore};
-pub use sled_store::{OpenError, Owner, SledStore, FORMAT};
+pub use open::{OpenError, Owner, FORMAT};
+pub use sled_store::SledStore;

@@ -4,11 +4,15 @@
 //! One commit is one batch of one tree: sled recovers it whole or not at all. `flush` hands sled's log to the
 //! kernel; on Linux it ends in `sync_file_range`, which leaves the drive's cache and the file's length alone, so
 //! that a `sync_data` of ours on the log file follows. Nothing else ever flushes: no thread, no timer.
+//! Each commit is numbered. The last number acknowledged is also written, without waiting for the disk, into a file
+//! beside the folder: at the next opening a database that holds less has lost something or is an old copy, and with
+//! old channel states a node must not act.
 //! Read next: `layout` (keys and parts), `files` (lock, permissions); docs/STORAGE.md tells sled's traps.
 
 use crate::files::{self, Locked};
-use crate::layout::{self, Head};
+use crate::layout::{self, Stamp, Value};
 use crate::memory::checked_size;
+use crate::open::{acknowledged_path, open_engine, OpenError, Owner};
 use chand_protocol::store::{Change, Entry, Store, StoreError};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,80 +20,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-/// The format that this version writes. A database of a higher one is not touched.
-pub const FORMAT: u32 = 1;
-
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// How long to wait for sled's own threads to let go of a file that was just closed.
-const REOPEN_WAIT: Duration = Duration::from_secs(5);
-/// Says in words that a database was set up here; when it stands beside an empty one, something was lost.
-const MARKER: &str = "FORMAT";
 const LOCK: &str = "lock";
-
-/// Whose database it is; written when it is made, checked whenever it is opened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Owner {
-    /// The network's name, e.g. `regtest`.
-    pub network: String,
-    /// The node's id in hex.
-    pub node: String,
-}
-
-/// Why a database was not opened. Nothing in it was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the database in {dir} is in use by another process{}: is a chand running there already?",
-        .process.map(|p| format!(" ({p})")).unwrap_or_default())]
-    InUse {
-        /// Where.
-        dir: String,
-        /// The other process, when it left its number.
-        process: Option<u32>,
-    },
-    /// A later version of this program wrote it.
-    #[error("the database has format {found}, this version knows formats up to {known}: run the version that wrote it, or a newer one")]
-    Newer {
-        /// Its format.
-        found: u32,
-        /// The highest known.
-        known: u32,
-    },
-    /// It belongs to another network.
-    #[error("the database belongs to network {found}, not {wanted}: give each network a folder of its own")]
-    WrongNetwork {
-        /// What it says.
-        found: String,
-        /// What was asked for.
-        wanted: String,
-    },
-    /// It belongs to another node: its seed is not the one given.
-    #[error("the database belongs to node {found}, but the seed is that of node {wanted}: put the right seed back")]
-    WrongNode {
-        /// What it says.
-        found: String,
-        /// What was asked for.
-        wanted: String,
-    },
-    /// It cannot be read back.
-    #[error("the database in {dir} is damaged ({reason}): nothing was changed; do not delete it, keep a copy and restore it from a disk that is well")]
-    Corrupt {
-        /// Where.
-        dir: String,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The file system refused.
-    #[error("the database in {dir} could not be opened: {reason}")]
-    Io {
-        /// Where.
-        dir: String,
-        /// Its words.
-        reason: String,
-    },
-}
 
 enum Engine {
     /// The database and a second handle on its log, for the sync.
@@ -105,6 +37,9 @@ pub struct SledStore {
     dir: PathBuf,
     owner: Owner,
     engine: Engine,
+    /// What the last commit left behind.
+    last: Stamp,
+    acknowledged: File,
     _lock: File,
 }
 
@@ -128,13 +63,27 @@ impl SledStore {
                 return Err(OpenError::InUse { dir: dir.display().to_string(), process });
             }
         };
-        let (db, log) = open_engine(dir, owner)?;
-        Ok(SledStore {
+        let path = acknowledged_path(dir);
+        let known = files::read_number(&path).map_err(io_error)?;
+        let (db, log, last) = open_engine(dir, owner, known)?;
+        let acknowledged = files::open_private(&path).map_err(io_error)?;
+        let mut store = SledStore {
             dir: dir.to_path_buf(),
             owner: owner.clone(),
             engine: Engine::Open(db, log),
+            last,
+            acknowledged,
             _lock: lock,
-        })
+        };
+        store.acknowledge();
+        Ok(store)
+    }
+
+    /// Notes that all up to `last` was promised. Not synced: after a power cut it may say less, never more.
+    fn acknowledge(&mut self) {
+        if let Err(e) = files::write_number(&self.acknowledged, self.last.commit) {
+            tracing::warn!(error = %e, "the number of the last commit could not be noted beside the database");
+        }
     }
 
     /// The bytes of all files on disk, the log's dead entries included.
@@ -149,8 +98,11 @@ impl SledStore {
 
     fn engine(&mut self) -> Result<(&sled::Db, &File), StoreError> {
         if matches!(self.engine, Engine::Closed) {
-            let (db, log) =
-                open_engine(&self.dir, &self.owner).map_err(|e| StoreError::Write(e.to_string()))?;
+            let known = files::read_number(&acknowledged_path(&self.dir)).ok().flatten();
+            let (db, log, last) =
+                open_engine(&self.dir, &self.owner, known).map_err(|e| StoreError::Write(e.to_string()))?;
+            load_all(&db, last)?;
+            self.last = last;
             tracing::info!(dir = %self.dir.display(), "database opened again after a write that failed");
             self.engine = Engine::Open(db, log);
         }
@@ -195,7 +147,7 @@ impl Drop for SledStore {
 }
 
 /// Why a commit failed, and what may be trusted afterwards.
-enum Failure {
+pub(crate) enum Failure {
     /// A write was refused (no space): what is on disk is as before, another try may work.
     Refused(String),
     /// A sync failed, or the engine fell over: the kernel may have dropped pages and call them clean, so that a
@@ -222,18 +174,26 @@ impl Store for SledStore {
         if last.is_empty() {
             return Ok(());
         }
+        self.engine()?;
+        let stamp = self.last;
         let (db, log) = self.engine()?;
-        let done = catch_unwind(AssertUnwindSafe(|| write(db, log, &last)))
+        let done = catch_unwind(AssertUnwindSafe(|| write(db, log, &last, stamp)))
             .unwrap_or_else(|panic| Err(Failure::Unsure(format!("the engine stopped: {}", words(&*panic)))));
-        done.map_err(|failure| self.fail(failure))
+        match done {
+            Ok(stamp) => {
+                self.last = stamp;
+                self.acknowledge();
+                Ok(())
+            }
+            Err(failure) => Err(self.fail(failure)),
+        }
     }
 
     fn load(&self) -> Result<Vec<Entry>, StoreError> {
         let Engine::Open(db, _) = &self.engine else {
             return Err(StoreError::Read("the database was closed after a write that failed".into()));
         };
-        catch_unwind(AssertUnwindSafe(|| read_all(db)))
-            .unwrap_or_else(|panic| Err(StoreError::Read(format!("the engine stopped: {}", words(&*panic)))))
+        load_all(db, self.last)
     }
 }
 
@@ -250,18 +210,27 @@ fn last_of_each<'a>(lists: &[&'a [Change]]) -> Result<BTreeMap<&'a [u8], Option<
     Ok(last)
 }
 
-fn write(db: &sled::Db, log: &File, last: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), Failure> {
+fn write(
+    db: &sled::Db,
+    log: &File,
+    last: &BTreeMap<&[u8], Option<&[u8]>>,
+    mut stamp: Stamp,
+) -> Result<Stamp, Failure> {
+    stamp.commit = stamp.commit.saturating_add(1);
     let mut batch = sled::Batch::default();
     for (key, value) in last {
         let head_key = layout::head_key(key);
-        let old_parts = match db.get(&head_key)? {
-            Some(head) => layout::parts_of(&head).map_err(|e| Failure::Unsure(e.to_string()))?,
-            None => 0,
-        };
+        let mut old_parts = 0;
+        if let Some(bytes) = db.get(&head_key)? {
+            let old = layout::read_head(&bytes).map_err(|e| Failure::Unsure(e.to_string()))?;
+            stamp.toggle(key, old.commit);
+            old_parts = old.parts();
+        }
         let mut new_parts = 0;
         match value {
             Some(value) => {
-                let (head, parts) = layout::split(value);
+                let (head, parts) = layout::split(value, stamp.commit);
+                stamp.toggle(key, stamp.commit);
                 batch.insert(head_key, head);
                 for part in parts {
                     batch.insert(layout::part_key(key, new_parts), part);
@@ -274,150 +243,58 @@ fn write(db: &sled::Db, log: &File, last: &BTreeMap<&[u8], Option<&[u8]>>) -> Re
             batch.remove(layout::part_key(key, part));
         }
     }
-    apply(db, log, batch)
+    batch.insert(layout::meta_key("commit"), stamp.to_text().as_bytes());
+    apply(db, log, batch)?;
+    Ok(stamp)
 }
 
-fn apply(db: &sled::Db, log: &File, batch: sled::Batch) -> Result<(), Failure> {
+pub(crate) fn apply(db: &sled::Db, log: &File, batch: sled::Batch) -> Result<(), Failure> {
     db.apply_batch(batch)?;
     db.flush()?;
     log.sync_data().map_err(|e| Failure::Unsure(format!("the disk could not sync: {e}")))
 }
 
-fn read_all(db: &sled::Db) -> Result<Vec<Entry>, StoreError> {
+fn load_all(db: &sled::Db, last: Stamp) -> Result<Vec<Entry>, StoreError> {
+    catch_unwind(AssertUnwindSafe(|| read_all(db, last)))
+        .unwrap_or_else(|panic| Err(StoreError::Read(format!("the engine stopped: {}", words(&*panic)))))
+}
+
+/// Every record, if they are exactly those that the last commit left.
+fn read_all(db: &sled::Db, last: Stamp) -> Result<Vec<Entry>, StoreError> {
     let unread = |e: sled::Error| StoreError::Read(e.to_string());
+    let bad = |why: &str| StoreError::Read(why.into());
+    let mut found = Stamp { commit: last.commit, digest: 0 };
     let mut out = Vec::new();
     for entry in db.scan_prefix(layout::head_prefix()) {
-        let (head_key, head) = entry.map_err(unread)?;
-        let key = layout::key_of_head(&head_key)
-            .ok_or_else(|| StoreError::Read("an entry lies where it does not belong".into()))?;
-        let value = match layout::read_head(&head)? {
-            Head::Whole(value) => value.to_vec(),
-            Head::Split { parts, len } => {
+        let (head_key, bytes) = entry.map_err(unread)?;
+        let key =
+            layout::key_of_head(&head_key).ok_or_else(|| bad("an entry lies where it does not belong"))?;
+        let head = layout::read_head(&bytes)?;
+        found.toggle(key, head.commit);
+        let value = match head.value {
+            Value::Whole(value) => value.to_vec(),
+            Value::Split { parts, len } => {
                 let mut value = Vec::with_capacity(len);
                 for part in 0..parts {
                     let bytes = db.get(layout::part_key(key, part)).map_err(unread)?;
-                    let bytes =
-                        bytes.ok_or_else(|| StoreError::Read("a part of an entry is missing".into()))?;
-                    value.extend_from_slice(&bytes);
+                    let bytes = bytes.ok_or_else(|| bad("a part of an entry is missing"))?;
+                    value.extend_from_slice(layout::read_part(&bytes, head.commit)?);
                 }
                 if value.len() != len {
-                    return Err(StoreError::Read("the parts of an entry do not add up".into()));
+                    return Err(bad("the parts of an entry do not add up"));
                 }
                 value
             }
         };
         out.push((key.to_vec(), value));
     }
+    if found != last {
+        return Err(bad("entries are missing or old: the disk or the file system lost something"));
+    }
     Ok(out)
 }
 
-/// Opens sled's files, checks whose they are, or makes them. sled stops with a panic at some kinds of damage.
-fn open_engine(dir: &Path, owner: &Owner) -> Result<(sled::Db, File), OpenError> {
-    catch_unwind(AssertUnwindSafe(|| open_files(dir, owner)))
-        .unwrap_or_else(|panic| Err(corrupt(dir, words(&*panic))))
-}
-
-fn open_files(dir: &Path, owner: &Owner) -> Result<(sled::Db, File), OpenError> {
-    let io_error = |e: io::Error| OpenError::Io { dir: dir.display().to_string(), reason: e.to_string() };
-    let db = open_sled(dir).map_err(|e| match e {
-        sled::Error::Io(io) if io.kind() != ErrorKind::InvalidData => io_error(io),
-        other => corrupt(dir, other.to_string()),
-    })?;
-    files::make_private(dir).map_err(io_error)?;
-    let log = File::options().read(true).write(true).open(dir.join("db")).map_err(io_error)?;
-    match check_owner(&db, dir, owner)? {
-        Found::Ours if dir.join(MARKER).exists() => {}
-        Found::Ours => mark(dir, owner).map_err(io_error)?,
-        Found::Nothing => create(&db, &log, dir, owner).map_err(|e| {
-            let (Failure::Refused(reason) | Failure::Unsure(reason)) = e;
-            OpenError::Io { dir: dir.display().to_string(), reason }
-        })?,
-    }
-    // sled writes a snapshot of its page table whenever it opens: its name must last, too.
-    files::sync_dir(dir).map_err(io_error)?;
-    Ok((db, log))
-}
-
-fn corrupt(dir: &Path, reason: String) -> OpenError {
-    OpenError::Corrupt { dir: dir.display().to_string(), reason }
-}
-
-fn open_sled(dir: &Path) -> sled::Result<sled::Db> {
-    let config = sled::Config::new()
-        .path(dir)
-        .cache_capacity(CACHE_BYTES)
-        .mode(sled::Mode::HighThroughput)
-        .flush_every_ms(None);
-    let since = Instant::now();
-    loop {
-        match config.open() {
-            // We hold the lock of our own: what still holds sled's is a thread of a handle we just dropped.
-            Err(sled::Error::Io(e)) if is_sleds_lock(&e) && since.elapsed() < REOPEN_WAIT => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            result => return result,
-        }
-    }
-}
-
-fn is_sleds_lock(e: &io::Error) -> bool {
-    e.kind() == ErrorKind::Other && e.to_string().contains("could not acquire lock")
-}
-
-enum Found {
-    Nothing,
-    Ours,
-}
-
-fn check_owner(db: &sled::Db, dir: &Path, owner: &Owner) -> Result<Found, OpenError> {
-    let corrupt = |reason: &str| corrupt(dir, reason.into());
-    let read = |name: &str| -> Result<Option<String>, OpenError> {
-        let found = db.get(layout::meta_key(name)).map_err(|e| corrupt(&e.to_string()))?;
-        found.map(|v| String::from_utf8(v.to_vec()).map_err(|_| corrupt("its owner is not text"))).transpose()
-    };
-    let Some(format) = read("format")? else {
-        if dir.join(MARKER).exists() || !db.is_empty() {
-            return Err(corrupt("it was set up before, and what it held is gone"));
-        }
-        return Ok(Found::Nothing);
-    };
-    let found: u32 = format.parse().map_err(|_| corrupt("its format is not a number"))?;
-    if found > FORMAT {
-        return Err(OpenError::Newer { found, known: FORMAT });
-    }
-    let network = read("network")?.ok_or_else(|| corrupt("it does not say which network it is for"))?;
-    if network != owner.network {
-        return Err(OpenError::WrongNetwork { found: network, wanted: owner.network.clone() });
-    }
-    let node = read("node")?.ok_or_else(|| corrupt("it does not say whose it is"))?;
-    if node != owner.node {
-        return Err(OpenError::WrongNode { found: node, wanted: owner.node.clone() });
-    }
-    Ok(Found::Ours)
-}
-
-fn create(db: &sled::Db, log: &File, dir: &Path, owner: &Owner) -> Result<(), Failure> {
-    let unsure = |e: io::Error| Failure::Unsure(e.to_string());
-    File::open(dir.join("conf")).and_then(|f| f.sync_all()).map_err(unsure)?;
-    let mut batch = sled::Batch::default();
-    batch.insert(layout::meta_key("format"), FORMAT.to_string().as_bytes());
-    batch.insert(layout::meta_key("network"), owner.network.as_bytes());
-    batch.insert(layout::meta_key("node"), owner.node.as_bytes());
-    apply(db, log, batch)?;
-    files::sync_dir(dir).map_err(unsure)?;
-    mark(dir, owner).map_err(unsure)
-}
-
-fn mark(dir: &Path, owner: &Owner) -> io::Result<()> {
-    let text = format!(
-        "A chand database: format {FORMAT}, network {}, node {}.\nDo not put an old copy back: old channel states \
-         lose money.\n",
-        owner.network, owner.node
-    );
-    files::write_durably(&dir.join(MARKER), text.as_bytes())
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "for no known reason".into())
 }

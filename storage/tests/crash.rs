@@ -12,7 +12,7 @@ const CHILD: &str = "CHAND_STORE_TEST_DIR";
 const KEYS: usize = 8;
 
 fn open(dir: &Path) -> SledStore {
-    SledStore::open(dir, &Owner { network: "regtest".into(), node: "02aa".into() }).unwrap()
+    SledStore::open(&dir.join("store"), &Owner { network: "regtest".into(), node: "02aa".into() }).unwrap()
 }
 
 /// Batch `n`: its number under each key, with values of changing lengths, some in several parts.

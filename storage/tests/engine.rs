@@ -11,7 +11,7 @@ fn alice() -> Owner {
 }
 
 fn open(dir: &Path) -> SledStore {
-    SledStore::open(dir, &alice()).unwrap()
+    SledStore::open(&dir.join("store"), &alice()).unwrap()
 }
 
 fn put(key: &[u8], value: &[u8]) -> Change {
@@ -38,7 +38,7 @@ impl Dice {
 }
 
 fn blob_files(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("blobs")).unwrap().count()
+    std::fs::read_dir(dir.join("store/blobs")).unwrap().count()
 }
 
 #[test]
@@ -148,8 +148,9 @@ fn no_value_ever_goes_to_a_blob_file() {
 fn only_the_owner_may_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/store");
+    let parent = dir.path().join("a");
     for _ in 0..2 {
-        let mut store = open(&path);
+        let mut store = open(&parent);
         store.commit(&[&[put(b"k", b"v")]]).unwrap();
         let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
@@ -159,6 +160,7 @@ fn only_the_owner_may_read_the_files() {
             assert_eq!(mode(&entry), if entry.is_dir() { 0o700 } else { 0o600 }, "{}", entry.display());
             seen += 1;
         }
+        assert_eq!(mode(&parent.join("store.commit")), 0o600);
         assert!(seen >= 4, "db, conf, lock, FORMAT at least: {seen}");
     }
 }

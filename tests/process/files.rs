@@ -24,7 +24,8 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 fn seed_of(node: &Node) -> (PathBuf, Vec<String>) {
     let words = |path: &PathBuf| -> Option<Vec<String>> {
         let text = std::fs::read_to_string(path).ok()?;
-        let words: Vec<String> = text.split_whitespace().map(String::from).collect();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let words: Vec<String> = lines.flat_map(str::split_whitespace).map(String::from).collect();
         let plain =
             words.iter().all(|w| (3..=8).contains(&w.len()) && w.bytes().all(|b| b.is_ascii_lowercase()));
         (plain && [12, 15, 18, 21, 24].contains(&words.len())).then_some(words)
@@ -103,7 +104,7 @@ fn no_secret_reaches_a_log() {
         secrets.extend(words.windows(3).map(|w| w.join(" ")));
         let ring = node.call("getlog", json!({ "level": "trace" })).to_string();
         let log = node.log();
-        assert!(log.lines().count() > 20, "a log at this level has something to say:\n{log}");
+        assert!(log.contains("DEBUG") && log.contains("closed by agreement"), "all of it is there:\n{log}");
         for secret in &secrets {
             assert!(!log.contains(secret.as_str()), "{secret} is in the log of {}", node.name());
             assert!(!ring.contains(secret.as_str()), "{secret} is in getlog of {}", node.name());

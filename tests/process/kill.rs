@@ -19,7 +19,11 @@ const KILLS: u64 = 50;
 /// In each direction.
 const PAYERS: u64 = 4;
 /// Payments seen through between two kills.
-const BETWEEN: u64 = 6;
+const BETWEEN: u64 = 12;
+/// How often a payer tries one invoice.
+const TRIES: u32 = 5;
+/// So that one who is refused at once, since somebody is dead, does not try a thousand times.
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// What the payers share with the one who kills.
 #[derive(Default)]
@@ -63,7 +67,7 @@ impl Payer {
     fn run(self) {
         let mut from = Line { socket: self.from.clone(), client: None };
         let mut to = Line { socket: self.to.clone(), client: None };
-        let mut number = 0;
+        let mut number = 0_u64;
         while !self.board.stop.load(Ordering::SeqCst) {
             number += 1;
             let label = format!("{} {number}", self.name);
@@ -77,14 +81,20 @@ impl Payer {
         let params = json!({ "amount_msat": amount_msat, "label": label, "description": "load" });
         let Ok(invoice) = to.call("invoice", params) else {
             // Gone for the moment. The next label is a new one: whether this was made does not matter.
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(PAUSE);
             return;
         };
         self.board.claims.lock().expect("claims").insert(label.into(), None);
-        if let Ok(paid) = from.call("pay", json!({ "bolt11": invoice["bolt11"], "retry_for": 5 })) {
-            let preimage = paid["payment_preimage"].as_str().map(String::from);
-            self.board.claims.lock().expect("claims").insert(label.into(), preimage);
-            self.board.complete.fetch_add(1, Ordering::SeqCst);
+        let params = json!({ "bolt11": invoice["bolt11"], "retry_for": 5 });
+        for _ in 0..TRIES {
+            // Whatever became of a try that was cut off: trying again must never pay twice.
+            if let Ok(paid) = from.call("pay", params.clone()) {
+                let preimage = paid["payment_preimage"].as_str().map(String::from);
+                self.board.claims.lock().expect("claims").insert(label.into(), preimage);
+                self.board.complete.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }

@@ -85,8 +85,6 @@ impl Node {
         let mut args = vec![
             "--data-dir".into(),
             self.data_dir().display().to_string(),
-            "--network".into(),
-            "regtest".into(),
             "--listen".into(),
             self.address(),
             "--bitcoin-rpc".into(),
@@ -94,6 +92,9 @@ impl Node {
             "--alias".into(),
             self.name.into(),
         ];
+        if !self.extra.iter().any(|a| a == "--network") {
+            args.extend(["--network".into(), "regtest".into()]);
+        }
         args.extend(self.extra.iter().cloned());
         args
     }
@@ -281,17 +282,19 @@ impl Node {
         list[0].clone()
     }
 
-    /// Waits until it has processed a block height.
+    /// Waits until it has processed a block height and knows that there are no more blocks to read.
     ///
     /// # Panics
     /// When it does not.
     pub fn wait_height(&self, height: u64) {
         wait_for(&format!("{} at height {height}", self.name), || {
-            let at = self.call("getinfo", json!({}))["blockheight"].as_u64();
-            if at == Some(height) {
+            let info = self.call("getinfo", json!({}));
+            let warned =
+                !info["warning_bitcoind_sync"].is_null() || !info["warning_lightningd_sync"].is_null();
+            if info["blockheight"] == height && !warned {
                 Ok(())
             } else {
-                Err(format!("{at:?}"))
+                Err(info.to_string())
             }
         });
     }

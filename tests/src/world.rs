@@ -59,7 +59,9 @@ impl World {
         let chain = Chain::start(dir.path());
         let alice = Node::start("Alice", dir.path(), &chain, extra);
         let bob = Node::start("Bob", dir.path(), &chain, extra);
-        World { alice, bob, chain, dir }
+        let world = World { alice, bob, chain, dir };
+        world.wait_chain(world.chain.height());
+        world
     }
 
     /// Alice has opened a channel of `capacity_sat` to Bob and given him `push_msat`; both can use it.
@@ -81,7 +83,7 @@ impl World {
     pub fn fund(&self, node: &Node, sat: u64) {
         let before = node.wallet_sat();
         self.chain.send(&node.new_address(), sat);
-        self.chain.mine(1);
+        self.mine(1);
         wait_for("coins in the wallet", || match node.wallet_sat() {
             now if now == before + sat => Ok(()),
             now => Err(format!("{now} sat, before {before}")),
@@ -122,9 +124,13 @@ impl World {
     /// When they do not.
     pub fn mine(&self, blocks: u64) -> u64 {
         let height = self.chain.mine(blocks);
+        self.wait_chain(height);
+        height
+    }
+
+    fn wait_chain(&self, height: u64) {
         self.alice.wait_height(height);
         self.bob.wait_height(height);
-        height
     }
 
     /// Waits until both are linked and every channel between them is in use.

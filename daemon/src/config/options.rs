@@ -57,7 +57,7 @@ static OPTIONS: [Opt; 25] = [
         "Where peers reach us; repeatable [127.0.0.1:9735]",
     ),
     opt("rpc-socket", Kind::One("PATH"), None, "The control socket [DIR/NETWORK/rpc.sock]"),
-    secret("bitcoin-rpc", "URL", "The chain: http://user:password@host:port of bitcoind or chand regtest"),
+    secret("bitcoin-rpc", "URL", "The chain, http://user:password@host:port (bitcoind's RPC)"),
     opt("bitcoin-rpc-cookie", Kind::One("FILE"), None, "Its cookie file, instead of user and password"),
     opt("alias", Kind::One("NAME"), None, "Our name for others, at most 32 bytes"),
     opt("rgb", Kind::One("RRGGBB"), None, "Our colour for others"),

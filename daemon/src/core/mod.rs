@@ -26,6 +26,8 @@ mod links;
 mod publish;
 mod purse;
 pub mod revoked;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod writer;
 
@@ -203,8 +205,9 @@ impl Core {
     /// [`CoreError`] when it did not end in order.
     pub fn join(self) -> Result<(), CoreError> {
         let core = self.core.join().unwrap_or(Err(CoreError::Broken("the core thread")));
-        // When the disk ended the writer, that is why the core ended.
-        self.writer.join().unwrap_or(Ok(())).map_err(CoreError::from)?;
+        // When the disk or a bug ended the writer, that is why the core ended.
+        let writer = self.writer.join().map_err(|_| CoreError::Broken("the writer thread"))?;
+        writer?;
         core
     }
 }

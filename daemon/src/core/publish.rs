@@ -138,3 +138,100 @@ fn is_low_fee(message: &str) -> bool {
         .iter()
         .any(|m| message.contains(m))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Auth;
+    use crate::regtest;
+    use bitcoin::script::Builder;
+    use bitcoin::{absolute, opcodes, transaction, Address, Amount, Network, OutPoint, ScriptBuf, Sequence};
+    use bitcoin::{TxIn, TxOut, Witness};
+    use serde_json::json;
+    use std::net::SocketAddr;
+
+    fn open_script() -> ScriptBuf {
+        Builder::new().push_opcode(opcodes::OP_TRUE).into_script()
+    }
+
+    /// Spends an output that anybody may spend to another one, which gets `sat`.
+    fn spend(previous_output: OutPoint, sat: u64) -> Transaction {
+        let witness = Witness::from_slice(&[open_script().as_bytes()]);
+        let input = TxIn { previous_output, sequence: Sequence::MAX, script_sig: ScriptBuf::new(), witness };
+        Transaction {
+            version: transaction::Version(3),
+            lock_time: absolute::LockTime::ZERO,
+            input: vec![input],
+            output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey: open_script().to_p2wsh() }],
+        }
+    }
+
+    async fn coin(chain: &Chain) -> OutPoint {
+        let address = Address::p2wsh(&open_script(), Network::Regtest);
+        let paid =
+            chain.rpc().call("sendtoaddress", json!([address.to_string(), 0.001])).await.expect("paid");
+        let txid: Txid = paid.as_str().and_then(|t| t.parse().ok()).expect("a txid");
+        for vout in 0..2 {
+            let found = chain.get_tx_out(&OutPoint { txid, vout }, true).await.expect("an answer");
+            if found.is_some_and(|o| o.output.script_pubkey == address.script_pubkey()) {
+                return OutPoint { txid, vout };
+            }
+        }
+        panic!("the coin is not there");
+    }
+
+    async fn mine(chain: &Chain) {
+        let address = Address::p2wsh(&open_script(), Network::Regtest);
+        chain.rpc().call("generatetoaddress", json!([1, address.to_string()])).await.expect("a block");
+    }
+
+    async fn mempool(chain: &Chain) -> Vec<String> {
+        let all = chain.rpc().call("getrawmempool", json!([])).await.expect("an answer");
+        all.as_array().into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_what_holds_leaves_and_a_child_carries_its_parent() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = regtest::Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: Some(dir.path().to_path_buf()),
+            user: Some("u".into()),
+            password: Some("p".into()),
+            ..regtest::Options::default()
+        };
+        let running = regtest::spawn(options).await.expect("a chain");
+        let chain = Chain::new(&running.url(), Auth::Url).expect("a URL");
+        let mut publisher = Publisher { chain: chain.clone(), known: Known::default() };
+
+        // Unsigned, or of a coin that nobody knows: it does not reach the backend.
+        let first = coin(&chain).await;
+        mine(&chain).await;
+        let mut unsigned = spend(first, 90_000);
+        unsigned.input[0].witness = Witness::new();
+        assert!(publisher.publish(&unsigned).await.is_err_and(|e| e.contains("input 0")));
+        let unknown = spend(OutPoint { vout: 7, ..first }, 90_000);
+        assert!(publisher.publish(&unknown).await.is_err_and(|e| e.contains("spent already, or not known")));
+        assert_eq!(mempool(&chain).await, Vec::<String>::new());
+
+        // Good ones do, also again, also when they are in a block.
+        let good = spend(first, 90_000);
+        for _ in 0..2 {
+            assert_eq!(publisher.publish(&good).await, Ok(()));
+        }
+        assert_eq!(mempool(&chain).await, [good.compute_txid().to_string()]);
+        mine(&chain).await;
+        assert_eq!(publisher.publish(&good).await, Ok(()));
+        let mut forgetful = Publisher { chain: chain.clone(), known: Known::default() };
+        assert_eq!(forgetful.publish(&good).await, Ok(()));
+
+        // A parent without a fee waits for its child.
+        let second = coin(&chain).await;
+        mine(&chain).await;
+        let parent = spend(second, 100_000);
+        assert!(publisher.publish(&parent).await.is_err());
+        let child = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 90_000);
+        assert_eq!(publisher.publish(&child).await, Ok(()));
+        assert_eq!(mempool(&chain).await.len(), 2);
+    }
+}

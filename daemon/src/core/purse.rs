@@ -155,6 +155,11 @@ impl Purse {
                 let coins = outputs.filter(|o| spent || o.status != OutputStatus::Spent);
                 Ok(WalletReply::Coins(coins.map(|o| coin(o, tip)).collect()))
             }
+            WalletRequest::MostFundable { feerate } => {
+                let feerate = feerate.or(self.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
+                let most = self.wallet.most_fundable(feerate);
+                most.map(WalletReply::MostFundable).map_err(|error| refusal(&error))
+            }
             WalletRequest::Feerates => Ok(WalletReply::Feerates(self.fee_table())),
         };
         let _ = to.send(answer);
@@ -185,18 +190,17 @@ impl Purse {
         }
     }
 
+    /// Its change must be kept before it may leave.
     fn withdrawn(&mut self, tx: Transaction, to: WalletReplyTo) -> Option<Input> {
-        let psbt = match self.finished_psbt(&tx) {
-            Ok(psbt) => Box::new(psbt),
-            Err(message) => {
-                self.wallet.forget_unconfirmed(tx.compute_txid());
-                let _ = to.send(Err(CommandError { code: INTERNAL_ERROR, message }));
-                return self.loose_change();
-            }
+        let (txid, psbt, change) = (tx.compute_txid(), self.finished_psbt(&tx), self.wallet.take_change());
+        let (Ok(psbt), Some(change)) = (psbt, change) else {
+            self.wallet.forget_unconfirmed(txid);
+            let message = "the withdrawal could not be written down and is forgotten (a bug)".into();
+            let _ = to.send(Err(CommandError { code: INTERNAL_ERROR, message }));
+            return self.loose_change();
         };
-        let reply = WalletReply::Withdrawn { tx: tx.clone(), psbt };
-        self.withdrawals.insert(tx.compute_txid(), (to, reply));
-        let change = self.wallet.take_change().unwrap_or_default();
+        let reply = WalletReply::Withdrawn { tx: tx.clone(), psbt: Box::new(psbt) };
+        self.withdrawals.insert(txid, (to, reply));
         Some(Input::Wallet { change, publish: Some(tx), reply: None })
     }
 

@@ -167,7 +167,9 @@ impl<S: Store> Writer<S> {
             }
             // Over when the time is, or when the daemon is to stop; a gone sender means that, too.
             let stop = &mut self.stop;
-            let _ = self.runtime.block_on(timeout(retry, stop.wait_for(|stop| *stop)));
+            self.runtime.block_on(async {
+                let _ = timeout(retry, stop.wait_for(|stop| *stop)).await;
+            });
             retry = (retry * 2).min(LONGEST_RETRY);
         }
     }

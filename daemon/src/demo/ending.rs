@@ -11,7 +11,7 @@ use serde_json::{json, Value};
 
 /// Closes the channel and looks at what is left.
 pub async fn close(stage: &mut Stage, teller: &mut Teller, funding_fee_sat: u64) -> Result<(), DemoError> {
-    teller.chapter("They close by agreement");
+    teller.chapter("They close by agreement").await;
     let ours = [channel(stage, Who::Alice).await?, channel(stage, Who::Bob).await?];
     let (alice_msat, bob_msat) = (number(&ours[0], "to_us_msat")?, number(&ours[1], "to_us_msat")?);
     let before = [wallet_sat(&stage.alice.line()).await?, wallet_sat(&stage.bob.line()).await?];

@@ -12,26 +12,13 @@ mod stage;
 mod story;
 mod tell;
 
+use crate::config::DemoArgs;
 use stage::Stage;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tell::{Manner, Teller};
 use tokio::signal::unix::{signal, SignalKind};
-
-/// What `chand demo` takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::Args)]
-pub struct Args {
-    /// Leave the chain and both nodes running at the end, and say where their sockets are.
-    #[arg(long)]
-    pub stay: bool,
-    /// Say only how it ended.
-    #[arg(long)]
-    pub quiet: bool,
-    /// Tell it in JSON, one object a line.
-    #[arg(long, conflicts_with = "quiet")]
-    pub json: bool,
-}
 
 /// Why the tour stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -74,14 +61,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(15);
 
+/// The only chapter so far.
+const ALL: &str = "all";
+
 /// Runs the tour; success only when every check held.
-pub async fn run(args: Args) -> ExitCode {
-    let manner = match args {
-        Args { json: true, .. } => Manner::Json,
-        Args { quiet: true, .. } => Manner::Quiet,
-        Args { .. } => Manner::Story,
+pub async fn run(args: DemoArgs) -> ExitCode {
+    let manner = match (args.json, args.quiet) {
+        (true, _) => Manner::Json,
+        (false, true) => Manner::Quiet,
+        (false, false) => Manner::Story,
     };
-    let mut teller = Teller::new(manner);
+    let mut teller = Teller::new(manner, args.step);
+    if args.chapter != ALL {
+        teller.broke_off(&format!("there is no chapter “{}” yet; the whole tour is “{ALL}”", args.chapter));
+        return ExitCode::FAILURE;
+    }
     let home = match private_folder() {
         Ok(home) => home,
         Err(error) => {

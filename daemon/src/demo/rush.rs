@@ -51,7 +51,9 @@ struct Board {
 
 /// Pays all of them.
 pub async fn thousand(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("A thousand small payments, both ways, and kill -9 for Bob in the middle");
+    teller.chapter("Many small payments, both ways, and kill -9 for Bob in the middle").await;
+    // The last HTLC is out of both snapshots a moment before it is off both lists.
+    wait_quiet(stage).await?;
     let before = [channel(stage, Who::Alice).await?, channel(stage, Who::Bob).await?];
     let board = Arc::new(Board {
         next: AtomicU64::new(0),

@@ -184,7 +184,9 @@ impl Stage {
             let line = actor.line();
             let there = || async {
                 let info = line.try_call("getinfo", json!({})).await.map_err(|e| e.to_string())?;
-                if info["blockheight"] == height {
+                let warned =
+                    ["warning_bitcoind_sync", "warning_lightningd_sync"].iter().any(|w| !info[w].is_null());
+                if info["blockheight"] == height && !warned {
                     Ok(())
                 } else {
                     Err(info["blockheight"].to_string())

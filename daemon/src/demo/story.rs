@@ -21,8 +21,6 @@ const CENT_MSAT: u64 = BITCOIN_MSAT / 100;
 const CAPACITY_SAT: u64 = BITCOIN_MSAT / 1_000;
 /// What Bob is given on chain: the channel, and enough for fees.
 const BOBS_COIN_SAT: u64 = CAPACITY_SAT + CAPACITY_SAT / 100;
-/// Until the faucet's first coins may be spent.
-const FIRST_BLOCKS: u64 = 101;
 
 /// Tells all of it.
 pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
@@ -35,9 +33,8 @@ pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoErro
 }
 
 async fn set_up(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("A chain, Alice and Bob");
+    teller.chapter("A chain, Alice and Bob").await;
     stage.start_chain().await?;
-    stage.mine(FIRST_BLOCKS).await?;
     let info = stage.chain("getblockchaininfo", json!([])).await?;
     let height = number(&info, "blocks")?;
     teller.say(&format!("a Bitcoin {} chain of our own, {height} blocks high", text(&info, "chain")?));
@@ -91,7 +88,7 @@ async fn wallet_of(line: &Line, sat: u64) -> Result<u64, DemoError> {
 
 /// Opens the channel; the fee of the funding transaction, in satoshi.
 async fn open(stage: &mut Stage, teller: &mut Teller) -> Result<u64, DemoError> {
-    teller.chapter("One channel: Alice 0.4, Bob 0.6");
+    teller.chapter("One channel between the two").await;
     let (alice, bob) = (&stage.alice, &stage.bob);
     let peer = json!({ "id": alice.id, "host": "127.0.0.1", "port": alice.port });
     bob.call("connect", peer).await?;
@@ -103,7 +100,10 @@ async fn open(stage: &mut Stage, teller: &mut Teller) -> Result<u64, DemoError> 
     });
     let funded = bob.call("fundchannel", params).await?;
     let txid = text(&funded, "txid")?;
-    let tx = stage.transaction(&txid).await?;
+    let tx = wait_for("the funding transaction at the chain", || async {
+        stage.transaction(&txid).await.map_err(|e| e.to_string())
+    })
+    .await?;
     let fee = stage.fee_sat(&tx).await?;
     teller.say(&format!("Bob's funding transaction {}…, fee {fee} sat", txid.get(..20).unwrap_or_default()));
     let height = stage.mine(1).await?;
@@ -208,7 +208,7 @@ fn shown(snapshot: &Value, who: Who) -> Result<ShownSnapshot, DemoError> {
 }
 
 async fn pay(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("Bob pays Alice 0.1");
+    teller.chapter("Bob pays Alice").await;
     let before = agreed(stage, |s| s.htlcs.is_empty()).await?;
     let params =
         json!({ "amount_msat": TENTH_MSAT, "label": "a tenth", "description": "a tenth of a bitcoin" });
@@ -295,7 +295,7 @@ fn head(hex: &str) -> String {
 }
 
 async fn hold(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
-    teller.chapter("Four payments under way at once, both ways, each locked by a hash and a block height");
+    teller.chapter("Payments under way at once, both ways, each locked by a hash and a block height").await;
     let before = agreed(stage, |s| s.htlcs.is_empty()).await?;
     let (alice, bob) = (stage.alice.line(), stage.bob.line());
     let plan = [

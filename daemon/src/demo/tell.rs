@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub enum Manner {
     /// For people.
     Story,
-    /// Only the end.
+    /// Only figures: tables, checks, and how it ended.
     Quiet,
     /// One JSON object a line.
     Json,
@@ -28,6 +28,7 @@ const REFRESH: Duration = Duration::from_millis(120);
 #[derive(Debug)]
 pub struct Teller {
     manner: Manner,
+    step: bool,
     terminal: bool,
     since: Instant,
     chapters: u32,
@@ -66,10 +67,11 @@ pub struct ShownSnapshot {
 }
 
 impl Teller {
-    /// A teller who has told nothing yet.
-    pub fn new(manner: Manner) -> Teller {
+    /// A teller who has told nothing yet; with `step` each part waits for Enter.
+    pub fn new(manner: Manner, step: bool) -> Teller {
         Teller {
             manner,
+            step,
             terminal: std::io::stdout().is_terminal(),
             since: Instant::now(),
             chapters: 0,
@@ -93,8 +95,14 @@ impl Teller {
         }
     }
 
-    /// A new part of the story.
-    pub fn chapter(&mut self, title: &str) {
+    /// A new part of the story; with `--step` after Enter.
+    pub async fn chapter(&mut self, title: &str) {
+        if self.step && self.chapters > 0 {
+            self.out("   (Enter goes on)");
+            // Who closes the input wants no more pauses.
+            let read = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+            self.step = matches!(read.await, Ok(Ok(bytes)) if bytes > 0);
+        }
         self.chapters += 1;
         match self.manner {
             Manner::Story => {
@@ -125,15 +133,16 @@ impl Teller {
             self.failed.push(format!("{what}: {read}, must be {must_be}"));
         }
         match self.manner {
-            Manner::Story if held => self.out(&format!("   {} {what}: {read}", self.paint("32", "✓"))),
-            Manner::Story => {
+            Manner::Story | Manner::Quiet if held => {
+                self.out(&format!("   {} {what}: {read}", self.paint("32", "✓")))
+            }
+            Manner::Story | Manner::Quiet => {
                 self.out(&format!("   {} {what}: {read}, must be {must_be}", self.paint("31;1", "✗")));
             }
             Manner::Json => {
                 let line = json!({ "check": what, "held": held, "read": read, "must_be": must_be });
                 self.out(&line.to_string());
             }
-            Manner::Quiet => {}
         }
     }
 
@@ -144,10 +153,8 @@ impl Teller {
 
     /// The table: both balances and what is under way.
     pub fn snapshot(&self, snapshot: &ShownSnapshot) {
-        match self.manner {
-            Manner::Story => {}
-            Manner::Json => return self.out(&json!({ "snapshot": as_json(snapshot) }).to_string()),
-            Manner::Quiet => return,
+        if self.manner == Manner::Json {
+            return self.out(&json!({ "snapshot": as_json(snapshot) }).to_string());
         }
         let title = format!("balance snapshot {} ({})", snapshot.number, snapshot.status);
         self.out(&format!("   ┌ {}", self.paint("1", &title)));
@@ -216,7 +223,7 @@ impl Teller {
     /// The tour could not go on.
     pub fn broke_off(&mut self, why: &str) {
         self.failed.push(why.to_string());
-        if self.manner == Manner::Story {
+        if self.manner != Manner::Json {
             self.out(&format!("\n   {} {why}", self.paint("31;1", "✗")));
         }
     }

@@ -128,6 +128,11 @@ pub enum WalletRequest {
         /// Spend these and no others.
         utxos: Option<Vec<bitcoin::OutPoint>>,
     },
+    /// The largest channel that our coins can fund now → [`WalletReply::MostFundable`]. Error 301: nothing can.
+    MostFundable {
+        /// Of the funding transaction; `None`: `normal`.
+        feerate: Option<Feerate>,
+    },
     /// What fees are now → [`WalletReply::Feerates`].
     Feerates,
 }
@@ -151,6 +156,8 @@ pub enum WalletReply {
         /// The same as a PSBT.
         psbt: Box<bitcoin::Psbt>,
     },
+    /// A channel's capacity.
+    MostFundable(Sat),
     /// Fees.
     Feerates(FeeTable),
 }

@@ -206,6 +206,7 @@ pub struct FakeBackend {
     pub seen: Mutex<Vec<Command>>,
     pub wallet_seen: Mutex<Vec<WalletRequest>>,
     pub states: Mutex<Vec<view::State>>,
+    pub dir: Option<std::path::PathBuf>,
 }
 
 impl FakeBackend {
@@ -219,6 +220,7 @@ impl FakeBackend {
             Command::ListPeers { peer } => Reply::Peers(peers(peer)),
             Command::Connect { .. } => Reply::Connected(peers(None).remove(0)),
             Command::Disconnect { .. } | Command::DevFeerate { .. } => Reply::Done,
+            Command::DevBroadcastRevoked { tx } => Reply::Tx(tx),
             Command::Ping { pongbytes, .. } => Reply::Ponged { totlen: pongbytes.saturating_add(4) },
             Command::SignMessage { message } => signed(&message),
             Command::FundChannel { .. } => funded(),
@@ -340,6 +342,7 @@ impl Backend for FakeBackend {
                 let psbt = Box::new(bitcoin::Psbt::from_unsigned_tx(unsigned).unwrap());
                 WalletReply::Withdrawn { tx: transaction(), psbt }
             }
+            WalletRequest::MostFundable { .. } => WalletReply::MostFundable(Sat(123_456)),
             WalletRequest::Feerates => WalletReply::Feerates(fee_table()),
         };
         Box::pin(async { Ok(reply) })
@@ -364,7 +367,7 @@ impl Backend for FakeBackend {
             node_id: node(1),
             network: bitcoin::Network::Regtest,
             version: "0.1.0".into(),
-            lightning_dir: "/home/alice/.chand/regtest".into(),
+            lightning_dir: self.dir.clone().unwrap_or_else(|| "/home/alice/.chand/regtest".into()),
             dev: true,
             addresses: vec![],
             bindings: vec!["127.0.0.1:9735".parse().unwrap()],

@@ -315,8 +315,13 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
 
 #[tokio::test]
 async fn required_fields_are_there() {
-    let mut tried =
-        std::collections::BTreeSet::from(["disconnect", "dev-feerate", "checkmessage", "waitanyinvoice"]);
+    let mut tried = std::collections::BTreeSet::from([
+        "disconnect",
+        "dev-feerate",
+        "dev-broadcast-revoked",
+        "checkmessage",
+        "waitanyinvoice",
+    ]);
     for (method, params, place, fields) in shapes() {
         tried.insert(method);
         let answer = call(method, params).await.unwrap_or_else(|e| panic!("{method}: {e:?}"));
@@ -330,6 +335,20 @@ async fn required_fields_are_there() {
     }
     let missing: Vec<_> = METHODS.iter().map(|m| m.name).filter(|n| !tried.contains(n)).collect();
     assert!(missing.is_empty(), "no shape for {missing:?}");
+}
+
+#[tokio::test]
+async fn an_old_commitment_that_was_kept_can_be_published_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Arc::new(FakeBackend { dir: Some(dir.path().into()), ..FakeBackend::default() });
+    let cx = Arc::new(Context::new(backend, Ring::default()));
+    let channel = ChannelId([7; 32]);
+    let kept = super::fake::transaction();
+    crate::core::revoked::keep(dir.path(), &channel, 7, &kept).unwrap();
+    let answer = call_on(&cx, "dev-broadcast-revoked", json!([channel.to_string(), 7])).await.unwrap();
+    assert_eq!(answer["txid"], kept.compute_txid().to_string());
+    let error = call_on(&cx, "dev-broadcast-revoked", json!([channel.to_string(), 8])).await.unwrap_err();
+    assert!(error.message.contains("commitment 8"), "{}", error.message);
 }
 
 #[tokio::test]

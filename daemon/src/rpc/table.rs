@@ -587,6 +587,13 @@ pub static METHODS: &[Method] = &[
         [CHANNEL]
     ),
     method!(
+        "dev-broadcast-revoked",
+        "developer",
+        "Publish an old commitment of ours, as a cheat would: for tests. The peer may take everything.",
+        channel::dev_broadcast_revoked,
+        [CHANNEL, req("number", Kind::U64, "which of our commitments, as in listsnapshots"),]
+    ),
+    method!(
         "dev-feerate",
         "developer",
         "Set the feerate of a channel's commitments now.",

@@ -11,6 +11,7 @@ use bdk_wallet::coin_selection::InsufficientFunds;
 use bdk_wallet::error::CreateTxError;
 #[allow(deprecated)]
 use bdk_wallet::SignOptions;
+use bitcoin::hashes::Hash;
 use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut};
 use chand_protocol::node::effect::{FundAmount, FundedTx};
 use chand_protocol::units::{Feerate, Sat};
@@ -55,6 +56,18 @@ impl Wallet {
         let built = self.build(script, amount, feerate, Coins::Safe)?;
         self.reserve(&built.tx);
         Ok(FundedTx { tx: built.tx, vout: built.vout })
+    }
+
+    /// What a channel could hold that takes every coin that may fund one, the fee at `feerate` taken off.
+    ///
+    /// # Errors
+    /// [`WalletError`] in words: there is nothing, or not enough for the fee.
+    pub fn most_fundable(&mut self, feerate: Feerate) -> Result<Sat, WalletError> {
+        let coins = self.choose(Coins::Safe)?;
+        // As long as any funding output's script.
+        let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
+        let psbt = self.sweep(&script, FeeRate::from_sat_per_kwu(u64::from(feerate.0)), &coins)?;
+        Ok(Sat(psbt.unsigned_tx.output.iter().map(|o| o.value.to_sat()).sum()))
     }
 
     /// Builds and signs a payment and counts it as published. `utxos`: spend exactly these; `minconf`: spend only

@@ -4,7 +4,7 @@
 //! record of theirs. Claiming the outputs of a commitment (BOLT 5) is not built yet: the node says so loudly.
 //! Read next: `node`.
 
-use crate::channel::close::Closed;
+use crate::channel::close::{Closed, Closing};
 use crate::channel::{Channel, ChannelEvent, Context, Link, Out, Phase};
 use crate::fault::LocalFault;
 use crate::id::Side;
@@ -31,10 +31,13 @@ pub struct Onchain {
     pub height: Option<Height>,
     /// Why, in words.
     pub trigger: String,
+    /// The close by agreement that was under way: the peer may hold both its signatures and publish it yet.
+    pub closing: Option<Closing>,
 }
 
 impl Channel {
-    /// Publishes our newest commitment. Refused (and `false`) while a later one may exist.
+    /// Publishes our newest commitment. Refused (and `false`) while a later one may exist; nothing is left to do once
+    /// a closing transaction is agreed on, which a peer that forgot the channel since does not change.
     ///
     /// # Errors
     /// A fault of ours.
@@ -44,7 +47,7 @@ impl Channel {
         cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<bool, LocalFault> {
-        if matches!(self.phase, Phase::Onchain(_)) {
+        if matches!(self.phase, Phase::Closed(_) | Phase::Onchain(_)) {
             return Ok(true);
         }
         if self.doubt {
@@ -64,6 +67,7 @@ impl Channel {
             tx: Some(tx),
             height: None,
             trigger: trigger.into(),
+            closing: self.wanted_close().cloned(),
         });
         self.link = Link::Down;
         self.dirty.state = true;
@@ -106,7 +110,9 @@ impl Channel {
             None => "the funding output was spent by a transaction that is no commitment".into(),
         };
         out.notice(Level::Error, format!("{trigger} ({txid}); claiming its outputs is not built yet"));
-        self.phase = Phase::Onchain(Onchain { owner, number, txid, tx: None, height: Some(height), trigger });
+        let closing = self.wanted_close().cloned();
+        let height = Some(height);
+        self.phase = Phase::Onchain(Onchain { owner, number, txid, tx: None, height, trigger, closing });
         self.link = Link::Down;
     }
 
@@ -117,17 +123,25 @@ impl Channel {
                 return true;
             }
         }
-        let Some(closing) = self.closing() else { return false };
+        let Some(closing) = self.wanted_close() else { return false };
         let ours = |script: &bitcoin::ScriptBuf| {
             Some(script) == closing.local_script.as_ref() || Some(script) == closing.remote_script.as_ref()
         };
         tx.output.iter().all(|o| ours(&o.script_pubkey))
     }
 
+    /// The close by agreement that was begun, even if somebody gave it up since.
+    fn wanted_close(&self) -> Option<&Closing> {
+        match &self.phase {
+            Phase::Onchain(onchain) => onchain.closing.as_ref(),
+            _ => self.closing(),
+        }
+    }
+
     fn closed_by_agreement(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
         let spent: u64 = tx.output.iter().map(|o| o.value.to_sat()).fold(0, u64::saturating_add);
         let fee = self.terms.capacity.saturating_sub(Sat(spent));
-        if let Some(closing) = self.closing().cloned() {
+        if let Some(closing) = self.wanted_close().cloned() {
             out.notice(Level::Info, format!("closed by agreement in {height}"));
             let (tx, height) = (tx.clone(), Some(height));
             self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee: fee, height });
@@ -159,6 +173,15 @@ impl Channel {
                 Some((self.funding_tx.as_ref()?, "funding"))
             }
             _ => None,
+        }
+    }
+
+    /// Nothing is left to be said to the peer about it: a transaction decides, ours or the agreed one.
+    pub fn is_over_for_peer(&self) -> bool {
+        match &self.phase {
+            Phase::Closed(closed) => closed.height.is_some(),
+            Phase::Onchain(_) => true,
+            _ => false,
         }
     }
 

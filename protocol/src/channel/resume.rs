@@ -60,9 +60,15 @@ impl Channel {
         if self.link != Link::Syncing {
             return Err(PeerFault::warn("channel_reestablish out of place").into());
         }
-        let missing = match self.check_reestablish(m)? {
-            Some(missing) => missing,
-            None => {
+        let missing = match self.check_reestablish(m) {
+            // The peer may forget a channel once it has the closing transaction; LDK then says that it knows nothing.
+            Err(_) | Ok(None) if matches!(self.phase, Phase::Closed(_)) => {
+                self.link = Link::Down;
+                return Ok(());
+            }
+            Err(trouble) => return Err(trouble),
+            Ok(Some(missing)) => missing,
+            Ok(None) => {
                 self.doubt = true;
                 self.dirty.state = true;
                 out.notice(

@@ -40,6 +40,11 @@ pub(super) struct FundOrder {
     pub(super) anchors: Option<bool>,
 }
 
+/// Core Lightning's code for an opening that failed.
+const NOT_OPENED: i32 = 300;
+/// The same, for lack of coins.
+const NO_FUNDS: i32 = 301;
+
 impl Node {
     fn wishes(&self, peer: &NodeId) -> Wishes {
         Wishes {
@@ -148,7 +153,7 @@ impl Node {
     fn on_message_for(&mut self, peer: NodeId, message: Message) -> Result<(), Trouble> {
         let Some(id) = message.channel_id() else { return Ok(()) };
         let known = self.channels.get(&id).filter(|c| c.terms.peer == peer);
-        match known.map(|c| matches!(c.phase, Phase::Onchain(_))) {
+        match known.map(Channel::is_over_for_peer) {
             Some(false) => {}
             // The peer still believes in a channel that we closed or never had (BOLT 2: "MUST send an error").
             Some(true) | None => {
@@ -181,7 +186,8 @@ impl Node {
         if pending >= MAX_OPENINGS_PER_PEER || unconfirmed >= MAX_UNCONFIRMED_PER_PEER {
             return Err(PeerFault::fail("channel refused: too many are pending already").into());
         }
-        if !self.chain.synced {
+        // Where blocks are made at will there is nothing to catch up with that could matter.
+        if !self.chain.synced && !self.config.network.row().on_demand {
             return Err(PeerFault::fail("channel refused: still reading the chain, try again").into());
         }
         let mut both = Features::default();
@@ -231,7 +237,7 @@ impl Node {
                     key.0,
                     Message::Error(ErrorMessage::new(temporary, "the opener has no funds for it now")),
                 );
-                return self.end_opening(key, &why);
+                return self.end_opening_as(NO_FUNDS, key, &why);
             }
             (Err(_), None) => return,
         };
@@ -305,9 +311,10 @@ impl Node {
                     mindepth: terms.minimum_depth,
                     tx: tx.clone(),
                 };
-                self.reply(command, Ok(reply));
+                self.publish_and_reply(tx, "funding", command, reply);
+            } else {
+                self.out.effects.push(Effect::Publish { tx, why: "funding" });
             }
-            self.out.effects.push(Effect::Publish { tx, why: "funding" });
         }
         self.notice_about(Level::Info, format!("channel of {} funded", terms.capacity), peer, Some(id));
         self.adopt(channel);
@@ -324,6 +331,10 @@ impl Node {
 
     /// Ends an opening: whoever waits is told, coins are freed.
     fn end_opening(&mut self, key: (NodeId, ChannelId), reason: &str) {
+        self.end_opening_as(NOT_OPENED, key, reason);
+    }
+
+    fn end_opening_as(&mut self, code: i32, key: (NodeId, ChannelId), reason: &str) {
         let Some(opening) = self.openings.remove(&key) else { return };
         if let Some(txid) = opening.reserved_txid() {
             self.keep(Change::Delete { key: channel_key(Kind::Reserved, &key.1) });
@@ -331,7 +342,7 @@ impl Node {
         }
         if let Some(command) = opening.command {
             let text = format!("the channel was not opened, no money moved: {reason}");
-            self.refuse(command, 300, text);
+            self.refuse(command, code, text);
         }
     }
 
@@ -380,6 +391,14 @@ impl Node {
         if let Some(Err(fault)) = self.act(id, |c, cx, out| c.force_close(trigger, cx, out)) {
             self.local_fault(id, &fault);
         }
+    }
+
+    /// Gives a channel up: the peer is told by an error, and our commitment published.
+    fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
+        let Some(channel) = self.channels.get(&id).filter(|c| c.wants_link()) else { return };
+        let peer = channel.terms.peer;
+        self.force_close(id, trigger);
+        self.send(peer, Message::Error(ErrorMessage::new(id, trigger)));
     }
 
     /// The channel that a user names.
@@ -434,7 +453,12 @@ impl Node {
             Phase::Onchain(onchain) => ("unilateral", onchain.tx.clone()),
             _ => ("unopened", None),
         };
-        self.reply(id, Ok(Reply::Closed { kind, tx }));
+        let reply = Reply::Closed { kind, tx: tx.clone() };
+        match tx {
+            // Already being published by the channel: said again, it only tells when the backend has it.
+            Some(tx) => self.publish_and_reply(tx, "close", id, reply),
+            None => self.reply(id, Ok(reply)),
+        }
     }
 
     /// A close is decided: whoever waits is told.
@@ -466,7 +490,7 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            self.force_close(id, "the user's time for an agreement ran out");
+            self.fail_channel(id, "the time for an agreement ran out");
             // In doubt nothing is published: the user is told instead.
             for (command, _) in self.closers.remove(&id).unwrap_or_default() {
                 let text =
@@ -493,7 +517,7 @@ impl Node {
         };
         match command {
             Command::DevFail { .. } => {
-                self.force_close(channel_id, "dev-fail");
+                self.fail_channel(channel_id, "dev-fail");
                 self.answer_close(channel_id, id);
             }
             Command::DevSignLastTx { .. } => match self.act(channel_id, |c, cx, _| c.signed_commitment(cx)) {

@@ -57,6 +57,8 @@ use crate::channel::open::Opening;
 
 /// The most that HTLCs too small for an output may put at risk in one channel.
 const MAX_DUST: Sat = Sat(50_000);
+/// How long an answer waits for the chain backend to take a transaction.
+const PUBLISH_WAIT_MS: u64 = 15_000;
 
 /// A node. It is changed by [`step`] only.
 pub struct Node {
@@ -77,6 +79,8 @@ pub struct Node {
     invoices: Invoices,
     payments: Payments,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
+    /// Answers that wait until the chain backend has the transaction they tell of.
+    publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
     /// Channels changed in this step.
     touched: BTreeSet<ChannelId>,
     events: VecDeque<(ChannelId, ChannelEvent)>,
@@ -169,7 +173,8 @@ impl Node {
     /// When [`step`] wants to be called even without inputs.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
-        [self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers]
+        let publishing = self.publishing.values().flatten().map(|p| p.2).min();
+        [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers]
             .into_iter()
             .flatten()
             .min()
@@ -209,11 +214,11 @@ impl Node {
             }
             Input::Wallet { change, publish, reply } => {
                 self.keep_wallet(Some(change));
-                if let Some(tx) = publish {
-                    self.out.effects.push(Effect::Publish { tx, why: "withdrawal" });
-                }
-                if let Some((id, reply)) = reply {
-                    self.reply(id, Ok(reply));
+                match (publish, reply) {
+                    (Some(tx), Some((id, reply))) => self.publish_and_reply(tx, "withdrawal", id, reply),
+                    (Some(tx), None) => self.out.effects.push(Effect::Publish { tx, why: "withdrawal" }),
+                    (None, Some((id, reply))) => self.reply(id, Ok(reply)),
+                    (None, None) => {}
                 }
             }
             Input::Published { txid, result } => self.on_published(txid, result),
@@ -238,6 +243,7 @@ impl Node {
         self.receive_timers();
         self.send_timers();
         self.close_timers();
+        self.publish_timers();
     }
 
     /// Signs what gathered in every touched channel, keeps what changed, and makes the batch.
@@ -400,7 +406,45 @@ impl Node {
         }
     }
 
+    /// Publishes, and answers once the chain backend has the transaction, or did not say for a while.
+    fn publish_and_reply(
+        &mut self,
+        tx: bitcoin::Transaction,
+        why: &'static str,
+        id: CommandId,
+        reply: Reply,
+    ) {
+        let until = self.now.plus_ms(PUBLISH_WAIT_MS);
+        self.publishing.entry(tx.compute_txid()).or_default().push((id, reply, until));
+        self.out.effects.push(Effect::Publish { tx, why });
+    }
+
+    /// A backend that is away does not keep users waiting: the transaction is kept and offered again.
+    fn publish_timers(&mut self) {
+        let now = self.now;
+        let mut late = Vec::new();
+        for waiting in self.publishing.values_mut() {
+            late.extend(waiting.extract_if(.., |(_, _, until)| *until <= now));
+        }
+        self.publishing.retain(|_, w| !w.is_empty());
+        for (id, reply, _) in late {
+            self.reply(id, Ok(reply));
+        }
+    }
+
     fn on_published(&mut self, txid: Txid, result: Result<(), String>) {
+        for (id, reply, _) in self.publishing.remove(&txid).unwrap_or_default() {
+            match &result {
+                Ok(()) => self.reply(id, Ok(reply)),
+                // Agreed is agreed: another transaction of the same close may have got in first.
+                Err(_) if matches!(reply, Reply::Closed { .. }) => self.reply(id, Ok(reply)),
+                Err(reason) => self.refuse(
+                    id,
+                    301,
+                    format!("the chain backend refused transaction {txid}: {reason}. It is offered again at each block"),
+                ),
+            }
+        }
         match result {
             Ok(()) => self.notice(Level::Info, format!("transaction {txid} is with the chain backend")),
             // With option_simple_close each side has a closing transaction: one of the two comes too late.

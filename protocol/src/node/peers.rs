@@ -278,7 +278,7 @@ impl Node {
         }
         self.notice_about(Level::Info, "connected".into(), peer, None);
         for id in self.channels_with(&peer) {
-            if matches!(self.channels[&id].phase, crate::channel::Phase::Onchain(_)) {
+            if self.channels[&id].is_over_for_peer() {
                 continue;
             }
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.relink(cx, out)) {
@@ -370,7 +370,7 @@ impl Node {
         let Some(address) = address.or(known) else {
             return self.refuse(id, 400, "no address is known for this peer: give host and port");
         };
-        let entry = self.peers.entry(peer).or_insert_with(|| Peer::at(address.clone()));
+        let entry = self.peers.entry(peer).or_default();
         entry.parked = false;
         entry.connecting.push(id);
         if !entry.dialing && entry.link.is_none() {

@@ -125,7 +125,7 @@ impl Node {
         let same = invoice.secret.iter().zip(&data.payment_secret.0).fold(0u8, |acc, (a, b)| acc | (a ^ b));
         let total = data.total_msat;
         // "less than the amount expected", "more than twice the amount expected" (BOLT 4).
-        let fits = invoice.amount.is_none_or(|want| total >= want && total.0 / 2 <= want.0);
+        let fits = invoice.amount.is_none_or(|want| total >= want && total.0 - want.0 <= want.0);
         // What was accepted once is not judged late when it is looked at again after a restart.
         let late = invoice.status != Status::Accepted && part.expiry.since(height) < invoice.min_cltv_blocks;
         if !open || same != 0 || !fits || late || total == Msat::ZERO {

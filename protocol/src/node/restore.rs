@@ -144,6 +144,7 @@ impl Node {
             invoices: found.invoices,
             payments: found.payments,
             closers: BTreeMap::new(),
+            publishing: BTreeMap::new(),
             touched: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),

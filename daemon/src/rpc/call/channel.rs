@@ -152,6 +152,19 @@ pub async fn dev_sign_last_tx(cx: Arc<Context>, args: Args) -> Outcome {
     }
 }
 
+/// dev: publish an old commitment of ours: a cheat, for tests.
+pub async fn dev_broadcast_revoked(cx: Arc<Context>, args: Args) -> Outcome {
+    let channel = cx.channel_id(&args.get("id")?).await?;
+    let number: u64 = args.get("number")?;
+    let tx = crate::core::revoked::read(&cx.about.lightning_dir, &channel, number).map_err(|error| {
+        RpcError::new(-1, format!("commitment {number} of channel {channel} was not kept: {error}"))
+    })?;
+    match cx.backend.command(Command::DevBroadcastRevoked { tx }).await? {
+        Reply::Tx(tx) => Ok(json!({ "tx": serialize_hex(&tx), "txid": tx.compute_txid().to_string() })),
+        _ => Err(RpcError::unexpected("dev-broadcast-revoked")),
+    }
+}
+
 /// dev: set the commitments' feerate.
 pub async fn dev_feerate(cx: Arc<Context>, args: Args) -> Outcome {
     let feerate = Feerate(args.get("feerate")?);

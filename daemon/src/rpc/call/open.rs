@@ -9,6 +9,7 @@ use super::{Context, Outcome};
 use crate::rpc::message::RpcError;
 use crate::rpc::params::{AmountOr, Args, NodeAddress};
 use crate::rpc::show::{self, Object};
+use crate::rpc::{WalletReply, WalletRequest};
 use bitcoin::consensus::encode::serialize_hex;
 use chand_protocol::id::to_hex;
 use chand_protocol::node::command::{Command, Reply};
@@ -33,10 +34,19 @@ pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
         Some(address) => Some(cx.script("close_to", &address)?),
         None => None,
     };
+    let feerate = cx.feerate("feerate", args.opt("feerate")?).await?;
+    // `all` is a number before the peer hears of it.
+    let amount = match amount {
+        Some(amount) => amount,
+        None => match cx.backend.wallet(WalletRequest::MostFundable { feerate }).await? {
+            WalletReply::MostFundable(most) => most,
+            _ => return Err(RpcError::unexpected("fundchannel")),
+        },
+    };
     let command = Command::FundChannel {
         peer: node.id,
-        amount,
-        feerate: cx.feerate("feerate", args.opt("feerate")?).await?,
+        amount: Some(amount),
+        feerate,
         announce: args.opt("announce")?.unwrap_or(true),
         push_msat,
         close_to: close_to.clone(),

@@ -46,6 +46,11 @@ def wait_for(what, probe):
         time.sleep(0.02)
 
 
+def synced(node, height):
+    info = node.getinfo()
+    return info["blockheight"] == height and not any(key.startswith("warning_") for key in info)
+
+
 class Chain:
     """The embedded chain."""
 
@@ -70,7 +75,7 @@ class Chain:
         self.call("generatetoaddress", blocks, self.call("getnewaddress"))
         height = self.call("getblockcount")
         for node in nodes:
-            wait_for(f"height {height}", lambda node=node: node.getinfo()["blockheight"] == height)
+            wait_for(f"height {height}", lambda node=node: synced(node, height))
 
 
 def start(command, folder, name):
@@ -198,7 +203,6 @@ def main():
     try:
         chain = Chain(program, folder)
         processes.append(chain.process)
-        chain.mine(101)
         alice_process, alice, _ = start_node(program, folder, chain, "alice")
         processes.append(alice_process)
         bob_process, bob, bob_port = start_node(program, folder, chain, "bob")

@@ -1,0 +1,286 @@
+//! Whole cores against the embedded chain, with disks that refuse and steps that panic.
+
+use super::{peer_queue, Birth, Core, CoreError, Daemon, Parts};
+use crate::chain::follow::FollowConfig;
+use crate::chain::{Auth, Chain};
+use crate::peer::{os_ephemeral, Limits, Peers};
+use crate::regtest::{self, Running};
+use crate::rpc::backend::FeatureSets;
+use crate::rpc::{About, Backend, WalletReply, WalletRequest};
+use crate::seed::Seed;
+use crate::wallet::{AddressKind, Wallet};
+use bitcoin::{Network, ScriptBuf};
+use chand_protocol::entropy::Entropy;
+use chand_protocol::id::NodeId;
+use chand_protocol::keys::NodeKeys;
+use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::effect::Fees;
+use chand_protocol::node::view::{Info, Peer};
+use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::sign::{Crypto, RealCrypto};
+use chand_protocol::store::{Entry, Store};
+use chand_protocol::units::Feerate;
+use chand_storage::{Fault, MemoryStore};
+use secp256k1::ecdsa::Signature;
+use secp256k1::{All, PublicKey, Secp256k1, SecretKey};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const BLOCKS: u32 = 103;
+
+/// The real thing until it is told to break, once.
+struct Fragile {
+    one: RealCrypto,
+    broken: Arc<AtomicBool>,
+}
+
+impl Crypto for Fragile {
+    fn sign(&self, digest: &[u8; 32], key: &SecretKey) -> Signature {
+        self.one.sign(digest, key)
+    }
+    fn verify(&self, digest: &[u8; 32], signature: &Signature, key: &PublicKey) -> bool {
+        self.one.verify(digest, signature, key)
+    }
+    fn secp(&self) -> &Secp256k1<All> {
+        assert!(!self.broken.swap(false, Ordering::SeqCst), "told to break");
+        self.one.secp()
+    }
+}
+
+/// An embedded chain in a folder of its own.
+struct World {
+    chain: Running,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> World {
+        let dir = tempfile::tempdir().expect("a folder");
+        let options = regtest::Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: Some(dir.path().to_path_buf()),
+            user: Some("u".into()),
+            password: Some("p".into()),
+            premine: BLOCKS,
+            ..regtest::Options::default()
+        };
+        World { chain: regtest::spawn(options).await.expect("a chain"), _dir: dir }
+    }
+}
+
+/// A core with its handles.
+struct Actor {
+    core: Core,
+    daemon: Arc<Daemon>,
+    peers: Peers,
+    id: NodeId,
+    address: SocketAddr,
+    broken: Arc<AtomicBool>,
+}
+
+impl Actor {
+    async fn start(world: &World, number: u8, disk: &MemoryStore) -> Actor {
+        let broken = Arc::new(AtomicBool::new(false));
+        let crypto: Arc<dyn Crypto> =
+            Arc::new(Fragile { one: RealCrypto::new(), broken: Arc::clone(&broken) });
+        let keys = move || NodeKeys::from_seed(&[number; 64], chand_protocol::chain::Network::Regtest);
+        let id = keys().node_id(crypto.secp());
+        let mut birth: Birth = Box::new(move |entries: Vec<Entry>| {
+            let config = NodeConfig::new(chand_protocol::chain::Network::Regtest, "Alice", ScriptBuf::new());
+            let entropy = Entropy::new([number; 32]);
+            let mut node = Node::restore(config, keys(), entropy, Arc::clone(&crypto), entries)
+                .map_err(|e| e.to_string())?;
+            let seed = Seed::dev_from_bip32_seed(&[number; 32]);
+            let mut wallet = Wallet::load(&seed, Network::Regtest, node.take_wallet_changes())
+                .map_err(|e| e.to_string())?;
+            node.set_close_script(wallet.new_address(AddressKind::P2wpkh).script_pubkey());
+            Ok((node, wallet))
+        });
+        let alive = birth(disk.load().expect("readable")).expect("a node");
+        let (events, peer_events) = peer_queue();
+        let key = *NodeKeys::from_seed(&[number; 64], chand_protocol::chain::Network::Regtest).node_secret();
+        let peers = Peers::new(key, Limits::default(), os_ephemeral, events, Handle::current());
+        let address = peers.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let floor = Feerate::FLOOR;
+        let parts = Parts {
+            alive,
+            birth,
+            store: disk.clone(),
+            peers: peers.clone(),
+            peer_events,
+            chain: Chain::new(&world.chain.url(), Auth::Url).expect("a URL"),
+            follow: FollowConfig {
+                network: Network::Regtest,
+                fallback_fees: Fees { normal: floor, urgent: floor, minimum: floor },
+            },
+            stop: watch::Sender::new(false),
+            about: About {
+                node_id: id,
+                network: Network::Regtest,
+                version: "0".into(),
+                lightning_dir: "/nonexistent".into(),
+                dev: false,
+                addresses: Vec::new(),
+                bindings: vec![address],
+                features: FeatureSets::default(),
+            },
+            configs: Vec::new(),
+            runtime: Handle::current(),
+        };
+        let core = Core::start(parts).expect("threads");
+        let daemon = core.daemon();
+        Actor { core, daemon, peers, id, address, broken }
+    }
+
+    async fn info(&self) -> Info {
+        match self.daemon.command(Command::GetInfo).await {
+            Ok(Reply::Info(info)) => info,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn peer(&self, id: NodeId) -> Option<Peer> {
+        match self.daemon.command(Command::ListPeers { peer: Some(id) }).await {
+            Ok(Reply::Peers(peers)) => peers.into_iter().next(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn address(&self) -> String {
+        match self.daemon.wallet(WalletRequest::NewAddress { kind: None }).await {
+            Ok(WalletReply::Address { address, .. }) => address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn reaches(&self, height: u32) {
+        until("the chain is read", || async { self.info().await.blockheight.0 == height }).await;
+    }
+
+    async fn connect(&self, to: &Actor) {
+        let address = Some(to.address.to_string());
+        let done = self.daemon.command(Command::Connect { peer: to.id, address }).await;
+        assert!(matches!(done, Ok(Reply::Connected(_))), "{done:?}");
+    }
+
+    async fn stop(self) -> Result<(), CoreError> {
+        self.daemon.stop();
+        let core = self.core;
+        let end = tokio::task::spawn_blocking(move || core.join()).await.expect("no panic");
+        self.peers.shut_down().await;
+        end
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let waiting = async {
+        while !holds().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "waited in vain until {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_still_there_after_the_power_went() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let alice = Actor::start(&world, 1, &disk).await;
+    alice.reaches(BLOCKS).await;
+    let first = alice.address().await;
+    let after = disk.fork();
+    assert!(alice.stop().await.is_ok());
+
+    let alice = Actor::start(&world, 1, &after).await;
+    assert_eq!(alice.info().await.blockheight.0, BLOCKS, "nothing is read twice");
+    let second = alice.address().await;
+    assert_ne!(first, second, "an address is never given out twice");
+    assert!(alice.stop().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_refuses_nothing_leaves_and_then_everything_does() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let (alice, bob) =
+        (Actor::start(&world, 1, &disk).await, Actor::start(&world, 2, &MemoryStore::new()).await);
+    alice.reaches(BLOCKS).await;
+    alice.connect(&bob).await;
+
+    disk.always(Some(Fault::FailBefore));
+    let kept = disk.durable();
+    let mut address = tokio::spawn(alice.daemon.wallet(WalletRequest::NewAddress { kind: None }));
+    let is_up = || async { bob.peer(alice.id).await.is_some_and(|p| p.connected) };
+    until("bob sees the link go down", || async { !is_up().await }).await;
+    let refused = disk.counts().failures;
+    until("it is tried again", || async { disk.counts().failures > refused }).await;
+    assert!(!address.is_finished());
+    assert_eq!(disk.durable(), kept);
+
+    disk.always(None);
+    let answer = timeout(PATIENCE, &mut address).await.expect("in time").expect("no panic");
+    assert!(matches!(answer, Ok(WalletReply::Address { .. })), "{answer:?}");
+    alice.connect(&bob).await;
+    until("they are linked again", is_up).await;
+    assert!(alice.stop().await.is_ok());
+    assert!(bob.stop().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_dead_disk() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let alice = Actor::start(&world, 1, &disk).await;
+    alice.reaches(BLOCKS).await;
+    disk.always(Some(Fault::FailBefore));
+    let address = tokio::spawn(alice.daemon.wallet(WalletRequest::NewAddress { kind: None }));
+    until("it was refused", || async { disk.counts().failures > 0 }).await;
+    let end = timeout(PATIENCE, alice.stop()).await.expect("in time");
+    assert!(matches!(end, Err(CoreError::Writer(_))), "{end:?}");
+    // Whoever waited is told, not left waiting.
+    let answer = timeout(PATIENCE, address).await.expect("in time").expect("no panic");
+    assert!(answer.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bug_in_a_step_costs_the_links_and_nothing_else() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let mut alice = Actor::start(&world, 1, &disk).await;
+    let bob = Actor::start(&world, 2, &MemoryStore::new()).await;
+    alice.reaches(BLOCKS).await;
+    alice.connect(&bob).await;
+    let first = alice.address().await;
+    let sign = || alice.daemon.command(Command::SignMessage { message: "hello".into() });
+    assert!(matches!(sign().await, Ok(Reply::Signed { .. })));
+
+    alice.broken.store(true, Ordering::SeqCst);
+    let lost = sign().await.expect_err("the step had a bug");
+    assert!(lost.message.contains("bug"), "{lost:?}");
+    assert_eq!(alice.info().await.blockheight.0, BLOCKS, "loaded again from the disk");
+    assert!(matches!(sign().await, Ok(Reply::Signed { .. })));
+    assert_ne!(alice.address().await, first);
+    alice.connect(&bob).await;
+    // The chain is followed by the fresh node, too.
+    let script = alice.address().await;
+    let mine = serde_json::json!([1, script]);
+    let chain = Chain::new(&world.chain.url(), Auth::Url).expect("a URL");
+    chain.rpc().call("generatetoaddress", mine).await.expect("a block");
+    alice.reaches(BLOCKS + 1).await;
+
+    // Once is a bug; three times within a minute is a program that must not go on.
+    for _ in 0..2 {
+        alice.broken.store(true, Ordering::SeqCst);
+        assert!(sign().await.is_err());
+    }
+    timeout(PATIENCE, alice.core.ended()).await.expect("it ends by itself");
+    assert!(matches!(alice.stop().await, Err(CoreError::Panics)));
+    assert!(bob.stop().await.is_ok());
+}
