@@ -69,7 +69,7 @@ part_format() { cargo fmt --all -- --check; }
 # By itself, so that no other crate's features bring std in.
 part_pure() { cargo check --release --locked -p chand-protocol; }
 
-part_lint() { cargo clippy --release --locked --workspace --all-targets -- -D warnings; }
+part_lint() { cargo clippy --release --locked --workspace --all-targets --keep-going -- -D warnings; }
 
 part_build() { cargo build --release --locked --workspace --all-targets; }
 
