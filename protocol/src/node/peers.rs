@@ -256,6 +256,15 @@ impl Node {
         }
     }
 
+    /// What does not decode cannot be acted upon: the peer is told why before the connection ends (BOLT 1).
+    pub(super) fn on_bad_message(&mut self, peer: NodeId, link: LinkId, reason: &str) {
+        let current = self.peers.get(&peer).and_then(Peer::link_id) == Some(link);
+        if current {
+            let what = format!("a message that does not decode: {reason}");
+            self.trouble(peer, None, &PeerFault::disconnect(what).into());
+        }
+    }
+
     fn on_init(&mut self, peer: NodeId, init: Init) -> Result<(), Trouble> {
         self.check_init(&init)?;
         let Some(entry) = self.peers.get_mut(&peer) else { return Ok(()) };
