@@ -310,3 +310,77 @@ fn coin(output: WalletOutput, tip: Height) -> Coin {
         reserved_to: output.reserved.then(|| tip.plus(RESERVED_BLOCKS)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use bitcoin::hashes::Hash;
+    use bitcoin::{absolute, transaction, Amount, Network, TxIn};
+    use tokio::sync::oneshot;
+
+    /// A purse with one coin.
+    fn purse() -> Purse {
+        let seed = Seed::dev_from_bip32_seed(&[1; 32]);
+        let mut wallet = Wallet::load(&seed, Network::Regtest, Vec::new()).expect("a wallet");
+        let script_pubkey = wallet.new_address(wallet::AddressKind::P2tr).script_pubkey();
+        let from = OutPoint { txid: Txid::from_byte_array([7; 32]), vout: 0 };
+        let payment = Transaction {
+            version: transaction::Version::TWO,
+            lock_time: absolute::LockTime::ZERO,
+            input: vec![TxIn { previous_output: from, ..TxIn::default() }],
+            output: vec![TxOut { value: Amount::from_sat(100_000), script_pubkey }],
+        };
+        let mut block = bitcoin::constants::genesis_block(Network::Regtest);
+        block.header.prev_blockhash = wallet.tip().1;
+        block.txdata = vec![payment];
+        let mut purse = Purse::new(wallet, Rates::default());
+        assert!(matches!(purse.block_connected(&block, Height(1)), Ok(Some(_))));
+        purse
+    }
+
+    #[test]
+    fn who_withdraws_while_the_backend_is_away_is_told_that_it_is_kept() {
+        let mut purse = purse();
+        let (to, mut answer) = oneshot::channel();
+        let request = WalletRequest::Withdraw {
+            destination: ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([3; 32])),
+            amount: Some(Sat(40_000)),
+            feerate: None,
+            min_confirmations: 1,
+            utxos: None,
+        };
+        let input = purse.request(request, to, &Waiting::default());
+        let Some(Input::Wallet { publish: Some(tx), .. }) = input else { panic!("{input:?}") };
+        let until = purse.next_deadline().expect("it waits");
+        purse.late(until - Duration::from_millis(1));
+        assert!(answer.try_recv().is_err(), "too early");
+        purse.late(until);
+        let told = answer.try_recv().expect("answered").expect_err("not broadcast");
+        let txid = tx.compute_txid();
+        assert_eq!(told.code, NOT_BROADCAST);
+        assert!(
+            told.message.contains(&txid.to_string()) && told.message.contains("kept"),
+            "{}",
+            told.message
+        );
+        assert_eq!(purse.next_deadline(), None);
+        assert!(until <= Instant::now() + PATIENCE);
+
+        // A refusal that comes after that answer takes nothing back: the user was told that it is kept.
+        let refused = Published { txid, tx: tx.clone(), result: Err("mempool full".into()) };
+        purse.published(&refused);
+        let offered: Vec<Input> = purse.offers().collect();
+        assert!(matches!(&offered[..], [Input::Offer { tx: again }] if *again == tx), "{offered:?}");
+    }
+
+    #[test]
+    fn our_guess_is_not_shown_as_an_estimate() {
+        let mut purse = purse();
+        let fees = Fees { normal: Feerate(2_500), urgent: Feerate(5_000), minimum: Feerate::FLOOR };
+        purse.set_rates(fees, Vec::new());
+        assert_eq!((purse.fee_table().fees, purse.fee_table().estimates), (Some(fees), Vec::new()));
+        purse.set_rates(fees, vec![(2, fees.urgent)]);
+        assert_eq!(purse.fee_table().estimates, [(2, fees.urgent)]);
+    }
+}

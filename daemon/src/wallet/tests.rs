@@ -427,9 +427,9 @@ fn a_block_without_anything_of_ours_is_kept_by_the_node_alone() {
     let mut w = World::new();
     w.receive(AddressKind::P2wpkh, 100_000);
     let kept = w.kept.len();
-    (0..400).for_each(|_| {
+    for _ in 0..400 {
         w.mine(&[]);
-    });
+    }
     assert_eq!(w.kept.len(), kept);
     w.restart();
     assert_eq!((w.kept.len(), w.wallet.tip().0), (kept, Height(401)));
