@@ -26,9 +26,10 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let mut duet = Duet::with(seed, |_, config| config.simple_close = seed % 3 == 0);
+        let mut duet = Duet::with(seed, |_, config| config.simple_close = seed.is_multiple_of(3));
         duet.connect();
-        let (anchors, push_msat) = (seed % 2 == 0, if seed % 5 == 0 { 0 } else { 450_000_000 });
+        let (anchors, push_msat) =
+            (seed.is_multiple_of(2), if seed.is_multiple_of(5) { 0 } else { 450_000_000 });
         duet.open(Open { anchors, push_msat, ..Open::default() });
         let mut world = World { duet, tried: BTreeMap::new(), ready: Vec::new() };
         for number in 0..60 {
@@ -42,7 +43,7 @@ impl World {
         let payer = self.duet.random() as usize >> 5 & 1;
         let size = [1_000, 500_000, 3_000_000, 40_000_000, 300_000_000][self.duet.random() as usize % 5];
         let msat = 1 + self.duet.random() % size;
-        let hold = (self.duet.random() % 3 == 0).then_some(number);
+        let hold = self.duet.random().is_multiple_of(3).then_some(number);
         let invoice = match hold {
             Some(number) => self.duet.hold_invoice(other(payer), number, msat),
             None => self.duet.invoice(other(payer), request(&format!("{number}"), Some(msat))),

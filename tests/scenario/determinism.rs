@@ -1,14 +1,13 @@
 //! The same seed is the same run: every message, byte for byte.
 
 use crate::script::play;
+use chand_protocol::store::Entry;
 use chand_tests::duet::{Crash, Duet, When, ALICE, BOB};
 
-/// Every message with its sender, in order.
+/// Every message that left, and by whom.
 type Trace = Vec<(usize, Vec<u8>)>;
-/// Every key with its value.
-type Disk = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn traced(seed: u64) -> (Trace, Disk) {
+fn traced(seed: u64) -> (Trace, Vec<Entry>) {
     let mut duet = Duet::new(seed);
     duet.expected_errors = vec!["unknown channel"];
     duet.tracing = true;
