@@ -284,15 +284,12 @@ impl Ledger {
     }
 
     /// Whether the opener can pay the fee with `more` untrimmed HTLCs in and keep its reserve: "SHOULD NOT offer" if not,
-    /// and LDK closes by force over it. A reserve not met so far (a large push) only grows by what the opener is paid.
+    /// and LDK closes by force over it, even when it never met its reserve.
     fn opener_has_room(&self, terms: &Terms, view: View, feerate: Feerate, more: usize) -> bool {
         let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(terms.opener));
-        let reserve = terms.party(terms.opener.other()).reserve.to_msat();
-        let count = self.untrimmed(view, terms, feerate);
-        let fee = |htlcs| funder_cost(terms.channel_type, feerate, htlcs).to_msat();
-        let is_met = reserve.checked_add(fee(count)).is_some_and(|need| own >= need);
-        let kept = if is_met { reserve } else { Msat::ZERO };
-        kept.checked_add(fee(count + more)).is_some_and(|need| own >= need)
+        let reserve = terms.party(terms.opener.other()).reserve;
+        let fee = funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate) + more);
+        fee.checked_add(reserve).is_some_and(|need| own >= need.to_msat())
     }
 
     /// What `offerer` can put into one more HTLC beyond its reserve and, when it opened, the fee with that HTLC in.
