@@ -3,7 +3,7 @@
 //! In: the command line. Out: an exit status: 0 when all went well, 1 with one sentence on stderr, 2 for a command line
 //! that cannot be read. Read next: `chand::start`.
 
-use chand::config::{Cli, Config, Program, RegtestArgs};
+use chand::config::{Cli, Config, Program};
 use chand::{demo, regtest, start};
 use clap::Parser;
 use std::process::ExitCode;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, runtime: &Runtime) -> ExitCode {
     match cli.command {
-        Some(Program::Regtest(args)) => runtime.block_on(run_regtest(args)),
+        Some(Program::Regtest(options)) => runtime.block_on(run_regtest(options)),
         Some(Program::Demo(args)) => runtime.block_on(demo::run(args)),
         None => match Config::resolve(&cli.flags, &|name| std::env::var_os(name)) {
             Ok(config) => runtime.block_on(start::run(config)),
@@ -42,14 +42,7 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn run_regtest(args: RegtestArgs) -> ExitCode {
-    let options = regtest::Options {
-        listen: args.listen,
-        data_dir: args.data_dir,
-        user: args.user,
-        password: args.password,
-        ..regtest::Options::default()
-    };
+async fn run_regtest(options: regtest::Options) -> ExitCode {
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
         if let (Ok(mut term), Ok(mut int)) =

@@ -165,9 +165,12 @@ fn create(path: &Path) -> Result<(), SeedError> {
         .map_err(|e| SeedError::Randomness(e.to_string()))?;
     let mut text = Zeroizing::new(String::with_capacity(1_024));
     text.push_str(HEADER);
-    for (i, word) in mnemonic.words().enumerate() {
-        text.push_str(if i == 0 { "" } else { " " });
+    // Joined without a second copy that nobody wipes.
+    let mut gap = "";
+    for word in mnemonic.words() {
+        text.push_str(gap);
         text.push_str(word);
+        gap = " ";
     }
     text.push('\n');
     write_new(path, text.as_bytes()).map_err(|e| io_error(path, "written", &e.to_string()))

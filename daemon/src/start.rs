@@ -101,7 +101,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         peers: peers.clone(),
         peer_events,
         chain,
-        follow: FollowConfig { network: config.network.bitcoin, fallback_fees: fallback_fees(&config) },
+        follow: follow_config(&config),
         stop: stop.clone(),
         about: about(&config, keys.node_id, bindings.clone()),
         configs: config.settings.iter().filter_map(entry).collect(),
@@ -239,7 +239,8 @@ fn birth(config: &Config, keys: &Keys, seed: Seed) -> Birth {
             .map_err(|e| format!("the database cannot be understood: {e}"))?;
         let mut wallet =
             Wallet::load(&seed, network, node.take_wallet_changes()).map_err(|e| e.to_string())?;
-        node.set_close_script(wallet.new_address(AddressKind::P2wpkh).script_pubkey());
+        wallet.catch_up(&node.recent_blocks()).map_err(|e| e.to_string())?;
+        node.set_close_script(wallet.unused_address(AddressKind::P2wpkh).script_pubkey());
         Ok((node, wallet))
     })
 }
@@ -346,6 +347,15 @@ async fn listen(config: &Config, peers: &Peers) -> Result<Vec<SocketAddr>, Start
         })?);
     }
     Ok(bindings)
+}
+
+fn follow_config(config: &Config) -> FollowConfig {
+    let poll_s = config.dev.as_ref().and_then(|dev| dev.bitcoind_poll_s);
+    FollowConfig {
+        network: config.network.bitcoin,
+        fallback_fees: fallback_fees(config),
+        poll: poll_s.map(|s| Duration::from_secs(u64::from(s))),
+    }
 }
 
 /// Used until the backend has an estimate. Regtest has none at all, and whatever relays is mined.

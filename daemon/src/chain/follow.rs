@@ -3,7 +3,7 @@
 //! In: a backend, where the node stands. Out: [`ChainEvent`]s through a bounded queue: each block connected is the child
 //! of the one before, checked; each block disconnected is the tip. A slow reader slows the following, nothing is lost.
 //! A backend that goes away, starts, or answers nonsense is told once and tried again until it is good.
-//! Read next: `verify`, `broadcast`.
+//! Read next: `verify`.
 
 use super::{verify, Chain, RpcError};
 use bitcoin::block::Header;
@@ -64,7 +64,12 @@ pub enum ChainEvent {
     /// It serves again.
     Back,
     /// Feerates, when they changed.
-    Fees(Fees),
+    Fees {
+        /// What to use.
+        fees: Fees,
+        /// The backend's own estimates by target in blocks, nearest first; where it has none, `fees` is our guess.
+        estimates: Vec<(u32, Feerate)>,
+    },
 }
 
 /// Where following starts.
@@ -86,6 +91,8 @@ pub struct FollowConfig {
     pub network: Network,
     /// Feerates for as long as the backend has no estimate; raised to what its mempool takes.
     pub fallback_fees: Fees,
+    /// How often to look for blocks; `None`: as is good for the network.
+    pub poll: Option<Duration>,
 }
 
 /// Where a node without history starts: at the backend's tip.
@@ -175,7 +182,7 @@ struct Follower {
     checked_network: bool,
     told_synced: Option<BlockHash>,
     trouble: Option<Discriminant<RpcError>>,
-    fees: Option<Fees>,
+    fees: Option<(Fees, Vec<(u32, Feerate)>)>,
     fees_at: Option<Instant>,
     wait: Option<Attached<Result<Option<BlockHash>, RpcError>>>,
     can_wait: bool,
@@ -381,28 +388,29 @@ impl Follower {
         if self.fees_at.is_some_and(|at| at.elapsed() < every) {
             return Ok(());
         }
-        let last = self.fees.unwrap_or(self.config.fallback_fees);
-        let fees = match estimate(&self.chain, last).await {
-            Ok(fees) => fees,
+        let last = self.fees.as_ref().map_or(self.config.fallback_fees, |(fees, _)| *fees);
+        let news = match estimate(&self.chain, last).await {
+            Ok(news) => news,
             // It answers, only not that.
-            Err(RpcError::Rpc { .. }) => last,
+            Err(RpcError::Rpc { .. }) => (last, Vec::new()),
             Err(error) => return Err(error.into()),
         };
         self.fees_at = Some(Instant::now());
-        if self.fees != Some(fees) {
-            self.emit(ChainEvent::Fees(fees)).await?;
-            self.fees = Some(fees);
+        if self.fees.as_ref() != Some(&news) {
+            let (fees, estimates) = news.clone();
+            self.emit(ChainEvent::Fees { fees, estimates }).await?;
+            self.fees = Some(news);
         }
         Ok(())
     }
 
     /// Waits for a new block, or until it is time to look: what arrives between looking and waiting is found by that.
     async fn wait_for_news(&mut self) -> Result<(), Stop> {
-        let look_after = match (self.regtest(), self.can_wait) {
+        let look_after = self.config.poll.unwrap_or(match (self.regtest(), self.can_wait) {
             (true, _) => Duration::from_millis(100),
             (false, true) => Duration::from_secs(10),
             (false, false) => Duration::from_secs(2),
-        };
+        });
         if !self.can_wait {
             return self.pause(look_after).await;
         }
@@ -442,10 +450,12 @@ async fn fetch(
 }
 
 /// Present feerates; where the backend has no estimate, the last ones; never below what its mempool takes,
-/// nor in the wrong order.
-async fn estimate(chain: &Chain, last: Fees) -> Result<Fees, RpcError> {
+/// nor in the wrong order. With them, by target, what of it the backend has estimated.
+async fn estimate(chain: &Chain, last: Fees) -> Result<(Fees, Vec<(u32, Feerate)>), RpcError> {
     let minimum = chain.mempool_min_fee().await?.max(Feerate::FLOOR);
-    let normal = chain.estimate_smart_fee(6).await?.unwrap_or(last.normal).max(minimum);
-    let urgent = chain.estimate_smart_fee(2).await?.unwrap_or(last.urgent).max(normal);
-    Ok(Fees { normal, urgent, minimum })
+    let (soon, now) = (chain.estimate_smart_fee(6).await?, chain.estimate_smart_fee(2).await?);
+    let normal = soon.unwrap_or(last.normal).max(minimum);
+    let urgent = now.unwrap_or(last.urgent).max(normal);
+    let estimates = [now.map(|_| (2, urgent)), soon.map(|_| (6, normal))];
+    Ok((Fees { normal, urgent, minimum }, estimates.into_iter().flatten().collect()))
 }

@@ -1,11 +1,10 @@
 //! The chain as this node sees it, through a bitcoind's JSON-RPC.
 //!
-//! In: a URL, transactions. Out: typed answers; blocks in order, checked (`follow`); what became of a transaction
-//! (`broadcast`). The backend is trusted to tell the truth, and checked wherever that is cheap.
+//! In: a URL, questions. Out: typed answers; blocks in order, checked (`follow`).
+//! The backend is trusted to tell the truth, and checked wherever that is cheap.
 //! A backend that goes away is normal: it never closes a channel, it is said once and tried again.
-//! Read next: `follow`, `broadcast`, `rpc`.
+//! Read next: `follow`, `rpc`.
 
-pub mod broadcast;
 pub mod follow;
 mod rpc;
 #[cfg(test)]

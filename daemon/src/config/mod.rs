@@ -14,6 +14,7 @@ pub use dev::{ChannelSecrets, Dev};
 pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
+use crate::{demo, regtest};
 use options::Settings;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
@@ -46,50 +47,18 @@ pub struct Cli {
     pub flags: Flags,
 }
 
+/// The end of `chand regtest --help`.
+const REGTEST_HELP: &str = "\
+SAT_PER_KVB: satoshi per 1000 virtual bytes. The first four are also variables (CHAND_REGTEST_LISTEN=…).";
+
 /// What `chand` runs beside the daemon.
 #[derive(clap::Subcommand, Debug)]
 pub enum Program {
     /// A Bitcoin regtest chain in one process, for this machine only
-    Regtest(RegtestArgs),
+    #[command(after_help = REGTEST_HELP)]
+    Regtest(regtest::Options),
     /// The tour: a chain and two nodes, played before your eyes
-    Demo(DemoArgs),
-}
-
-/// `chand regtest …`
-#[derive(clap::Args, Debug, Clone)]
-pub struct RegtestArgs {
-    /// Where its JSON-RPC listens
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:18443")]
-    pub listen: SocketAddr,
-    /// Where it keeps its blocks and its cookie [default: ~/.chand-regtest]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// A user name beside the cookie
-    #[arg(long, requires = "password")]
-    pub user: Option<String>,
-    /// That user's password
-    #[arg(long, requires = "user")]
-    pub password: Option<String>,
-}
-
-/// `chand demo …`
-#[derive(clap::Args, Debug, Clone)]
-pub struct DemoArgs {
-    /// Which part of the story
-    #[arg(default_value = "all")]
-    pub chapter: String,
-    /// Leave everything running at the end and say where the sockets are
-    #[arg(long)]
-    pub stay: bool,
-    /// Print the figures only
-    #[arg(long)]
-    pub quiet: bool,
-    /// Wait for Enter between the scenes
-    #[arg(long, conflicts_with = "json")]
-    pub step: bool,
-    /// One JSON object a line instead of prose
-    #[arg(long)]
-    pub json: bool,
+    Demo(demo::Args),
 }
 
 /// What is wrong with how the daemon was started, in words for whoever started it.

@@ -94,17 +94,20 @@ static OPTIONS: [Opt; 25] = [
     secret("dev-force-privkey", "HEX32", "The node's key"),
     secret("dev-force-bip32-seed", "HEX32", "The wallet's seed"),
     secret("dev-force-channel-secrets", "A/B/C/D/E/F", "Keys and shachain seed of every channel"),
-    opt("dev-bitcoind-poll", Kind::One("SECONDS"), None, "How often to ask for blocks"),
-    opt("dev-fast-gossip", Kind::Switch, None, "Flush gossip at once"),
-    opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close over an expired HTLC"),
-    opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses"),
+    opt("dev-bitcoind-poll", Kind::One("SECONDS"), None, "How often to look for blocks"),
+    opt("dev-fast-gossip", Kind::Switch, None, "Flush gossip at once; nothing needs it yet"),
+    opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close over an expired HTLC; nothing needs it yet"),
+    opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses; nothing needs it yet"),
 ];
 
 /// The end of `--help`.
 pub(super) const AFTER_HELP: &str = "\
 Each option is also a variable (CHAND_FEE_BASE=5) and a key of DIR/chand.toml (fee-base = 5);
 the command line wins over the variable, the variable over the file.
-With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.";
+With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
+Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32,
+--dev-force-channel-secrets A/B/C/D/E/F, --dev-bitcoind-poll SECONDS (how often to look for blocks);
+--dev-fast-gossip, --dev-no-htlc-timeout and --dev-allow-localhost are taken, nothing needs them yet.";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]

@@ -284,24 +284,32 @@ fn folders_are_for_their_owner_only() {
 fn the_help_fits_on_a_screen_and_names_every_option() {
     let help = Cli::command().render_help().to_string();
     assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
-    assert!(help.lines().all(|l| l.chars().count() <= 110), "{help}");
+    assert!(help.lines().all(|l| l.chars().count() <= 120), "{help}");
     for name in
         ["data-dir", "bitcoin-rpc-cookie", "max-htlc-value-in-flight", "simple-close", "regtest", "demo"]
     {
         assert!(help.contains(name), "{name} is missing:\n{help}");
     }
-    assert!(!help.contains("dev-force"), "{help}");
+    assert!(
+        help.contains("--dev-fast-gossip, --dev-no-htlc-timeout") && help.contains("nothing needs them yet")
+    );
+    for part in ["regtest", "demo"] {
+        let mut all = Cli::command();
+        all.build();
+        let help = all.find_subcommand_mut(part).unwrap().render_help().to_string();
+        assert!(help.lines().count() <= 40, "{help}");
+        assert!(help.lines().all(|l| l.chars().count() <= 120), "{help}");
+    }
 }
 
 #[test]
 fn the_other_programs_parse() {
     let run = |args: &[&str]| Cli::try_parse_from(["chand"].iter().chain(args));
-    let Some(Program::Regtest(args)) = run(&["regtest", "--listen", "127.0.0.1:1"]).unwrap().command else {
-        panic!("not regtest")
-    };
-    assert_eq!(args.listen.port(), 1);
+    let args = ["regtest", "--listen", "127.0.0.1:1", "--premine", "7", "--fee-estimate", "1000"];
+    let Some(Program::Regtest(args)) = run(&args).unwrap().command else { panic!("not regtest") };
+    assert_eq!((args.listen.port(), args.premine, args.fee_estimate), (1, 7, Some(1_000)));
     let Some(Program::Demo(args)) = run(&["demo", "--stay"]).unwrap().command else { panic!("not demo") };
     assert!(args.stay && args.chapter == "all");
     assert!(run(&["--alias", "x", "demo"]).is_err());
-    assert!(run(&["regtest", "--user", "u"]).is_err());
+    assert!(run(&["demo", "--step", "--json"]).is_err());
 }

@@ -98,9 +98,10 @@ impl Heart {
 
     /// How long to sleep at most.
     fn until_deadline(&mut self, idle: bool) -> Duration {
-        let Some(deadline) = self.node.next_deadline() else { return LONGEST_WAIT };
         let now = self.clock.read();
-        let wait = Duration::from_millis(deadline.0.saturating_sub(now.0)).min(LONGEST_WAIT);
+        let node = self.node.next_deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
+        let purse = self.purse.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = [node, purse].into_iter().flatten().min().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         // Should the deadline not move, this is slow instead of a loop without rest.
         wait.max(if idle { SHORTEST_WAIT } else { Duration::ZERO })
     }
@@ -122,7 +123,9 @@ impl Heart {
         for event in events {
             self.take(event, &mut inputs).map_err(|e| Stop::Bug(e.to_string()))?;
         }
+        self.purse.late(Instant::now());
         inputs.extend(self.purse.loose_change());
+        inputs.extend(self.purse.compacted());
         let batch = step(&mut self.node, now, inputs);
         if batch.is_empty() || self.batches.send(Job::Batch(batch)).is_ok() {
             return Ok(());
@@ -133,7 +136,7 @@ impl Heart {
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) -> Result<(), WalletError> {
         match event {
             Event::Peer(event) => inputs.extend(self.peer(event)),
-            Event::Chain(event) => inputs.push(self.chain_event(event)?),
+            Event::Chain(event) => self.chain_event(event, inputs)?,
             Event::Published(published) => {
                 inputs.extend(self.purse.published(&published));
                 inputs.push(Input::Published { txid: published.txid, result: published.result });
@@ -164,11 +167,9 @@ impl Heart {
             PeerEvent::Frame { peer, link, message } => {
                 self.links.knows(link).then_some(Input::Message { peer, link, message })
             }
+            // Nothing more is read from it, and it ends by itself if the node does not hang up.
             PeerEvent::BadFrame { peer, link, reason } => {
-                // Nothing more is read from it, and it ends by itself: its `Down` follows.
-                tracing::warn!(%peer, "a message that does not decode: {reason}");
-                self.peers.hang_up(link, "a message did not decode");
-                None
+                self.links.knows(link).then_some(Input::BadMessage { peer, link, reason })
             }
             PeerEvent::Down { peer, link, reason } => {
                 self.links.down(link).then_some(Input::Unlinked { peer, link, reason })
@@ -180,8 +181,8 @@ impl Heart {
         }
     }
 
-    fn chain_event(&mut self, event: ChainEvent) -> Result<Input, WalletError> {
-        Ok(match event {
+    fn chain_event(&mut self, event: ChainEvent, inputs: &mut Vec<Input>) -> Result<(), WalletError> {
+        let input = match event {
             ChainEvent::Connected { height, hash, header, block } => {
                 let wallet = self.purse.block_connected(&block, height)?;
                 let txs =
@@ -194,6 +195,7 @@ impl Heart {
             }
             ChainEvent::Synced { height, .. } => {
                 tracing::debug!(height = height.0, "all blocks are read");
+                inputs.extend(self.purse.offers());
                 Input::ChainSynced
             }
             ChainEvent::Unreachable { reason } => {
@@ -201,17 +203,19 @@ impl Heart {
                 Input::ChainReachable(false)
             }
             ChainEvent::Back => Input::ChainReachable(true),
-            ChainEvent::Fees(fees) => {
+            ChainEvent::Fees { fees, estimates } => {
                 tracing::debug!(
                     normal = fees.normal.0,
                     urgent = fees.urgent.0,
                     minimum = fees.minimum.0,
                     "feerates"
                 );
-                self.purse.set_fees(fees);
+                self.purse.set_rates(fees, estimates);
                 Input::Fees(fees)
             }
-        })
+        };
+        inputs.push(input);
+        Ok(())
     }
 
     /// Follows the chain from where the node stands; what an earlier follower had is dropped.
@@ -264,10 +268,12 @@ impl Heart {
         };
         self.waiting.fail_all(&lost);
         self.purse.fail_all(&lost);
-        let fees = self.purse.fees();
-        let (node, wallet) = (self.birth)(entries).map_err(CoreError::Reload)?;
+        let rates = self.purse.rates();
+        // A panic in here is no step's: a second try would have the same.
+        let born = catch_unwind(AssertUnwindSafe(|| (self.birth)(entries)));
+        let (node, wallet) = born.unwrap_or_else(|_| Err("it panicked".into())).map_err(CoreError::Reload)?;
         self.node = node;
-        self.purse = Purse::new(wallet, fees);
+        self.purse = Purse::new(wallet, rates);
         self.follow_chain();
         Ok(())
     }

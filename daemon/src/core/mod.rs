@@ -165,7 +165,7 @@ impl Core {
         let (node, wallet) = alive;
         let heart = Heart {
             node,
-            purse: Purse::new(wallet, None),
+            purse: Purse::new(wallet, purse::Rates::default()),
             birth,
             inbox,
             batches,

@@ -15,6 +15,7 @@ use chand_protocol::node::command::{CommandError, Reply};
 use chand_protocol::node::effect::{Fees, FundAmount, Input};
 use chand_protocol::units::{Feerate, Height, Sat};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Core Lightning's code: not enough coins.
 const NOT_ENOUGH: i32 = 301;
@@ -30,19 +31,36 @@ const CEILING: (Feerate, u32) = (Feerate(100_000), 10);
 const RESERVED_BLOCKS: u32 = 72;
 /// Depth of a coinbase that may be spent.
 const MATURITY: u32 = 100;
+/// How long a withdrawal waits for the chain backend before its user is told that it waits.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A wallet and who waits for it.
 pub(super) struct Purse {
     wallet: Wallet,
-    fees: Option<Fees>,
+    rates: Rates,
     /// Until the network took the transaction.
-    withdrawals: BTreeMap<Txid, (WalletReplyTo, WalletReply)>,
+    withdrawals: BTreeMap<Txid, Withdrawal>,
+}
+
+/// Feerates, and which of them are more than our own guess.
+#[derive(Clone, Default)]
+pub(super) struct Rates {
+    pub fees: Option<Fees>,
+    /// By target in blocks, nearest first.
+    pub estimates: Vec<(u32, Feerate)>,
+}
+
+/// Somebody who waits for a transaction to be taken.
+struct Withdrawal {
+    to: WalletReplyTo,
+    reply: WalletReply,
+    until: Instant,
 }
 
 impl Purse {
     /// A wallet for which nobody waits.
-    pub fn new(wallet: Wallet, fees: Option<Fees>) -> Purse {
-        Purse { wallet, fees, withdrawals: BTreeMap::new() }
+    pub fn new(wallet: Wallet, rates: Rates) -> Purse {
+        Purse { wallet, rates, withdrawals: BTreeMap::new() }
     }
 
     /// The wallet's newest block.
@@ -51,13 +69,44 @@ impl Purse {
     }
 
     /// The feerates used when a withdrawal names none.
-    pub fn fees(&self) -> Option<Fees> {
-        self.fees
+    pub fn rates(&self) -> Rates {
+        self.rates.clone()
     }
 
     /// New feerates.
-    pub fn set_fees(&mut self, fees: Fees) {
-        self.fees = Some(fees);
+    pub fn set_rates(&mut self, fees: Fees, estimates: Vec<(u32, Feerate)>) {
+        self.rates = Rates { fees: Some(fees), estimates };
+    }
+
+    /// The whole wallet in place of its many changes, when it is time for that; nothing may follow it in its batch.
+    pub fn compacted(&mut self) -> Option<Input> {
+        self.wallet.compact().map(|change| Input::WalletCompacted { change })
+    }
+
+    /// Withdrawals that no block holds yet: at a start and after each block.
+    pub fn offers(&self) -> impl Iterator<Item = Input> {
+        self.wallet.unconfirmed().into_iter().map(|tx| Input::Offer { tx })
+    }
+
+    /// When [`Purse::late`] has something to do.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.withdrawals.values().map(|w| w.until).min()
+    }
+
+    /// Tells whoever waited too long what becomes of the transaction.
+    pub fn late(&mut self, now: Instant) {
+        let late: Vec<Txid> =
+            self.withdrawals.iter().filter(|(_, w)| w.until <= now).map(|(txid, _)| *txid).collect();
+        for (txid, waiting) in
+            late.into_iter().filter_map(|txid| Some((txid, self.withdrawals.remove(&txid)?)))
+        {
+            let message = format!(
+                "the chain backend did not take the transaction {txid} within {} s. It is kept, and offered again until \
+                 a block holds it: do not withdraw a second time",
+                PATIENCE.as_secs()
+            );
+            let _ = waiting.to.send(Err(CommandError { code: NOT_BROADCAST, message }));
+        }
     }
 
     /// What changed without an input to carry it.
@@ -112,14 +161,14 @@ impl Purse {
         match &published.result {
             Ok(()) => {
                 self.wallet.insert_unconfirmed(published.tx.clone());
-                if let Some((to, reply)) = waiting {
+                if let Some(Withdrawal { to, reply, .. }) = waiting {
                     // Fails when nobody listens any more.
                     let _ = to.send(Ok(reply));
                 }
             }
             Err(reason) => {
                 // Only what nobody else relies on is forgotten: the node offers its own again.
-                if let Some((to, _)) = waiting {
+                if let Some(Withdrawal { to, .. }) = waiting {
                     self.wallet.forget_unconfirmed(published.txid);
                     let message =
                         format!("the transaction was not taken and its coins are free again: {reason}");
@@ -132,8 +181,8 @@ impl Purse {
 
     /// The node that should have kept their changes is gone.
     pub fn fail_all(&mut self, error: &CommandError) {
-        for (to, _) in std::mem::take(&mut self.withdrawals).into_values() {
-            let _ = to.send(Err(error.clone()));
+        for waiting in std::mem::take(&mut self.withdrawals).into_values() {
+            let _ = waiting.to.send(Err(error.clone()));
         }
     }
 
@@ -143,7 +192,7 @@ impl Purse {
             WalletRequest::NewAddress { kind } => return self.new_address(kind, to, waiting),
             WalletRequest::Withdraw { destination, amount, feerate, min_confirmations, utxos } => {
                 let amount = amount.map_or(FundAmount::All { at_most: Sat::MAX_MONEY }, FundAmount::Exact);
-                let feerate = feerate.or(self.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
+                let feerate = feerate.or(self.rates.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
                 match self.wallet.withdraw(destination, amount, feerate, utxos, Some(min_confirmations)) {
                     Ok(done) => return self.withdrawn(done.tx, to),
                     Err(error) => Err(refusal(&error)),
@@ -156,7 +205,7 @@ impl Purse {
                 Ok(WalletReply::Coins(coins.map(|o| coin(o, tip)).collect()))
             }
             WalletRequest::MostFundable { feerate } => {
-                let feerate = feerate.or(self.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
+                let feerate = feerate.or(self.rates.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
                 let most = self.wallet.most_fundable(feerate);
                 most.map(WalletReply::MostFundable).map_err(|error| refusal(&error))
             }
@@ -200,7 +249,7 @@ impl Purse {
             return self.loose_change();
         };
         let reply = WalletReply::Withdrawn { tx: tx.clone(), psbt: Box::new(psbt) };
-        self.withdrawals.insert(txid, (to, reply));
+        self.withdrawals.insert(txid, Withdrawal { to, reply, until: Instant::now() + PATIENCE });
         Some(Input::Wallet { change, publish: Some(tx), reply: None })
     }
 
@@ -222,11 +271,11 @@ impl Purse {
     }
 
     fn fee_table(&self) -> FeeTable {
-        let urgent = self.fees.map_or(Feerate::FLOOR, |f| f.urgent);
+        let urgent = self.rates.fees.map_or(Feerate::FLOOR, |f| f.urgent);
         let (least, times) = CEILING;
         FeeTable {
-            fees: self.fees,
-            estimates: self.fees.map_or_else(Vec::new, |f| vec![(2, f.urgent), (6, f.normal)]),
+            fees: self.rates.fees,
+            estimates: self.rates.estimates.clone(),
             min_acceptable: Feerate::FLOOR,
             max_acceptable: Feerate(urgent.0.saturating_mul(times)).max(least),
         }
@@ -259,5 +308,79 @@ fn coin(output: WalletOutput, tip: Height) -> Coin {
         address: output.address.map(|a| a.to_string()),
         status,
         reserved_to: output.reserved.then(|| tip.plus(RESERVED_BLOCKS)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Seed;
+    use bitcoin::hashes::Hash;
+    use bitcoin::{absolute, transaction, Amount, Network, TxIn};
+    use tokio::sync::oneshot;
+
+    /// A purse with one coin.
+    fn purse() -> Purse {
+        let seed = Seed::dev_from_bip32_seed(&[1; 32]);
+        let mut wallet = Wallet::load(&seed, Network::Regtest, Vec::new()).expect("a wallet");
+        let script_pubkey = wallet.new_address(wallet::AddressKind::P2tr).script_pubkey();
+        let from = OutPoint { txid: Txid::from_byte_array([7; 32]), vout: 0 };
+        let payment = Transaction {
+            version: transaction::Version::TWO,
+            lock_time: absolute::LockTime::ZERO,
+            input: vec![TxIn { previous_output: from, ..TxIn::default() }],
+            output: vec![TxOut { value: Amount::from_sat(100_000), script_pubkey }],
+        };
+        let mut block = bitcoin::constants::genesis_block(Network::Regtest);
+        block.header.prev_blockhash = wallet.tip().1;
+        block.txdata = vec![payment];
+        let mut purse = Purse::new(wallet, Rates::default());
+        assert!(matches!(purse.block_connected(&block, Height(1)), Ok(Some(_))));
+        purse
+    }
+
+    #[test]
+    fn who_withdraws_while_the_backend_is_away_is_told_that_it_is_kept() {
+        let mut purse = purse();
+        let (to, mut answer) = oneshot::channel();
+        let request = WalletRequest::Withdraw {
+            destination: ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([3; 32])),
+            amount: Some(Sat(40_000)),
+            feerate: None,
+            min_confirmations: 1,
+            utxos: None,
+        };
+        let input = purse.request(request, to, &Waiting::default());
+        let Some(Input::Wallet { publish: Some(tx), .. }) = input else { panic!("{input:?}") };
+        let until = purse.next_deadline().expect("it waits");
+        purse.late(until - Duration::from_millis(1));
+        assert!(answer.try_recv().is_err(), "too early");
+        purse.late(until);
+        let told = answer.try_recv().expect("answered").expect_err("not broadcast");
+        let txid = tx.compute_txid();
+        assert_eq!(told.code, NOT_BROADCAST);
+        assert!(
+            told.message.contains(&txid.to_string()) && told.message.contains("kept"),
+            "{}",
+            told.message
+        );
+        assert_eq!(purse.next_deadline(), None);
+        assert!(until <= Instant::now() + PATIENCE);
+
+        // A refusal that comes after that answer takes nothing back: the user was told that it is kept.
+        let refused = Published { txid, tx: tx.clone(), result: Err("mempool full".into()) };
+        purse.published(&refused);
+        let offered: Vec<Input> = purse.offers().collect();
+        assert!(matches!(&offered[..], [Input::Offer { tx: again }] if *again == tx), "{offered:?}");
+    }
+
+    #[test]
+    fn our_guess_is_not_shown_as_an_estimate() {
+        let mut purse = purse();
+        let fees = Fees { normal: Feerate(2_500), urgent: Feerate(5_000), minimum: Feerate::FLOOR };
+        purse.set_rates(fees, Vec::new());
+        assert_eq!((purse.fee_table().fees, purse.fee_table().estimates), (Some(fees), Vec::new()));
+        purse.set_rates(fees, vec![(2, fees.urgent)]);
+        assert_eq!(purse.fee_table().estimates, [(2, fees.urgent)]);
     }
 }

@@ -6,9 +6,10 @@ use crate::chain::{Auth, Chain};
 use crate::peer::{os_ephemeral, Limits, Peers};
 use crate::regtest::{self, Running};
 use crate::rpc::backend::FeatureSets;
-use crate::rpc::{About, Backend, WalletReply, WalletRequest};
+use crate::rpc::{About, Backend, Coin, CoinStatus, WalletReply, WalletRequest};
 use crate::seed::Seed;
 use crate::wallet::{AddressKind, Wallet};
+use bitcoin::hashes::Hash;
 use bitcoin::{Network, ScriptBuf};
 use chand_protocol::entropy::Entropy;
 use chand_protocol::id::NodeId;
@@ -19,10 +20,11 @@ use chand_protocol::node::view::{Info, Peer};
 use chand_protocol::node::{Node, NodeConfig};
 use chand_protocol::sign::{Crypto, RealCrypto};
 use chand_protocol::store::{Entry, Store};
-use chand_protocol::units::Feerate;
+use chand_protocol::units::{Feerate, Sat};
 use chand_storage::{Fault, MemoryStore};
 use secp256k1::ecdsa::Signature;
 use secp256k1::{All, PublicKey, Secp256k1, SecretKey};
+use serde_json::json;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +33,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+
+mod inputs;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const BLOCKS: u32 = 103;
@@ -57,12 +61,15 @@ impl Crypto for Fragile {
 /// An embedded chain in a folder of its own.
 struct World {
     chain: Running,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
     async fn new() -> World {
-        let dir = tempfile::tempdir().expect("a folder");
+        World::within(tempfile::tempdir().expect("a folder")).await
+    }
+
+    async fn within(dir: tempfile::TempDir) -> World {
         let options = regtest::Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: Some(dir.path().to_path_buf()),
@@ -71,7 +78,18 @@ impl World {
             premine: BLOCKS,
             ..regtest::Options::default()
         };
-        World { chain: regtest::spawn(options).await.expect("a chain"), _dir: dir }
+        World { chain: regtest::spawn(options).await.expect("a chain"), dir }
+    }
+
+    /// The chain goes away; its blocks stay in the folder.
+    async fn end(self) -> tempfile::TempDir {
+        self.chain.stop().await.expect("an orderly end");
+        self.dir
+    }
+
+    async fn ask(&self, method: &str, params: serde_json::Value) -> serde_json::Value {
+        let chain = Chain::new(&self.chain.url(), Auth::Url).expect("a URL");
+        chain.rpc().call(method, params).await.expect("an answer")
     }
 }
 
@@ -100,7 +118,8 @@ impl Actor {
             let seed = Seed::dev_from_bip32_seed(&[number; 32]);
             let mut wallet = Wallet::load(&seed, Network::Regtest, node.take_wallet_changes())
                 .map_err(|e| e.to_string())?;
-            node.set_close_script(wallet.new_address(AddressKind::P2wpkh).script_pubkey());
+            wallet.catch_up(&node.recent_blocks()).map_err(|e| e.to_string())?;
+            node.set_close_script(wallet.unused_address(AddressKind::P2wpkh).script_pubkey());
             Ok((node, wallet))
         });
         let alive = birth(disk.load().expect("readable")).expect("a node");
@@ -119,6 +138,7 @@ impl Actor {
             follow: FollowConfig {
                 network: Network::Regtest,
                 fallback_fees: Fees { normal: floor, urgent: floor, minimum: floor },
+                poll: None,
             },
             stop: watch::Sender::new(false),
             about: About {
@@ -156,6 +176,13 @@ impl Actor {
     async fn address(&self) -> String {
         match self.daemon.wallet(WalletRequest::NewAddress { kind: None }).await {
             Ok(WalletReply::Address { address, .. }) => address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn coins(&self) -> Vec<Coin> {
+        match self.daemon.wallet(WalletRequest::ListCoins { spent: false }).await {
+            Ok(WalletReply::Coins(coins)) => coins,
             other => panic!("{other:?}"),
         }
     }
@@ -270,17 +297,57 @@ async fn a_bug_in_a_step_costs_the_links_and_nothing_else() {
     alice.connect(&bob).await;
     // The chain is followed by the fresh node, too.
     let script = alice.address().await;
-    let mine = serde_json::json!([1, script]);
-    let chain = Chain::new(&world.chain.url(), Auth::Url).expect("a URL");
-    chain.rpc().call("generatetoaddress", mine).await.expect("a block");
+    world.ask("generatetoaddress", json!([1, script])).await;
     alice.reaches(BLOCKS + 1).await;
 
     // Once is a bug; three times within a minute is a program that must not go on.
     for _ in 0..2 {
+        // Whoever asked is told before the fresh node is made; the next fault must not hit its making.
+        alice.info().await;
         alice.broken.store(true, Ordering::SeqCst);
         assert!(sign().await.is_err());
     }
     timeout(PATIENCE, alice.core.ended()).await.expect("it ends by itself");
     assert!(matches!(alice.stop().await, Err(CoreError::Panics)));
     assert!(bob.stop().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_made_while_the_chain_was_away_arrives_after_a_restart() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let alice = Actor::start(&world, 1, &disk).await;
+    alice.reaches(BLOCKS).await;
+    let (ours, theirs) = (alice.address().await, world.ask("getnewaddress", json!([])).await);
+    world.ask("sendtoaddress", json!([ours, 0.01])).await;
+    world.ask("generatetoaddress", json!([1, theirs])).await;
+    alice.reaches(BLOCKS + 1).await;
+    assert_eq!(alice.coins().await.len(), 1);
+
+    let dir = world.end().await;
+    let request = WalletRequest::Withdraw {
+        destination: ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([3; 32])),
+        amount: Some(Sat(400_000)),
+        feerate: Some(Feerate(1_000)),
+        min_confirmations: 1,
+        utxos: None,
+    };
+    let withdrawal = tokio::spawn(alice.daemon.wallet(request));
+    let is_change = |coins: Vec<Coin>| matches!(coins[..], [Coin { status: CoinStatus::Unconfirmed, .. }]);
+    until("the coin is spent", || async { is_change(alice.coins().await) }).await;
+    assert!(!withdrawal.is_finished());
+    assert!(alice.stop().await.is_ok());
+    let told = timeout(PATIENCE, withdrawal).await.expect("in time").expect("no panic");
+    assert!(told.is_err(), "{told:?}");
+
+    // Another process, the same disk: what was kept is offered by itself.
+    let world = World::within(dir).await;
+    let alice = Actor::start(&world, 1, &disk.fork()).await;
+    let mempool = || async { world.ask("getrawmempool", json!([])).await.as_array().map_or(0, Vec::len) };
+    until("it is in the mempool", || async { mempool().await == 1 }).await;
+    world.ask("generatetoaddress", json!([1, theirs])).await;
+    alice.reaches(BLOCKS + 2).await;
+    assert_eq!(mempool().await, 0);
+    assert!(matches!(alice.coins().await[..], [Coin { status: CoinStatus::Confirmed(_), .. }]));
+    assert!(alice.stop().await.is_ok());
 }

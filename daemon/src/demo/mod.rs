@@ -12,13 +12,32 @@ mod stage;
 mod story;
 mod tell;
 
-use crate::config::DemoArgs;
 use stage::Stage;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tell::{Manner, Teller};
 use tokio::signal::unix::{signal, SignalKind};
+
+/// What the tour can be told on its command line.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Args {
+    /// Which part of the story
+    #[arg(default_value = ALL)]
+    pub chapter: String,
+    /// Leave everything running at the end and say where the sockets are
+    #[arg(long)]
+    pub stay: bool,
+    /// Print the figures only
+    #[arg(long)]
+    pub quiet: bool,
+    /// Wait for Enter between the scenes
+    #[arg(long, conflicts_with = "json")]
+    pub step: bool,
+    /// One JSON object a line instead of prose
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Why the tour stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +84,7 @@ const POLL: Duration = Duration::from_millis(15);
 const ALL: &str = "all";
 
 /// Runs the tour; success only when every check held.
-pub async fn run(args: DemoArgs) -> ExitCode {
+pub async fn run(args: Args) -> ExitCode {
     let manner = match (args.json, args.quiet) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Quiet,

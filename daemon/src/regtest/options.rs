@@ -17,24 +17,30 @@ pub const DEFAULT_PREMINE_BLOCKS: u32 = 110;
 #[derive(Args, Clone)]
 pub struct Options {
     /// Where the RPC listens; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", env = "CHAND_REGTEST_LISTEN", default_value = "127.0.0.1:18443")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CHAND_REGTEST_LISTEN",
+        hide_env = true,
+        default_value = "127.0.0.1:18443"
+    )]
     pub listen: SocketAddr,
     /// Where blocks, the faucet's key and the cookie live [default: ~/.chand-regtest]
-    #[arg(long, value_name = "DIR", env = "CHAND_REGTEST_DATA_DIR")]
+    #[arg(long, value_name = "DIR", env = "CHAND_REGTEST_DATA_DIR", hide_env = true)]
     pub data_dir: Option<PathBuf>,
     /// RPC user instead of the cookie; wants --password, too
-    #[arg(long, value_name = "USER", env = "CHAND_REGTEST_USER")]
+    #[arg(long, value_name = "USER", env = "CHAND_REGTEST_USER", hide_env = true)]
     pub user: Option<String>,
     /// RPC password instead of the cookie; wants --user, too
-    #[arg(long, value_name = "PASSWORD", env = "CHAND_REGTEST_PASSWORD", hide_env_values = true)]
+    #[arg(long, value_name = "PASSWORD", env = "CHAND_REGTEST_PASSWORD", hide_env = true)]
     pub password: Option<String>,
-    /// Blocks mined to the faucet when the chain is empty; 101 or more give it money to spend
+    /// Blocks mined to the faucet at first; 101 or more give it money
     #[arg(long, value_name = "BLOCKS", default_value_t = DEFAULT_PREMINE_BLOCKS)]
     pub premine: u32,
-    /// The least fee rate that is relayed, in satoshi per 1000 virtual bytes
+    /// The least fee rate that is relayed
     #[arg(long, value_name = "SAT_PER_KVB", default_value_t = 100)]
     pub min_relay_fee: u64,
-    /// What estimatesmartfee answers, in satoshi per 1000 virtual bytes [default: "Insufficient data"]
+    /// What estimatesmartfee answers [default: "Insufficient data"]
     #[arg(long, value_name = "SAT_PER_KVB")]
     pub fee_estimate: Option<u64>,
 }

@@ -84,6 +84,35 @@ impl Wallet {
         self.inner.list_output().map(|output| self.describe(output, &reserved, &mut trust)).collect()
     }
 
+    /// Withdrawals that are in no block yet, parents first: to be offered again. Funding transactions are not among
+    /// them, for those are offered by whoever has the channel.
+    pub fn unconfirmed(&self) -> Vec<Transaction> {
+        let index = self.inner.spk_index();
+        let ours =
+            |tx: &Transaction| tx.input.iter().all(|input| index.txout(input.previous_output).is_some());
+        let mut waiting: BTreeMap<Txid, Arc<Transaction>> = self
+            .inner
+            .transactions()
+            .filter(|tx| !tx.chain_position.is_confirmed() && !self.reserved.contains_key(&tx.tx_node.txid))
+            .filter(|tx| ours(&tx.tx_node.tx))
+            .map(|tx| (tx.tx_node.txid, tx.tx_node.tx.clone()))
+            .collect();
+        let mut ordered = Vec::with_capacity(waiting.len());
+        while !waiting.is_empty() {
+            let free = |tx: &Transaction| {
+                tx.input.iter().all(|input| !waiting.contains_key(&input.previous_output.txid))
+            };
+            let next: Vec<Txid> = waiting.iter().filter(|(_, tx)| free(tx)).map(|(txid, _)| *txid).collect();
+            if next.is_empty() {
+                // A transaction cannot be its own ancestor.
+                break;
+            }
+            let next = next.into_iter().filter_map(|txid| waiting.remove(&txid));
+            ordered.extend(next.map(|tx| (*tx).clone()));
+        }
+        ordered
+    }
+
     /// The unspent outputs, summed by what may be done with them.
     pub fn balance(&self) -> WalletBalance {
         let mut sum = WalletBalance::default();

@@ -33,6 +33,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LOOKAHEAD: u32 = 50;
 /// After how many changes [`Wallet::compact`] has something to say.
 const COMPACT_AFTER: usize = 200;
+/// A whole that is larger than this, in bytes, is not made: the store has a limit, and parts are as good.
+const WHOLE_MAX: usize = 8 * 1024 * 1024;
 
 const P2WPKH: KeychainKind = KeychainKind::External;
 const P2TR: KeychainKind = KeychainKind::Internal;
@@ -112,6 +114,8 @@ pub struct Wallet {
     /// Coins of funding transactions that are not on chain yet, by transaction.
     reserved: BTreeMap<Txid, Vec<OutPoint>>,
     changes: usize,
+    /// What is pending is kept at once, even if it is nothing but blocks.
+    urgent: bool,
 }
 
 impl std::fmt::Debug for Wallet {
@@ -158,7 +162,7 @@ impl Wallet {
             record::prune(&mut total);
             reload(&descriptors, network, total.clone())?
         };
-        Ok(Wallet { inner, key, network, total, pending, reserved, changes: count })
+        Ok(Wallet { inner, key, network, total, pending, reserved, changes: count, urgent: false })
     }
 
     /// Lets a new wallet begin at a block instead of at genesis: what was paid before is not looked for. Give it a
@@ -174,6 +178,7 @@ impl Wallet {
         }
         let tip =
             self.inner.latest_checkpoint().push(BlockId { height: height.0, hash }).map_err(|_| refuse)?;
+        self.urgent = true;
         self.inner
             .apply_update(Update { chain: Some(tip), ..Update::default() })
             .map_err(|e| WalletError::Internal(e.to_string()))
@@ -185,13 +190,40 @@ impl Wallet {
         (Height(tip.height()), tip.hash())
     }
 
+    /// Takes in the blocks that were connected after the last change was kept, oldest first: such a change is not made
+    /// for a block that holds nothing of ours, so whoever follows the chain gives their hashes back at a start.
+    ///
+    /// # Errors
+    /// [`WalletError::OutOfOrder`] when one of those that both know has another hash.
+    pub fn catch_up(&mut self, blocks: &[(Height, BlockHash)]) -> Result<(), WalletError> {
+        let (at, _) = self.tip();
+        let mut tip = self.inner.latest_checkpoint();
+        for (height, hash) in blocks {
+            let refuse = WalletError::OutOfOrder { got: height.0, at: at.0 };
+            if *height <= at {
+                match tip.get(height.0) {
+                    Some(known) if known.hash() != *hash => return Err(refuse),
+                    _ => continue,
+                }
+            }
+            tip = tip.push(BlockId { height: height.0, hash: *hash }).map_err(|_| refuse)?;
+        }
+        if tip.height() == at.0 {
+            return Ok(());
+        }
+        self.inner
+            .apply_update(Update { chain: Some(tip), ..Update::default() })
+            .map_err(|e| WalletError::Internal(e.to_string()))
+    }
+
+    /// The first address that was given out and is not used, else a new one: for money that may come any time.
+    pub fn unused_address(&mut self, kind: AddressKind) -> Address {
+        self.inner.next_unused_address(keychain(kind)).address
+    }
+
     /// A new address; never given out before.
     pub fn new_address(&mut self, kind: AddressKind) -> Address {
-        let keychain = match kind {
-            AddressKind::P2wpkh => P2WPKH,
-            AddressKind::P2tr => P2TR,
-        };
-        self.inner.reveal_next_address(keychain).address
+        self.inner.reveal_next_address(keychain(kind)).address
     }
 
     /// True when `script` is one of ours (given out, or soon to be).
@@ -238,6 +270,8 @@ impl Wallet {
             return Err(WalletError::TooDeep(height.0));
         }
         self.absorb();
+        // What is kept may name this block; whoever reads it back must not find it there.
+        self.urgent = true;
         let mut gone = ChangeSet::default();
         gone.local_chain.blocks.insert(height.0, None);
         self.total.merge(gone.clone());
@@ -283,12 +317,14 @@ impl Wallet {
         self.reserved.insert(txid, coins);
     }
 
-    /// What changed since the last call, to be kept; [`Wallet::load`] wants all of them back, in order.
+    /// What changed since the last call, to be kept; [`Wallet::load`] wants all of them back, in order. Blocks without
+    /// anything of ours wait for the next change that says more ([`Wallet::catch_up`]).
     pub fn take_change(&mut self) -> Option<Vec<u8>> {
         self.absorb();
-        if self.pending.is_empty() {
+        if self.pending.is_empty() || (self.pending.is_blocks_only() && !self.urgent) {
             return None;
         }
+        self.urgent = false;
         self.changes = self.changes.saturating_add(1);
         Some(record::encode(&std::mem::take(&mut self.pending), record::Kind::Part))
     }
@@ -301,11 +337,15 @@ impl Wallet {
         }
         self.absorb();
         record::prune(&mut self.total);
-        self.pending = Change::default();
-        self.changes = 1;
         let reservations = self.reserved.iter().map(|(txid, coins)| (*txid, Some(coins.clone()))).collect();
         let all = Change { bdk: Some(self.total.clone()), reservations };
-        Some(record::encode(&all, record::Kind::Whole))
+        let whole = record::encode(&all, record::Kind::Whole);
+        self.changes = 1;
+        if whole.len() > WHOLE_MAX {
+            return None;
+        }
+        self.pending = Change::default();
+        Some(whole)
     }
 
     /// Moves what the library staged to `total` and `pending`.
@@ -314,6 +354,13 @@ impl Wallet {
             self.total.merge(staged.clone());
             self.pending.merge_bdk(staged);
         }
+    }
+}
+
+fn keychain(kind: AddressKind) -> KeychainKind {
+    match kind {
+        AddressKind::P2wpkh => P2WPKH,
+        AddressKind::P2tr => P2TR,
     }
 }
 

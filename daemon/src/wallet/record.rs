@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const VERSION: u8 = 1;
 /// How many of the newest blocks stay known when older ones are dropped.
-const BLOCKS_KEPT: u32 = 1_000;
+const BLOCKS_KEPT: u32 = 300;
 
 /// Whether a change adds to those before it or stands for all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +36,14 @@ pub(super) struct Change {
 impl Change {
     pub(super) fn is_empty(&self) -> bool {
         self.bdk.is_none() && self.reservations.is_empty()
+    }
+
+    /// True when all it says is that blocks came which hold nothing of ours.
+    pub(super) fn is_blocks_only(&self) -> bool {
+        let Some(bdk) = &self.bdk else { return false };
+        let blocks = &bdk.local_chain.blocks;
+        let rest = ChangeSet { local_chain: Default::default(), ..bdk.clone() };
+        self.reservations.is_empty() && rest.is_empty() && blocks.values().all(Option::is_some)
     }
 
     pub(super) fn merge_bdk(&mut self, staged: ChangeSet) {

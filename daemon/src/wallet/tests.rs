@@ -18,13 +18,15 @@ fn seed(n: u8) -> Seed {
 struct World {
     wallet: Wallet,
     kept: Vec<Vec<u8>>,
+    /// The newest blocks, which the node keeps.
+    blocks: Vec<(Height, BlockHash)>,
     nonce: u32,
 }
 
 impl World {
     fn new() -> World {
         let wallet = Wallet::load(&seed(1), Network::Regtest, vec![]).unwrap();
-        let mut world = World { wallet, kept: vec![], nonce: 0 };
+        let mut world = World { wallet, kept: vec![], blocks: vec![], nonce: 0 };
         world.keep();
         world
     }
@@ -38,6 +40,8 @@ impl World {
         self.keep();
         let before = (self.wallet.tip(), self.wallet.outputs(), self.wallet.reserved.clone());
         self.wallet = Wallet::load(&seed(1), Network::Regtest, self.kept.clone()).unwrap();
+        let newest = self.blocks.len().saturating_sub(288);
+        self.wallet.catch_up(&self.blocks[newest..]).unwrap();
         assert_eq!((self.wallet.tip(), self.wallet.outputs(), self.wallet.reserved.clone()), before);
     }
 
@@ -59,7 +63,15 @@ impl World {
         let height = self.wallet.tip().0.plus(1);
         self.wallet.block_connected(height, &block).unwrap();
         self.keep();
+        self.blocks.push((height, block.block_hash()));
         block.block_hash()
+    }
+
+    /// The tip is gone.
+    fn unmine(&mut self) {
+        let (height, hash) = self.wallet.tip();
+        self.wallet.block_disconnected(height, hash).unwrap();
+        self.blocks.pop();
     }
 
     /// A stranger's payment to a new address of ours.
@@ -343,10 +355,10 @@ fn a_reorganisation_makes_coins_unconfirmed_until_they_are_mined_again() {
     let mut w = World::new();
     w.receive(AddressKind::P2wpkh, 100_000);
     let payment = w.payment(AddressKind::P2tr, 70_000);
-    let hash = w.mine(std::slice::from_ref(&payment));
+    w.mine(std::slice::from_ref(&payment));
     let height = w.wallet.tip().0;
     assert_eq!(w.wallet.balance().confirmed, Sat(170_000));
-    w.wallet.block_disconnected(height, hash).unwrap();
+    w.unmine();
     assert_eq!(w.wallet.tip().0, Height(height.0 - 1));
     assert_eq!((w.wallet.balance().confirmed, w.wallet.balance().unconfirmed), (Sat(100_000), Sat(70_000)));
     w.restart();
@@ -356,8 +368,8 @@ fn a_reorganisation_makes_coins_unconfirmed_until_they_are_mined_again() {
     w.restart();
     // Down to the first block, and no further.
     let mut w = World::new();
-    let hash = w.mine(&[]);
-    w.wallet.block_disconnected(Height(1), hash).unwrap();
+    w.mine(&[]);
+    w.unmine();
     let genesis = w.wallet.tip();
     assert_eq!(w.wallet.block_disconnected(genesis.0, genesis.1), Err(WalletError::TooDeep(0)));
 }
@@ -385,11 +397,16 @@ fn many_changes_become_one_that_says_the_same() {
     while w.wallet.tip().0 < Height(1_500) {
         w.mine(&[]);
     }
+    assert_eq!(w.wallet.compact(), None, "blocks without anything of ours are no changes");
+    for _ in 0..COMPACT_AFTER {
+        w.wallet.new_address(AddressKind::P2tr);
+        w.keep();
+    }
     w.wallet.fund(channel(1), exact(10_000), RATE).unwrap();
     let before = (w.wallet.tip(), w.wallet.outputs(), w.wallet.reserved.clone());
     let all = w.wallet.compact().unwrap();
     assert_eq!(w.wallet.take_change(), None);
-    assert!(all.len() < 200_000, "{} bytes", all.len());
+    assert!(all.len() < 40_000, "{} bytes", all.len());
     // Kept after the old ones, or instead of them: it says the same.
     w.kept.push(all.clone());
     for kept in [w.kept.clone(), vec![all.clone()]] {
@@ -399,11 +416,68 @@ fn many_changes_become_one_that_says_the_same() {
     assert!(before.1.iter().any(|o| o.outpoint == early && o.status == OutputStatus::Confirmed(Height(1))));
     w.kept = vec![all];
     w.restart();
-    let (height, hash) = w.wallet.tip();
-    w.wallet.block_disconnected(height, hash).unwrap();
+    w.unmine();
     w.mine(&[]);
     w.restart();
     assert_eq!(w.wallet.compact(), None);
+}
+
+#[test]
+fn a_block_without_anything_of_ours_is_kept_by_the_node_alone() {
+    let mut w = World::new();
+    w.receive(AddressKind::P2wpkh, 100_000);
+    let kept = w.kept.len();
+    for _ in 0..400 {
+        w.mine(&[]);
+    }
+    assert_eq!(w.kept.len(), kept);
+    w.restart();
+    assert_eq!((w.kept.len(), w.wallet.tip().0), (kept, Height(401)));
+    // A reorganisation is kept at once, and over it the chain is found again.
+    w.unmine();
+    w.unmine();
+    w.restart();
+    assert_eq!((w.kept.len(), w.wallet.tip().0), (kept + 1, Height(399)));
+    w.mine(&[]);
+    w.receive(AddressKind::P2tr, 50_000);
+    assert_eq!(w.wallet.tip().0, Height(401));
+    w.restart();
+    assert_eq!(w.wallet.balance().confirmed, Sat(150_000));
+    // Hashes of another chain are refused.
+    let foreign = [(Height(401), BlockHash::from_byte_array([7; 32]))];
+    assert!(w.wallet.catch_up(&foreign).is_err());
+}
+
+#[test]
+fn withdrawals_are_told_parents_first_until_a_block_has_them() {
+    let mut w = World::new();
+    w.receive(AddressKind::P2wpkh, 100_000);
+    let funding = w.wallet.fund(channel(1), exact(30_000), RATE).unwrap().tx;
+    w.wallet.insert_unconfirmed(funding.clone());
+    let first = w.wallet.withdraw(channel(2), exact(20_000), RATE, None, None).unwrap().tx;
+    let second = w.wallet.withdraw(channel(3), exact(10_000), RATE, None, None).unwrap().tx;
+    let stranger = w.payment(AddressKind::P2tr, 40_000);
+    w.wallet.insert_unconfirmed(stranger);
+    assert_eq!(second.input[0].previous_output.txid, first.compute_txid());
+    w.restart();
+    assert_eq!(w.wallet.unconfirmed(), [first.clone(), second.clone()]);
+    w.mine(&[funding, first]);
+    assert_eq!(w.wallet.unconfirmed(), [second.clone()]);
+    w.wallet.forget_unconfirmed(second.compute_txid());
+    assert_eq!(w.wallet.unconfirmed(), []);
+}
+
+#[test]
+fn the_first_unused_address_stays_until_it_is_used() {
+    let mut w = World::new();
+    let first = w.wallet.unused_address(AddressKind::P2wpkh);
+    w.restart();
+    assert_eq!(w.wallet.unused_address(AddressKind::P2wpkh), first);
+    assert_eq!(w.wallet.take_change(), None);
+    let from = OutPoint { txid: Txid::from_byte_array([8; 32]), vout: 0 };
+    w.mine(&[pay(from, vec![(first.script_pubkey(), 50_000)])]);
+    w.restart();
+    assert_ne!(w.wallet.unused_address(AddressKind::P2wpkh), first);
 }
 
 #[test]

@@ -75,6 +75,15 @@ pub enum Input {
         /// What.
         message: Message,
     },
+    /// A message that does not decode; nothing more comes over this connection.
+    BadMessage {
+        /// From whom.
+        peer: NodeId,
+        /// Over which connection.
+        link: LinkId,
+        /// In words.
+        reason: String,
+    },
     /// A question or order through a control socket; answered once by [`Effect::Reply`].
     Command {
         /// To match the answer.
@@ -127,6 +136,16 @@ pub enum Input {
         publish: Option<Transaction>,
         /// Whom to answer once it is kept.
         reply: Option<(CommandId, Reply)>,
+    },
+    /// The wallet as a whole: kept, and all changes of it that were kept before are forgotten in the same batch.
+    WalletCompacted {
+        /// What to keep.
+        change: Vec<u8>,
+    },
+    /// A withdrawal that the wallet keeps and that is in no block yet: offered to the chain backend again.
+    Offer {
+        /// All of it.
+        tx: Transaction,
     },
     /// What became of a transaction given to the broadcaster.
     Published {

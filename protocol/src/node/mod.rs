@@ -86,6 +86,8 @@ pub struct Node {
     events: VecDeque<(ChannelId, ChannelEvent)>,
     out: Outbox,
     wallet_changes: Vec<Vec<u8>>,
+    /// Numbers of the wallet's records.
+    wallet_kept: Vec<u64>,
 }
 
 impl core::fmt::Debug for Node {
@@ -186,6 +188,7 @@ impl Node {
             Input::Unlinked { peer, link, reason } => self.on_unlinked(peer, link, &reason),
             Input::DialFailed { peer, reason } => self.on_dial_failed(peer, &reason),
             Input::Message { peer, link, message } => self.on_message(peer, link, message),
+            Input::BadMessage { peer, link, reason } => self.on_bad_message(peer, link, &reason),
             Input::Command { id, command } => self.on_command(id, command),
             Input::BlockConnected { height, hash, time_s: _, txs, wallet } => {
                 self.keep_wallet(wallet);
@@ -221,6 +224,12 @@ impl Node {
                     (None, None) => {}
                 }
             }
+            Input::WalletCompacted { change } => {
+                let old = core::mem::take(&mut self.wallet_kept);
+                old.into_iter().for_each(|n| self.keep(Change::Delete { key: crate::record::wallet_key(n) }));
+                self.keep_wallet(Some(change));
+            }
+            Input::Offer { tx } => self.out.effects.push(Effect::Publish { tx, why: "withdrawal" }),
             Input::Published { txid, result } => self.on_published(txid, result),
         }
     }
@@ -399,6 +408,7 @@ impl Node {
     fn keep_wallet(&mut self, change: Option<Vec<u8>>) {
         if let Some(bytes) = change {
             let number = self.counters.next_wallet();
+            self.wallet_kept.push(number);
             self.keep(Change::Put {
                 key: crate::record::wallet_key(number),
                 value: crate::record::encode(&bytes),

@@ -16,7 +16,7 @@ use crate::node::send::{Payment, Payments};
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
-    block_key, channel_key, channel_of, decode, invoice_key, peer_key, put, BadRecord, Kind,
+    block_key, channel_key, channel_of, decode, invoice_key, number_of, peer_key, put, BadRecord, Kind,
 };
 use crate::sign::Crypto;
 use crate::store::{Change, Entry};
@@ -47,6 +47,7 @@ struct Found {
     invoices: Invoices,
     payments: Payments,
     wallet: Vec<Vec<u8>>,
+    wallet_kept: Vec<u64>,
     reserved: Vec<(ChannelId, Txid)>,
 }
 
@@ -72,7 +73,10 @@ impl Found {
                 let payment: Payment = decode(&value)?;
                 self.payments.restore(payment);
             }
-            Kind::Wallet => self.wallet.push(decode(&value)?),
+            Kind::Wallet => {
+                self.wallet_kept.push(number_of(key).ok_or(BadRecord::Damaged)?);
+                self.wallet.push(decode(&value)?);
+            }
             Kind::Reserved => {
                 self.reserved.push((channel_of(key).ok_or(BadRecord::Damaged)?, decode(&value)?));
             }
@@ -149,6 +153,7 @@ impl Node {
             events: VecDeque::new(),
             out: Outbox::default(),
             wallet_changes: found.wallet,
+            wallet_kept: found.wallet_kept,
         };
         node.resume(&found.reserved);
         Ok(node)

@@ -28,7 +28,7 @@ impl Drop for Watch {
 impl Watch {
     fn from(fake: &Fake, network: Network, start: StartingPoint, room: usize) -> Watch {
         let (sender, events) = mpsc::channel(room);
-        let config = FollowConfig { network, fallback_fees: FALLBACK };
+        let config = FollowConfig { network, fallback_fees: FALLBACK, poll: None };
         Watch { events, task: spawn(chain_of(fake), config, start, sender), fees: Vec::new() }
     }
 
@@ -46,7 +46,7 @@ impl Watch {
                 .expect("an event in time")
                 .expect("a live queue")
             {
-                ChainEvent::Fees(fees) => self.fees.push(fees),
+                ChainEvent::Fees { fees, .. } => self.fees.push(fees),
                 event => return event,
             }
         }
@@ -222,7 +222,7 @@ async fn a_backend_that_catches_up_itself_is_not_called_synced() {
     }
     // Fees come all the same, and they are the first thing that comes.
     let first = timeout(PATIENCE, watch.events.recv()).await.expect("in time");
-    assert!(matches!(first, Some(ChainEvent::Fees(_))), "{first:?}");
+    assert!(matches!(first, Some(ChainEvent::Fees { .. })), "{first:?}");
     assert!(watch.events.try_recv().is_err());
 }
 
@@ -322,9 +322,10 @@ async fn fees_come_before_synced_and_again_when_they_change() {
     fake.state().min_fee = 0.00001;
     let changed = timeout(PATIENCE, watch.events.recv()).await.expect("in time");
     match changed {
-        Some(ChainEvent::Fees(fees)) => {
+        Some(ChainEvent::Fees { fees, estimates }) => {
             let expected = Fees { normal: Feerate(5000), urgent: Feerate(5000), minimum: Feerate(253) };
             assert_eq!(fees, expected);
+            assert_eq!(estimates, [(2, Feerate(5000)), (6, Feerate(5000))]);
         }
         other => panic!("expected fees, got {other:?}"),
     }

@@ -1,6 +1,5 @@
 //! The client against a fake backend: every way in which it can be away, wrong or strange.
 
-mod broadcast;
 mod fake;
 mod follow;
 
