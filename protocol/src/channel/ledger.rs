@@ -275,16 +275,21 @@ impl Ledger {
             if trimmed && self.dust_exposure(view, terms).saturating_add(amount) > max_dust {
                 return Err(Refusal::DustExposure { limit: max_dust });
             }
-            // "once the remote node adds the HTLC output to its commitment transaction, it cannot pay the fee".
-            if terms.opener == Side::Remote && !trimmed {
-                let cost = funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate) + 1);
-                let theirs = self.balances(view).map_or(Msat::ZERO, |b| b.remote);
-                if theirs < cost.to_msat() {
-                    return Err(Refusal::OpenerCannotPayFee);
-                }
+            let more = usize::from(!trimmed);
+            if terms.opener == Side::Remote && !self.opener_has_room(terms, view, feerate, more) {
+                return Err(Refusal::OpenerCannotPayFee);
             }
         }
         Ok(())
+    }
+
+    /// Whether the opener can pay the fee with `more` untrimmed HTLCs in and keep its reserve: "SHOULD NOT offer" if not,
+    /// and LDK closes by force over it, even when it never met its reserve.
+    fn opener_has_room(&self, terms: &Terms, view: View, feerate: Feerate, more: usize) -> bool {
+        let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(terms.opener));
+        let reserve = terms.party(terms.opener.other()).reserve;
+        let fee = funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate) + more);
+        fee.checked_add(reserve).is_some_and(|need| own >= need.to_msat())
     }
 
     /// What `offerer` can put into one more HTLC beyond its reserve and, when it opened, the fee with that HTLC in.
@@ -298,13 +303,14 @@ impl Ledger {
                 is_trimmed(terms.channel_type, feerate, dust, owner == offerer, a)
             });
             if prudent {
-                // Room for the fee to double while updates of both sides cross ("fee spike buffer", BOLT 2).
+                // Room for the fee to double and one more HTLC to come ("fee spike buffer", BOLT 2).
                 feerate = Feerate(feerate.0.saturating_mul(2));
             }
             let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(offerer));
             let reserve = terms.party(offerer.other()).reserve.to_msat();
             let fee = if terms.opener == offerer {
-                let count = self.untrimmed(view, terms, feerate) + usize::from(!trimmed);
+                let count =
+                    self.untrimmed(view, terms, feerate) + usize::from(!trimmed) + usize::from(prudent);
                 funder_cost(terms.channel_type, feerate, count).to_msat()
             } else {
                 Msat::ZERO
@@ -328,6 +334,11 @@ impl Ledger {
             .filter(|h| h.id.offered_by == offerer)
             .fold((0usize, Msat::ZERO), |(n, s), h| (n + 1, s.saturating_add(h.amount)));
         if count >= usize::from(receiver.max_accepted_htlcs) {
+            return Msat::ZERO;
+        }
+        let views = [View::Next(Side::Local), View::Next(Side::Remote)];
+        let room_for_fee = |v: View| self.opener_has_room(terms, v, self.feerate_in(v, terms.opener), 1);
+        if terms.opener != offerer && !views.into_iter().all(room_for_fee) {
             return Msat::ZERO;
         }
         let room = receiver.max_in_flight.saturating_sub(sum);
