@@ -72,7 +72,7 @@ impl Payer {
             number += 1;
             let label = format!("{} {number}", self.name);
             // Odd amounts, some of them dust: each sum shows which payments it is made of.
-            let amount = 1_000 + number * 7_919 + if number % 3 == 0 { 2_000_000 } else { 0 };
+            let amount = 1_000 + number * 7_919 + if number.is_multiple_of(3) { 2_000_000 } else { 0 };
             self.pay(&mut from, &mut to, &label, amount);
         }
     }

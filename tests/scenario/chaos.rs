@@ -1,12 +1,13 @@
 //! Everything at once: payments both ways, holds, feerates, blocks, cuts, crashes and failing disks, in an order that
 //! the seed decides. At the end all is healed, and every msat is where both say it is.
 
+use chand_protocol::channel::Phase;
 use chand_protocol::id::PaymentHash;
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter, Reply};
 use chand_protocol::units::Feerate;
 use chand_storage::Fault;
 use chand_tests::duet::play::{pay, preimage, request, Open};
-use chand_tests::duet::{other, Crash, Duet, When, ALICE, BOB};
+use chand_tests::duet::{other, Crash, Cut, Duet, When, ALICE, BOB};
 use std::collections::BTreeMap;
 
 /// One payment that was tried.
@@ -100,6 +101,38 @@ impl World {
         self.duet.tell(seat, command);
     }
 
+    /// One of the two closes while links break and nodes die.
+    fn stormy_close(&mut self) {
+        let duet = &mut self.duet;
+        let closed = |duet: &Duet| [ALICE, BOB].map(|s| matches!(duet.channel(s).phase, Phase::Closed(_)));
+        for _ in 0..3 {
+            let pick = duet.random();
+            let (seat, soon) = (pick as usize >> 8 & 1, pick >> 20 & 7);
+            let when = [When::BeforeCommit, When::BeforeRelease, When::AfterRelease];
+            let crash =
+                Crash { seat, step: duet.seats[seat].steps + 1 + soon, when: when[pick as usize % 3] };
+            duet.crashes.push(crash);
+            let keep = [None, Some(ALICE), Some(BOB)][(pick >> 12) as usize % 3];
+            duet.cuts.push(Cut { after: duet.delivered + (pick >> 28 & 15), keep });
+        }
+        for _ in 0..8 {
+            if closed(duet) != [false, false] {
+                break;
+            }
+            // The order may die with its node.
+            let (order, closer) = (duet.close_order(), duet.random() as usize >> 7 & 1);
+            duet.tell(closer, order);
+            duet.run();
+            duet.wait_ms(2_000);
+        }
+        duet.crashes.clear();
+        duet.cuts.clear();
+        // The other side hears of it too, before any block.
+        duet.wait_ms(20_000);
+        assert_eq!(closed(duet), [true, true]);
+        duet.judge_close();
+    }
+
     /// All is mended, every held payment given back; what is left is counted.
     fn heal_and_judge(&mut self) {
         self.duet.crashes.clear();
@@ -148,8 +181,7 @@ fn chaos(seed: u64) {
         world.act();
     }
     world.heal_and_judge();
-    let closer = world.duet.random() as usize >> 7 & 1;
-    world.duet.close(closer);
+    world.stormy_close();
 }
 
 #[test]

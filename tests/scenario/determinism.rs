@@ -3,7 +3,12 @@
 use crate::script::play;
 use chand_tests::duet::{Crash, Duet, When, ALICE, BOB};
 
-fn traced(seed: u64) -> (Vec<(usize, Vec<u8>)>, Vec<(Vec<u8>, Vec<u8>)>) {
+/// Every message with its sender, in order.
+type Trace = Vec<(usize, Vec<u8>)>;
+/// Every key with its value.
+type Disk = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn traced(seed: u64) -> (Trace, Disk) {
     let mut duet = Duet::new(seed);
     duet.expected_errors = vec!["unknown channel"];
     duet.tracing = true;

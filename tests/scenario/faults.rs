@@ -214,6 +214,22 @@ fn messages_out_of_place_change_nothing() {
     duet.close(ALICE);
 }
 
+#[test]
+fn what_a_peer_said_and_never_signed_is_forgotten_with_the_link() {
+    let mut duet = Duet::opened(98, Open::default());
+    let channel_id = duet.channel_id();
+    let fee = UpdateFee { channel_id, feerate_per_kw: Feerate(2_000) };
+    duet.inject(ALICE, &Message::UpdateFee(fee));
+    assert_eq!(duet.channel(BOB).ledger.fees.len(), 1);
+    duet.cut(None);
+    duet.settle();
+    assert!(duet.channel(BOB).ledger.fees.is_empty());
+    duet.pay(ALICE, "after", 1_000_000);
+    assert_eq!(duet.channel(BOB).feerate(), Feerate(1_000));
+    duet.judge_agreement();
+    duet.close(ALICE);
+}
+
 /// Brings Carol to Bob's door: a peer that exists only as messages.
 fn carol(duet: &mut Duet) -> (NodeId, LinkId) {
     let carol = NodeId(key(0x55).public_key(crypto().secp()));

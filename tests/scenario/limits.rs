@@ -202,7 +202,7 @@ fn feerates_change_while_payments_fly_both_ways() {
             duet.turn();
         }
         if number % 13 == 5 {
-            duet.cut([None, Some(ALICE), Some(BOB)][number as usize % 3]);
+            duet.cut([None, Some(ALICE), Some(BOB)][number % 3]);
         }
     }
     duet.settle();

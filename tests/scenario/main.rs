@@ -6,6 +6,7 @@ mod close;
 mod crash;
 mod determinism;
 mod faults;
+mod forget;
 mod hold;
 mod limits;
 mod open;

@@ -206,6 +206,7 @@ pub struct FakeBackend {
     pub seen: Mutex<Vec<Command>>,
     pub wallet_seen: Mutex<Vec<WalletRequest>>,
     pub states: Mutex<Vec<view::State>>,
+    /// Where its files would be.
     pub dir: Option<std::path::PathBuf>,
 }
 

@@ -108,9 +108,17 @@ impl Channel {
         cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<(), Trouble> {
-        let _ = cx;
         self.check_shutdown(m)?;
         match &mut self.phase {
+            // Said again after a cut: it may never have got our last word, and it is the opener who speaks first.
+            Phase::Closed(closed) if self.terms.opener == Side::Local && !self.terms.simple_close => {
+                let fee = closed.named_fee;
+                if closed.height.is_none() && closed.closing.talk.our_fee.is_none() {
+                    let close = self.own_close(fee)?;
+                    self.send_closing_signed(fee, &close, Some((fee, fee)), cx, out);
+                }
+                return Ok(());
+            }
             Phase::Confirming | Phase::Open => {
                 let mut closing = Closing::new(Side::Remote);
                 closing.remote_script = Some(m.scriptpubkey.clone());
@@ -118,7 +126,7 @@ impl Channel {
                 out.notice(Level::Info, "the peer closes the channel");
             }
             Phase::Closing(closing) => closing.remote_script = Some(m.scriptpubkey.clone()),
-            // Said again after a cut: it never got our last word, which `on_closing_signed` repeats.
+            // The opener's `closing_signed` follows, which `on_closing_signed` answers once more.
             Phase::Closed(_) | Phase::Onchain(_) => return Ok(()),
         }
         self.dirty.state = true;

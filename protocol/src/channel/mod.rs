@@ -296,6 +296,11 @@ impl Channel {
         matches!(self.phase, Phase::Confirming | Phase::Open | Phase::Closing(_))
     }
 
+    /// Whether its peer is to be called: also to say the last word of a close again, until that is in a block.
+    pub const fn wants_call(&self) -> bool {
+        self.wants_link() || matches!(&self.phase, Phase::Closed(closed) if closed.height.is_none())
+    }
+
     /// Sends when connected; otherwise `resume` will say it again.
     pub(crate) fn send(&self, message: Message, out: &mut Out) {
         if self.link == Link::Up {

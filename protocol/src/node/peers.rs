@@ -187,7 +187,7 @@ impl Node {
 
     /// Plans the next call when a channel needs the peer or somebody waits for it.
     fn call_again(&mut self, peer: NodeId, reason: &str) {
-        let wanted = self.channels_with(&peer).iter().any(|id| self.channels[id].wants_link());
+        let wanted = self.channels_with(&peer).iter().any(|id| self.channels[id].wants_call());
         let cap = if self.config.network.row().on_demand { 10_000 } else { 300_000 };
         let now = self.now;
         let Some(entry) = self.peers.get_mut(&peer) else { return };
@@ -425,7 +425,7 @@ impl Node {
     /// After a restart: every peer with a channel is called at once.
     pub(super) fn call_all(&mut self) {
         let wanted: Vec<NodeId> =
-            self.channels.values().filter(|c| c.wants_link()).map(|c| c.terms.peer).collect();
+            self.channels.values().filter(|c| c.wants_call()).map(|c| c.terms.peer).collect();
         for peer in wanted {
             let entry = self.peers.entry(peer).or_default();
             if entry.address.is_some() && entry.link.is_none() {

@@ -209,7 +209,7 @@ mod tests {
         (ours.split().0, theirs.split().1)
     }
 
-    fn open_next<'a>(opener: &mut Opener, wire: &'a mut Vec<u8>) -> Result<(Vec<u8>, &'a [u8]), FrameError> {
+    fn open_next<'a>(opener: &mut Opener, wire: &'a mut [u8]) -> Result<(Vec<u8>, &'a [u8]), FrameError> {
         let mut head = [0u8; LENGTH_BYTES];
         head.copy_from_slice(&wire[..LENGTH_BYTES]);
         let length = opener.open_length(&head)?;

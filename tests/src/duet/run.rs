@@ -78,7 +78,7 @@ impl Duet {
                 Err(_) => assert!(place.store.counts().failures < 1_000, "the disk never comes back"),
             }
         };
-        if self.check_every > 0 && self.seats[seat].steps % self.check_every == 0 {
+        if self.check_every > 0 && self.seats[seat].steps.is_multiple_of(self.check_every) {
             self.judge_records(seat);
         }
         if crash == Some(When::BeforeRelease) {

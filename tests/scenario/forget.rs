@@ -1,0 +1,83 @@
+//! A peer that forgets: LDK drops a channel as soon as it holds the closing transaction, and says after a cut that it
+//! knows nothing of it (`channel_reestablish` with numbers that ask for a close by force).
+
+use chand_protocol::channel::Phase;
+use chand_protocol::id::Side;
+use chand_protocol::node::command::Reply;
+use chand_protocol::wire::Message;
+use chand_tests::duet::play::Open;
+use chand_tests::duet::{Duet, Mangle, ALICE, BOB};
+
+/// What LDK says of a channel that it does not know.
+fn forgotten(message: Message) -> Option<Message> {
+    let Message::ChannelReestablish(mut m) = message else { return None };
+    m.next_commitment_number = 0;
+    m.next_revocation_number = 0;
+    m.your_last_per_commitment_secret = [1; 32];
+    Some(Message::ChannelReestablish(m))
+}
+
+fn forgetful(duet: &mut Duet, seat: usize) {
+    duet.mangle = Some(Mangle { from: seat, change: forgotten, times: 1 });
+}
+
+fn opened(anchors: bool) -> Duet {
+    let mut duet = Duet::opened(70, Open { anchors, ..Open::default() });
+    duet.pay(ALICE, "one", 100_000_000);
+    duet.pay(BOB, "two", 30_000_000);
+    duet
+}
+
+#[test]
+fn an_agreed_close_stays_agreed() {
+    for anchors in [true, false] {
+        for forgetter in [ALICE, BOB] {
+            let mut duet = opened(anchors);
+            let order = duet.close_order();
+            let reply = duet.must(BOB, order);
+            assert!(matches!(reply, Reply::Closed { kind: "mutual", .. }), "{reply:?}");
+            forgetful(&mut duet, forgetter);
+            duet.cut(None);
+            duet.connect();
+            assert_eq!(duet.mangle.map(|m| m.times), Some(0), "nothing was forgotten");
+            for seat in [ALICE, BOB] {
+                assert!(
+                    matches!(duet.channel(seat).phase, Phase::Closed(_)),
+                    "{:?}",
+                    duet.channel(seat).phase
+                );
+            }
+            duet.judge_close();
+        }
+    }
+}
+
+#[test]
+fn a_close_that_one_side_missed_is_still_seen_as_agreed() {
+    for anchors in [true, false] {
+        let mut duet = opened(anchors);
+        let order = duet.close_order();
+        duet.tell(ALICE, order);
+        // One side has both signatures and publishes; what it says last is lost.
+        let ahead = loop {
+            assert!(duet.turn(), "the close came to an end too early");
+            let agreed = [ALICE, BOB].map(|seat| matches!(duet.channel(seat).phase, Phase::Closed(_)));
+            match agreed {
+                [true, false] => break ALICE,
+                [false, true] => break BOB,
+                _ => {}
+            }
+        };
+        duet.expected_errors = vec!["txn-mempool-conflict", "the peer lost revocations of ours"];
+        forgetful(&mut duet, ahead);
+        duet.cut(None);
+        duet.connect();
+        let behind = chand_tests::duet::other(ahead);
+        let Phase::Onchain(onchain) = &duet.channel(behind).phase else {
+            panic!("{:?}", duet.channel(behind).phase)
+        };
+        assert_eq!(onchain.owner, Some(Side::Local), "its own commitment is the answer to lost data");
+        duet.judge_close();
+        assert!(matches!(duet.channel(behind).phase, Phase::Closed(_)), "{:?}", duet.channel(behind).phase);
+    }
+}
