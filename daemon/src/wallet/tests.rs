@@ -462,7 +462,7 @@ fn withdrawals_are_told_parents_first_until_a_block_has_them() {
     w.restart();
     assert_eq!(w.wallet.unconfirmed(), [first.clone(), second.clone()]);
     w.mine(&[funding, first]);
-    assert_eq!(w.wallet.unconfirmed(), [second.clone()]);
+    assert_eq!(w.wallet.unconfirmed(), std::slice::from_ref(&second));
     w.wallet.forget_unconfirmed(second.compute_txid());
     assert_eq!(w.wallet.unconfirmed(), []);
 }

@@ -339,3 +339,20 @@ async fn following_ends_when_nobody_listens() {
     watch.events.close();
     timeout(PATIENCE, &mut watch.task).await.expect("in time").expect("an orderly end");
 }
+
+#[tokio::test]
+async fn how_often_to_look_can_be_told() {
+    let fake = Fake::start(Network::Bitcoin).await;
+    let start = at_tip(&chain_of(&fake), Network::Bitcoin).await.expect("a tip");
+    let poll = Some(Duration::from_millis(5));
+    let config = FollowConfig { network: Network::Bitcoin, fallback_fees: FALLBACK, poll };
+    let (sender, events) = mpsc::channel(100);
+    let mut watch = Watch { events, task: spawn(chain_of(&fake), config, start, sender), fees: Vec::new() };
+    watch.synced(0).await;
+    // By itself it would look every ten seconds.
+    let (calls, begun) = (fake.state().calls, Instant::now());
+    while fake.state().calls < calls + 20 {
+        assert!(begun.elapsed() < PATIENCE, "it does not look");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
