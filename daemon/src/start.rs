@@ -158,6 +158,15 @@ fn seed(config: &Config) -> Result<Seed, StartError> {
     if let Some(forced) = config.dev.as_ref().and_then(|d| d.force_bip32_seed.as_ref()) {
         return Ok(Seed::dev_from_bip32_seed(forced.reveal()));
     }
+    let (seed_path, store) = (config.seed_path(), config.store_dir());
+    if store.exists() && !seed_path.exists() {
+        return Err(StartError(format!(
+            "{} is missing, but its database {} is there: without the seed the money of its channels cannot be \
+             moved. Put the file back; for a new node choose another --data-dir. Nothing was changed",
+            seed_path.display(),
+            store.display()
+        )));
+    }
     let (seed, created) = Seed::load_or_create(&config.seed_path()).map_err(because)?;
     if created == Created::Now {
         tracing::warn!(

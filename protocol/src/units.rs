@@ -95,6 +95,11 @@ impl Sat {
         Sat(self.0.saturating_sub(other.0))
     }
 
+    /// The sum, or the largest amount when it does not fit.
+    pub const fn saturating_add(self, other: Sat) -> Sat {
+        Sat(self.0.saturating_add(other.0))
+    }
+
     /// In millisatoshi, or `None` when it does not fit 64 bits.
     pub const fn checked_msat(self) -> Option<Msat> {
         match self.0.checked_mul(1_000) {

@@ -177,6 +177,7 @@ fn a_seed_lost_beside_its_database_is_noticed() {
     world.bob.spawn();
     let status = world.bob.process().wait_end(PATIENCE);
     assert!(!status.success(), "a new seed would be another node: {status}");
+    assert!(!seed.exists(), "no other seed stands in its place");
     world.bob.forget_process();
     std::fs::rename(&aside, &seed).expect("moved back");
     world.bob.launch();

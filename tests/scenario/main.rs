@@ -7,6 +7,7 @@ mod crash;
 mod determinism;
 mod faults;
 mod forget;
+mod golden;
 mod hold;
 mod limits;
 mod open;

@@ -231,6 +231,14 @@ impl Opening {
             request.push,
             (local.reserve, local.reserve),
         )?;
+        // An opener below its reserve can carry no HTLC of either side: such a channel could only be closed.
+        let kept = capacity.to_msat().saturating_sub(request.push);
+        let needs = funder_cost(request.channel_type, request.feerate, 2).saturating_add(local.reserve);
+        if kept < needs.to_msat() {
+            return Err(format!(
+                "push_msat leaves {kept}, but the opener needs {needs} for its reserve and fees"
+            ));
+        }
         let point = secrets.per_commitment_point(cx.crypto.secp(), 0).map_err(|e| format!("{e}"))?;
         let b = &local.basepoints;
         let message = OpenChannel {
