@@ -13,8 +13,8 @@ use serde::Serialize;
 
 /// The version every record is written with today.
 pub const VERSION: u8 = 1;
-/// No record is larger when decoded.
-const MAX_BYTES: usize = 1 << 20;
+/// No record is larger when decoded: what the stores take, so that whatever was kept can be read back.
+const MAX_BYTES: usize = 16 << 20;
 
 /// A record's kind: the first byte of its key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

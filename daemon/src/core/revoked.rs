@@ -8,7 +8,8 @@ use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::Transaction;
 use chand_protocol::id::ChannelId;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 fn file(dir: &Path, channel: &ChannelId, number: u64) -> PathBuf {
@@ -23,7 +24,8 @@ pub fn keep(dir: &Path, channel: &ChannelId, number: u64, tx: &Transaction) -> i
     let path = file(dir, channel, number);
     crate::config::make_private_dir(path.parent().unwrap_or(dir))
         .map_err(|e| io::Error::other(e.to_string()))?;
-    fs::write(path, serialize_hex(tx))
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(serialize_hex(tx).as_bytes())
 }
 
 /// Reads one back.

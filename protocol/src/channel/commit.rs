@@ -260,6 +260,7 @@ impl Channel {
                 fee.step = next.after_revoke(self.terms.opener, Side::Local).unwrap_or(next);
             }
         }
+        self.ledger.merge_fees();
         self.commits.local_number = number;
         self.commits.signature = v.signature;
         self.commits.htlc_signatures = v.htlc_signatures;

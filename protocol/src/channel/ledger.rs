@@ -140,6 +140,17 @@ impl Ledger {
             .map_or(self.feerate, |f| f.feerate)
     }
 
+    /// Keeps the last of the feerate changes that stand at the same step: every view sees either all or none of
+    /// them, and the last one wins. So there are never more than the steps of an update.
+    pub fn merge_fees(&mut self) {
+        let steps: Vec<Step> = self.fees.iter().map(|f| f.step).collect();
+        let mut place = 0;
+        self.fees.retain(|f| {
+            place += 1;
+            steps.get(place) != Some(&f.step)
+        });
+    }
+
     /// Both balances of a view; `None` when one would be negative.
     pub fn balances(&self, view: View) -> Option<Balances> {
         let (mut local, mut remote) = (i128::from(self.settled.local.0), i128::from(self.settled.remote.0));
@@ -212,6 +223,17 @@ impl Ledger {
         self.htlcs_in(view)
             .filter(|h| is_trimmed(terms.channel_type, feerate, dust, h.id.offered_by == owner, h.amount))
             .fold(Msat::ZERO, |sum, h| sum.saturating_add(h.amount))
+    }
+
+    /// Whether an HTLC that is locked in has no output in either commitment while more than `max_dust` hangs on such
+    /// HTLCs there: it is to be given back ("SHOULD fail this HTLC once it's committed", BOLT 2).
+    pub fn is_dust_too_many(&self, terms: &Terms, htlc: &Htlc, max_dust: Msat) -> bool {
+        [Side::Local, Side::Remote].into_iter().any(|owner| {
+            let view = View::Signed(owner);
+            let (feerate, dust) = (self.feerate_in(view, terms.opener), terms.party(owner).dust_limit);
+            is_trimmed(terms.channel_type, feerate, dust, htlc.id.offered_by == owner, htlc.amount)
+                && self.dust_exposure(view, terms) > max_dust
+        })
     }
 
     /// Whether `offerer` may add an HTLC (BOLT 2, "Adding an HTLC"). For our own (`offerer` is `Local`) stricter:

@@ -129,7 +129,8 @@ pub struct OpenRequest {
 fn own_party(secrets: &ChannelSecrets, capacity: Sat, wishes: &Wishes, cx: &Context<'_>) -> Party {
     let in_flight =
         u128::from(capacity.to_msat().0) * u128::from(wishes.max_in_flight_percent.min(100)) / 100;
-    let reserve = wishes.reserve.unwrap_or(Sat(capacity.0 / 100)).max(MIN_DUST_LIMIT);
+    // Above any usual dust limit: the peer's must be below it.
+    let reserve = wishes.reserve.unwrap_or(Sat((capacity.0 / 100).max(1_000))).max(MIN_DUST_LIMIT);
     Party {
         basepoints: secrets.basepoints(cx.crypto.secp()),
         dust_limit: MIN_DUST_LIMIT,

@@ -92,7 +92,10 @@ impl Channel {
         let commits = &self.commits;
         if let Some(last) = m.next_revocation_number.checked_sub(1) {
             // Whoever knows the secret of a commitment we believe unrevoked has a later state than we.
-            let expected = self.secrets.per_commitment_secret(last).map_err(key_fault)?;
+            let expected = self
+                .secrets
+                .per_commitment_secret(last)
+                .map_err(|_| PeerFault::disconnect("channel_reestablish: no commitment has such a number"))?;
             let known = expected.secret_bytes() == m.your_last_per_commitment_secret;
             if m.next_revocation_number > commits.local_number {
                 return if known {

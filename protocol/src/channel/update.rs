@@ -262,6 +262,8 @@ impl Channel {
         }
         out.notice(Level::Debug, format!("the peer sets the feerate to {}", m.feerate_per_kw));
         self.ledger.fees.push(FeeUpdate { feerate: m.feerate_per_kw, step: Step::AddHtlc });
+        // Of changes that stand at one step the last one counts: a flood of them takes no room.
+        self.ledger.merge_fees();
         Ok(())
     }
 }

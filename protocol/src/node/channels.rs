@@ -26,6 +26,8 @@ use bitcoin::ScriptBuf;
 const MAX_OPENINGS_PER_PEER: usize = 4;
 /// Channels whose funding is unconfirmed that one peer may have opened to us.
 const MAX_UNCONFIRMED_PER_PEER: usize = 20;
+/// The same over all peers: whoever makes up identities cannot fill the disk.
+const MAX_UNCONFIRMED: usize = 500;
 
 /// The fields of `fundchannel`.
 pub(super) struct FundOrder {
@@ -174,6 +176,10 @@ impl Node {
             return Err(PeerFault::fail("channel refused: unknown chain").into());
         }
         let id = m.temporary_channel_id;
+        // "MUST ensure temporary_channel_id is unique from any other channel ID with the same peer" (BOLT 2).
+        if self.openings.contains_key(&(peer, id)) {
+            return Err(PeerFault::fail("channel refused: that temporary_channel_id is in use").into());
+        }
         let pending = self.openings.keys().filter(|(p, t)| *p == peer && *t != id).count();
         let unconfirmed = self
             .channels
@@ -183,7 +189,17 @@ impl Node {
                 c.terms.peer == peer && c.terms.opener == Side::Remote && unfunded
             })
             .count();
-        if pending >= MAX_OPENINGS_PER_PEER || unconfirmed >= MAX_UNCONFIRMED_PER_PEER {
+        let strangers = self
+            .channels
+            .values()
+            .filter(|c| {
+                c.terms.opener == Side::Remote && c.confirmed.is_none() && c.phase == Phase::Confirming
+            })
+            .count();
+        if pending >= MAX_OPENINGS_PER_PEER
+            || unconfirmed >= MAX_UNCONFIRMED_PER_PEER
+            || strangers >= MAX_UNCONFIRMED
+        {
             return Err(PeerFault::fail("channel refused: too many are pending already").into());
         }
         // Where blocks are made at will there is nothing to catch up with that could matter.

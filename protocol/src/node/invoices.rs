@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 const DEFAULT_EXPIRY_S: u64 = 604_800;
 /// Core Lightning's limit on labels, and ours on descriptions that BOLT 11 can carry.
 const MAX_LABEL_BYTES: usize = 1_024;
+/// Longest description kept, when only its hash goes into the invoice.
+const MAX_DESCRIPTION_BYTES: usize = 65_535;
 
 /// How far an invoice has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -143,6 +145,9 @@ impl Node {
     fn make_invoice(&mut self, r: InvoiceRequest) -> Result<view::Invoice, (i32, String)> {
         if r.label.len() > MAX_LABEL_BYTES {
             return Err((-32602, format!("label: at most {MAX_LABEL_BYTES} bytes")));
+        }
+        if r.description.len() > MAX_DESCRIPTION_BYTES {
+            return Err((-32602, format!("description: at most {MAX_DESCRIPTION_BYTES} bytes")));
         }
         if self.invoices.by_label.contains_key(&r.label) {
             return Err((900, "an invoice with this label exists already: choose another".into()));

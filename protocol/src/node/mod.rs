@@ -33,7 +33,7 @@ pub use restore::RestoreError;
 use crate::channel::{Channel, ChannelEvent, Context, Out};
 use crate::entropy::Entropy;
 use crate::fault::{LocalFault, Trouble, Verdict};
-use crate::id::{ChannelId, CommandId, LinkId, NodeId};
+use crate::id::{ChannelId, CommandId, HtlcId, LinkId, NodeId};
 use crate::keys::NodeKeys;
 use crate::sign::Crypto;
 use crate::store::{Batch, Change};
@@ -81,6 +81,8 @@ pub struct Node {
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
     /// Answers that wait until the chain backend has the transaction they tell of.
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
+    /// HTLCs of peers that wait until the chain is read.
+    parked: Vec<(ChannelId, HtlcId)>,
     /// Channels changed in this step.
     touched: BTreeSet<ChannelId>,
     events: VecDeque<(ChannelId, ChannelEvent)>,
@@ -102,6 +104,8 @@ struct Chain {
     tip: Option<(Height, BlockHash)>,
     /// The newest blocks, oldest first, to go back along in a reorganisation.
     recent: VecDeque<(Height, BlockHash)>,
+    /// The tip's time, seconds since the Unix epoch.
+    tip_time_s: u32,
     reachable: bool,
     synced: bool,
     fees: Fees,
@@ -190,18 +194,25 @@ impl Node {
             Input::Message { peer, link, message } => self.on_message(peer, link, message),
             Input::BadMessage { peer, link, reason } => self.on_bad_message(peer, link, &reason),
             Input::Command { id, command } => self.on_command(id, command),
-            Input::BlockConnected { height, hash, time_s: _, txs, wallet } => {
+            Input::BlockConnected { height, hash, time_s, txs, wallet } => {
                 self.keep_wallet(wallet);
+                self.chain.tip_time_s = time_s;
                 self.on_block(height, hash, &txs);
+                self.unpark();
             }
             Input::BlockDisconnected { height, hash, wallet } => {
                 self.keep_wallet(wallet);
                 self.on_block_gone(height, hash);
             }
-            Input::ChainSynced => self.chain.synced = true,
+            Input::ChainSynced => {
+                self.chain.synced = true;
+                self.unpark();
+            }
             Input::ChainReachable(reachable) => {
                 if self.chain.reachable != reachable {
                     self.chain.reachable = reachable;
+                    // Blocks may have been missed: known again when all are read.
+                    self.chain.synced = false;
                     let (level, text) = if reachable {
                         (Level::Info, "the chain backend answers")
                     } else {

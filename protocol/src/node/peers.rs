@@ -118,7 +118,8 @@ impl Node {
 
     pub(super) fn on_linked(&mut self, peer: NodeId, link: LinkId, inbound: bool, address: String) {
         let now = self.now;
-        if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_PEERS {
+        let linked = self.peers.values().filter(|p| p.link.is_some()).count();
+        if !self.peers.contains_key(&peer) && linked >= MAX_PEERS {
             let reason = "too many peers".to_string();
             self.out.effects.push(Effect::HangUp { peer, link, reason });
             return;

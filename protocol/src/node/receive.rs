@@ -24,6 +24,8 @@ use alloc::vec::Vec;
 const MPP_TIMEOUT_MS: u64 = 60_000;
 /// Blocks before an HTLC's expiry at which a held payment is given back: later the channel would have to close.
 const HOLD_MARGIN_BLOCKS: u32 = 6;
+/// The age, in seconds, of a tip that is no tip any more: three block intervals.
+const OLD_TIP_S: u64 = 1_800;
 /// Parts that one payment may have.
 const MAX_PARTS: usize = 483;
 
@@ -63,6 +65,11 @@ impl Node {
         else {
             return;
         };
+        if self.is_chain_old() {
+            // Against an old tip an HTLC that expired long ago would look safe: looked at again when blocks are read.
+            self.parked.push((channel, id));
+            return;
+        }
         let peeled = peel(&onion, self.keys.node_secret(), &htlc.payment_hash.0, self.crypto.secp());
         let peeled = match peeled {
             Ok(peeled) => peeled,
@@ -86,6 +93,14 @@ impl Node {
             }
             Err(bad) => return self.fail_back(channel, id.id, &secret, &Failure::from(bad)),
         };
+        let risky = self
+            .channels
+            .get(&channel)
+            .is_some_and(|c| c.ledger.is_dust_too_many(&c.terms, &htlc, Node::max_dust()));
+        if risky {
+            let failure = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
+            return self.fail_back(channel, id.id, &secret, &failure);
+        }
         let part = Part { channel, htlc: id.id, amount: htlc.amount, expiry: htlc.cltv_expiry };
         match self.judge(&part, htlc.payment_hash, &payload) {
             Judgement::Hold { total } => self.add_part(htlc.payment_hash, part, total),
@@ -220,7 +235,12 @@ impl Node {
             Status::Paid { .. } => {}
             Status::Accepted => {
                 let sum = self.invoices.sets.get(&hash).filter(|s| s.complete && self.can_settle(s));
-                let Some(sum) = sum.and_then(|s| Msat::checked_sum(s.parts.iter().map(|p| p.amount))) else {
+                let sum = sum.and_then(|s| {
+                    // All of it: a part may have gone with its channel meanwhile.
+                    let here = Msat::checked_sum(s.parts.iter().map(|p| p.amount))?;
+                    (here >= s.total).then_some(here)
+                });
+                let Some(sum) = sum else {
                     return self.refuse(id, 906, "the money is not here (any more): nothing was settled");
                 };
                 self.take_money(hash, &preimage, sum);
@@ -268,7 +288,8 @@ impl Node {
             let failure = Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height };
             self.fail_part(part, &failure);
         }
-        if let Some(invoice) = self.invoices.by_hash.get_mut(&hash) {
+        // An ordinary invoice, of which only a part had come, can still be paid.
+        if let Some(invoice) = self.invoices.by_hash.get_mut(&hash).filter(|i| i.hold) {
             invoice.status = Status::Cancelled;
             let record = put(invoice_key(&hash), invoice);
             self.keep(record);
@@ -303,6 +324,21 @@ impl Node {
             set.parts.retain(|p| p.channel != channel);
         }
         self.invoices.sets.retain(|_, s| !s.parts.is_empty());
+    }
+
+    /// Whether the newest block known says little about now (never where blocks are made at will).
+    fn is_chain_old(&self) -> bool {
+        let age_s = self.now.seconds().saturating_sub(u64::from(self.chain.tip_time_s));
+        !self.config.network.row().on_demand && (!self.chain.synced || age_s > OLD_TIP_S)
+    }
+
+    /// Blocks were read: HTLCs that waited for that are looked at again.
+    pub(super) fn unpark(&mut self) {
+        if !self.is_chain_old() {
+            let parked = core::mem::take(&mut self.parked);
+            self.events
+                .extend(parked.into_iter().map(|(c, id)| (c, crate::channel::ChannelEvent::LockedIn(id))));
+        }
     }
 
     /// A new block: held payments whose expiry comes near go back.

@@ -136,6 +136,7 @@ impl Node {
             chain: Chain {
                 tip: found.blocks.back().copied(),
                 recent: found.blocks,
+                tip_time_s: 0,
                 reachable: true,
                 synced: false,
                 fees: Fees { normal: floor, urgent: floor, minimum: floor },
@@ -149,6 +150,7 @@ impl Node {
             payments: found.payments,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            parked: Vec::new(),
             touched: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),

@@ -31,6 +31,8 @@ use serde::{Deserialize, Serialize};
 const EXPIRY_SLACK_BLOCKS: u32 = 3;
 /// The longest a payee may ask us to lock money up: two weeks.
 const MAX_FINAL_CLTV_BLOCKS: u32 = 2_016;
+/// Longest text kept with a payment.
+const MAX_TEXT_BYTES: usize = 16_384;
 /// Payments that may wait for their turn.
 const MAX_QUEUED: usize = 10_000;
 
@@ -303,6 +305,11 @@ impl Node {
     fn check_payable(&self, order: &Order) -> Result<(), (i32, String)> {
         if order.destination == self.id {
             return Err((code::PARAMS, "the payee is this node itself".into()));
+        }
+        let texts = [&order.label, &order.bolt11, &order.description];
+        if texts.into_iter().flatten().any(|t| t.len() > MAX_TEXT_BYTES) {
+            let text = format!("label, bolt11, description: at most {MAX_TEXT_BYTES} bytes each");
+            return Err((code::PARAMS, text));
         }
         if order.amount == Msat::ZERO {
             return Err((code::PARAMS, "amount_msat: must be more than zero".into()));
