@@ -109,8 +109,28 @@ pub(crate) fn open_engine(
         .unwrap_or_else(|panic| Err(corrupt(dir, words(&*panic))))
 }
 
+/// sled writes a snapshot of its page table under a name of its own and renames it when it is whole. One that a full
+/// disk or a kill cut short it would read all the same, and call the database damaged; without it, it reads its log.
+fn drop_unfinished_snapshots(dir: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn open_files(dir: &Path, owner: &Owner, known: Option<u64>) -> Result<(sled::Db, File, Stamp), OpenError> {
     let io_error = |e: io::Error| OpenError::Io { dir: dir.display().to_string(), reason: e.to_string() };
+    drop_unfinished_snapshots(dir).map_err(io_error)?;
     let db = open_sled(dir).map_err(|e| match e {
         sled::Error::Io(io) if io.kind() != ErrorKind::InvalidData => io_error(io),
         other => corrupt(dir, other.to_string()),

@@ -167,3 +167,12 @@ fn damaged_files_end_in_an_error_or_in_all_entries() {
     assert!(refused >= 10, "{refused} refused");
     assert!(older >= 1, "a log that was cut off shows by its last commit");
 }
+
+#[test]
+fn a_snapshot_that_sled_never_finished_is_no_damage() {
+    for content in [&b""[..], &b"half of it"[..], &[7u8; 4_096][..]] {
+        let (_keep, dir) = filled();
+        std::fs::write(dir.join("snap.0000000000FFFFFF.generating"), content).expect("written");
+        still_well(&dir);
+    }
+}

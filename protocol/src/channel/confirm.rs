@@ -83,8 +83,6 @@ impl Channel {
     fn opened(&mut self, out: &mut Out) {
         if self.ready == (true, true) && self.phase == Phase::Confirming {
             self.phase = Phase::Open;
-            self.funding_tx = None;
-            self.dirty.funding_tx = true;
             out.notice(Level::Info, format!("channel open, capacity {}", self.terms.capacity));
             out.events.push(ChannelEvent::Ready);
         }

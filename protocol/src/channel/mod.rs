@@ -179,7 +179,7 @@ pub struct Channel {
     pub ready: (bool, bool),
     /// The funding transaction's place on chain.
     pub confirmed: Option<Confirmed>,
-    /// The funding transaction, while we opened and it is unconfirmed.
+    /// The funding transaction, when we opened: a reorganisation may ask for it again.
     pub funding_tx: Option<Transaction>,
     /// A script agreed on or chosen for our money at a close.
     pub close_to: Option<ScriptBuf>,

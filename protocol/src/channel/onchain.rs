@@ -13,6 +13,7 @@ use crate::tx::commitment::commitment_number;
 use crate::units::{Height, Msat, Sat};
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use bitcoin::{Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
@@ -161,19 +162,19 @@ impl Channel {
         }
     }
 
-    /// A transaction of this channel that is wanted in a block and is not yet in one.
-    pub fn unconfirmed(&self) -> Option<(&Transaction, &'static str)> {
-        match &self.phase {
+    /// The transactions of this channel that are wanted in a block and are not yet in one, parents first: what
+    /// spends a funding output needs the funding.
+    pub fn unconfirmed(&self) -> Vec<(&Transaction, &'static str)> {
+        let funding = self.funding_tx.as_ref().filter(|_| self.confirmed.is_none());
+        let spend = match &self.phase {
             Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
             // Held back until there is something to spend.
             Phase::Onchain(onchain) if onchain.height.is_none() && self.may_be_funded() => {
-                Some((onchain.tx.as_ref()?, "force close"))
-            }
-            Phase::Confirming | Phase::Closing(_) if self.confirmed.is_none() => {
-                Some((self.funding_tx.as_ref()?, "funding"))
+                onchain.tx.as_ref().map(|tx| (tx, "force close"))
             }
             _ => None,
-        }
+        };
+        funding.map(|tx| (tx, "funding")).into_iter().chain(spend).collect()
     }
 
     /// Nothing is left to be said to the peer about it: a transaction decides, ours or the agreed one.

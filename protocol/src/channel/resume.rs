@@ -195,7 +195,10 @@ impl Channel {
             }
             Phase::Open => format!("open; {link}"),
             Phase::Closing(c) => format!("closing: {}; {link}", c.status()),
-            Phase::Closed(_) => "waiting for the closing transaction to confirm".into(),
+            Phase::Closed(c) => match c.height {
+                Some(height) => format!("closed by agreement in {height}"),
+                None => "waiting for the closing transaction to confirm".into(),
+            },
             Phase::Onchain(o) => format!("closed on chain: {}", o.trigger),
         }
     }

@@ -52,11 +52,10 @@ impl Node {
                     self.local_fault(id, &fault);
                 }
             }
-            let again =
-                self.channels.get(&id).and_then(Channel::unconfirmed).map(|(tx, why)| (tx.clone(), why));
-            if let Some((tx, why)) = again {
-                self.out.effects.push(Effect::Publish { tx, why });
-            }
+            let again = self.channels.get(&id).map(Channel::unconfirmed).unwrap_or_default();
+            self.out
+                .effects
+                .extend(again.into_iter().map(|(tx, why)| Effect::Publish { tx: tx.clone(), why }));
         }
         self.receive_block(height);
         self.send_waiting();

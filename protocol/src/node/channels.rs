@@ -507,6 +507,11 @@ impl Node {
             .collect();
         for id in due {
             self.fail_channel(id, "the time for an agreement ran out");
+            if self.channels.get(&id).is_some_and(|c| matches!(c.phase, Phase::Onchain(_) | Phase::Closed(_)))
+            {
+                self.on_close_decided(id);
+                continue;
+            }
             // In doubt nothing is published: the user is told instead.
             for (command, _) in self.closers.remove(&id).unwrap_or_default() {
                 let text =

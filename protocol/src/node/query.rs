@@ -76,7 +76,9 @@ impl Node {
                 self.list_snapshots(id, &channel, start, limit)
             }
             Command::Balance => {
-                let open = self.channels.values().filter(|c| c.spent_height().is_none());
+                // The wallet counts an agreed close from when it is published; what a published commitment holds stays
+                // here until it is claimed.
+                let open = self.channels.values().filter(|c| !matches!(c.phase, Phase::Closed(_)));
                 let terms = open.map(Channel::balance).collect();
                 self.reply(id, Ok(Reply::Balance(terms)));
             }

@@ -203,7 +203,7 @@ impl Node {
         let publish: Vec<Effect> = self
             .channels
             .values()
-            .filter_map(|c| c.unconfirmed())
+            .flat_map(|c| c.unconfirmed())
             .map(|(tx, why)| Effect::Publish { tx: tx.clone(), why })
             .collect();
         self.out.effects.extend(publish);
