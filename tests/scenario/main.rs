@@ -6,6 +6,7 @@ mod close;
 mod crash;
 mod determinism;
 mod faults;
+mod faults2;
 mod forget;
 mod golden;
 mod hold;
