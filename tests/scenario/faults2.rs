@@ -242,7 +242,11 @@ fn a_shutdown_with_another_script_than_the_one_named_at_the_opening() {
         duet.wait_ms(5_000);
         let bob = duet.channel(BOB);
         let accepted = matches!(&bob.phase, Phase::Closing(closing) if closing.remote_sent());
-        assert!(!accepted && !matches!(bob.phase, Phase::Closed(_)), "closer {closer}: {:?}", bob.phase);
+        assert!(
+            !accepted && !matches!(bob.phase, Phase::Closed(_)),
+            "closer {closer}: {:?}",
+            bob.state_name()
+        );
         assert!(duet.seats[BOB].logged("peer fault: shutdown: another script") > 0);
         assert!(duet.chain.mempool.is_empty());
         assert_eq!(balances(&duet), before);
@@ -282,6 +286,7 @@ fn an_open_channel_with_the_id_of_our_own_opening() {
     let mut duet = Duet::new(211);
     duet.connect();
     let order = duet.fund_order(ALICE, Open::default());
+    duet.expected_errors = vec!["the peer reports an error"];
     duet.mangle = Some(Mangle { from: BOB, change: opened_instead, times: 1 });
     let id = duet.tell(ALICE, order);
     duet.wait_ms(600_000);
