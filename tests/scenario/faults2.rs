@@ -123,8 +123,8 @@ fn a_feerate_below_the_ceiling_that_the_opener_cannot_pay() {
     let mut duet =
         Duet::opened(205, Open { sat: 100_000, push_msat: 80_000_000, anchors: false, ..Open::default() });
     let id = duet.channel_id();
-    // Of Alice's 20,000 sat 1,000 are her reserve; 724 weight units cost the other 19,000 at 26,243 the kilo.
-    let (good, bad) = (fee(id, 26_243), fee(id, 26_245));
+    // Of Alice's 20,000 sat 1,000 are her reserve; 724 weight units cost the other 19,000 at 26,244 the kilo.
+    let (good, bad) = (fee(id, 26_244), fee(id, 26_245));
     inside_and_outside(&mut duet, ALICE, &good, &bad, "the opener cannot pay it");
     assert_eq!(duet.channel(BOB).feerate(), Feerate(1_000));
 }
