@@ -135,7 +135,7 @@ impl Channel {
 
     fn check_shutdown(&self, m: &Shutdown) -> Result<(), PeerFault> {
         let known = match &self.phase {
-            Phase::Closing(c) => c.remote_script.as_ref(),
+            Phase::Closing(c) if c.remote_script.is_some() => c.remote_script.as_ref(),
             Phase::Closed(c) => c.closing.remote_script.as_ref(),
             _ => self.terms.remote.upfront_shutdown.as_ref().filter(|s| !s.is_empty()),
         };
