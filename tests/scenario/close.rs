@@ -148,7 +148,7 @@ fn a_channel_that_never_confirmed_closes_too() {
 }
 
 #[test]
-fn fee_ranges_are_kept_and_ranges_that_do_not_meet_close_nothing() {
+fn fee_ranges_are_kept() {
     let mut duet = Duet::opened(46, Open::default());
     let order = Command::Close {
         channel: ChannelRef::Id(duet.channel_id()),
@@ -161,4 +161,53 @@ fn fee_ranges_are_kept_and_ranges_that_do_not_meet_close_nothing() {
     let feerate = closed.fee.0 * 1_000 / closed.tx.weight().to_wu();
     assert!((1_900..3_200).contains(&feerate), "{feerate} sat/kw");
     duet.judge_close();
+}
+
+#[test]
+fn a_close_that_is_not_agreed_to_in_time_is_told_as_what_it_became() {
+    let mut duet = Duet::opened(47, Open::default());
+    duet.pay_held(ALICE, 1, 2_000_000);
+    duet.run();
+    let order = Command::Close {
+        channel: ChannelRef::Id(duet.channel_id()),
+        unilateral_timeout_s: 1,
+        destination: None,
+        feerange: None,
+    };
+    duet.expected_errors =
+        vec!["txn-mempool-conflict", "the peer reports an error", "the peer closed by force"];
+    let closing = duet.tell(ALICE, order);
+    duet.run();
+    assert!(duet.answer(closing).is_none(), "an HTLC is held: nothing can be agreed yet");
+    duet.wait_ms(1_500);
+    let answer = duet.answer(closing);
+    let Some(Ok(Reply::Closed { kind: "unilateral", tx: Some(tx) })) = answer else { panic!("{answer:?}") };
+    let Phase::Onchain(onchain) = &duet.channel(ALICE).phase else {
+        panic!("{:?}", duet.channel(ALICE).phase)
+    };
+    assert_eq!(onchain.txid, tx.compute_txid());
+}
+
+#[test]
+fn a_funding_that_the_mempool_lost_is_offered_again_under_its_close() {
+    let mut duet = Duet::new(48);
+    duet.connect();
+    let order = duet.fund_order(ALICE, Open::default());
+    duet.must(ALICE, order);
+    duet.expected_errors = vec!["bad-txns-inputs-missingorspent"];
+    let order = duet.close_order();
+    duet.tell(ALICE, order);
+    duet.run();
+    assert_eq!(duet.chain.mempool.len(), 2, "funding and close");
+    duet.chain.mempool.clear();
+    duet.mine(1);
+    duet.run();
+    duet.mine(1);
+    duet.run();
+    duet.mine(1);
+    assert!(duet.channel(ALICE).confirmed.is_some(), "the funding is in a block after all");
+    assert!(
+        [ALICE, BOB].iter().all(|seat| duet.channel(*seat).spent_height().is_some()),
+        "and the close behind it"
+    );
 }
