@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Plants bugs in a copy of the sources and asks whether the simulator and the explorer find each of them.
+#
+#   tests/plants/run.sh                  all plants; fails when one is not caught, or when a sound node is blamed
+#   tests/plants/run.sh NAME…            only these
+#   tests/plants/run.sh --table          all, and writes what came out into docs/TESTING.md
+#   tests/plants/run.sh --prepare        only makes the copy, applies the patches and builds
+#
+# Every tests/plants/NAME.patch adds one switch, `planted::is("NAME")`; all are applied together, one build serves all,
+# and the environment variable CHAND_PLANT names the one that is on. Nothing of it is in the sources that are shipped.
+# The head of a patch says what it breaks, what that is like, and on request
+#   Who: Alice     only her node has the bug: two nodes with one and the same bug agree with each other
+#   Seeds: N       how many seeds it may take
+#   Explore: NAME  the start from which the explorer finds it
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+HERE=tests/plants
+WORK=target/plants
+TREE=$WORK/tree
+BUILD=$WORK/build
+SIM=$PWD/$BUILD/release/sim
+EXPLORE=$PWD/$BUILD/release/explore
+# Seeds that a plant may need, and seeds that must find nothing while no plant is on.
+SEEDS=${SEEDS:-3000}
+SOUND_SEEDS=${SOUND_SEEDS:-300}
+# States that the explorer may look at.
+STATES=${STATES:-30000}
+LIMIT_S=${LIMIT_S:-60}
+
+head_of() { sed -n "s/^$2: //p;/^diff /q" "$HERE/$1.patch"; }
+
+names() {
+    local file
+    for file in "$HERE"/*.patch; do
+        file=$(basename "$file" .patch)
+        [ "$file" = 00-base ] || echo "$file"
+    done
+}
+
+# A copy of the sources with every patch; files that came out as last time keep their time, so that cargo leaves them.
+make_tree() {
+    local fresh=$WORK/fresh file
+    rm -rf "$fresh"
+    mkdir -p "$fresh" "$TREE"
+    cp -r Cargo.toml Cargo.lock clippy.toml rustfmt.toml protocol storage daemon tests "$fresh"
+    for file in "$HERE"/*.patch; do
+        # Outside of any repository as far as git can see: inside one it would leave these files alone without a word.
+        if ! (cd "$fresh" && GIT_CEILING_DIRECTORIES=$(dirname "$PWD") git apply -C1 "../../../$file"); then
+            echo "$file does not apply any more: the source it changes has moved on; write it anew"
+            return 1
+        fi
+    done
+    (cd "$fresh" && find . -type f) | while read -r file; do
+        cmp -s "$fresh/$file" "$TREE/$file" || { mkdir -p "$(dirname "$TREE/$file")"; cp "$fresh/$file" "$TREE/$file"; }
+    done
+    (cd "$TREE" && find . -type f) | while read -r file; do
+        [ -e "$fresh/$file" ] || rm "$TREE/$file"
+    done
+    rm -rf "$fresh"
+}
+
+# What was compiled of other people's crates serves here as well: linked, not copied, and never written to. Ours are
+# taken out, so that cargo makes new files for them.
+make_build() {
+    [ -d "$BUILD/release" ] && return
+    mkdir -p "$BUILD"
+    [ -d target/release/deps ] || return 0
+    rm -rf "$BUILD/half"
+    mkdir -p "$BUILD/half"
+    cp -al target/release/deps target/release/build target/release/.fingerprint "$BUILD/half"
+    find "$BUILD/half/deps" "$BUILD/half/.fingerprint" -maxdepth 1 \
+        \( -name '*chand*' -o -name '*chan_cli*' -o -name '*chan-cli*' \) -exec rm -rf {} +
+    # Programs and tests of ours, by whatever name: they have no .rlib and are executable.
+    find "$BUILD/half/deps" -maxdepth 1 -type f -perm -u+x ! -name '*.so' -delete
+    mv "$BUILD/half" "$BUILD/release"
+}
+
+prepare() {
+    make_tree
+    make_build
+    (cd "$TREE" && CARGO_TARGET_DIR=../build cargo build --release --locked --workspace "$@")
+}
