@@ -163,7 +163,7 @@ pub enum Sent {
 }
 
 /// One channel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Channel {
     /// What was agreed at the start.
     pub terms: Terms,

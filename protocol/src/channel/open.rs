@@ -67,7 +67,7 @@ pub struct Wishes {
 }
 
 /// Where the handshake stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Asked,
     Accepted,
@@ -78,7 +78,7 @@ enum Stage {
 use alloc::boxed::Box;
 
 /// A channel on its way; lives in memory only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
     /// With whom.
     pub peer: NodeId,
