@@ -1,9 +1,10 @@
-//! The crypto seam: everything that signs or verifies goes through one trait.
+//! The crypto seam: everything that signs or verifies, and a commitment's keys, goes through one trait.
 //!
-//! In: 32-byte digests and keys. Out: signatures, or whether one holds.
+//! In: 32-byte digests, keys, points. Out: signatures, or whether one holds; keys of one commitment.
 //! The daemon spreads batches over its cores, a simulator may hand in something cheaper.
 //! Read next: `tx::commitment`, which makes the digests.
 
+use crate::tx::keys::{derive_secret_key, BadKey, Basepoints, CommitmentKeys};
 use alloc::vec::Vec;
 use core::fmt;
 use secp256k1::ecdsa::Signature;
@@ -57,6 +58,37 @@ pub trait Crypto: Send + Sync {
     /// Whether every one of `jobs` holds; true when there are none.
     fn verify_batch(&self, jobs: &[VerifyJob]) -> bool {
         jobs.iter().all(|job| self.verify(&job.digest, &job.signature, &job.key))
+    }
+
+    /// The public half of `secret`.
+    fn public_key(&self, secret: &SecretKey) -> PublicKey {
+        secret.public_key(self.secp())
+    }
+
+    /// The keys in the scripts of `owner`'s commitment at `point` (BOLT 3, "Key Derivation").
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    fn commitment_keys(
+        &self,
+        owner: &Basepoints,
+        other: &Basepoints,
+        point: &PublicKey,
+    ) -> Result<CommitmentKeys, BadKey> {
+        CommitmentKeys::new(self.secp(), owner, other, point)
+    }
+
+    /// The secret key of one commitment, at `point`, behind a base key: `base` is its secret, `basepoint` its point.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    fn derived_secret(
+        &self,
+        base: &SecretKey,
+        basepoint: &PublicKey,
+        point: &PublicKey,
+    ) -> Result<SecretKey, BadKey> {
+        derive_secret_key(base, basepoint, point)
     }
 
     /// The curve's tables, for deriving keys; costly to make, so there is one.

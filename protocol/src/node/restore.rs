@@ -152,6 +152,7 @@ impl Node {
             publishing: BTreeMap::new(),
             parked: Vec::new(),
             touched: BTreeSet::new(),
+            unprepared: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),
             wallet_changes: found.wallet,

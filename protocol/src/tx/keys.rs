@@ -6,6 +6,7 @@
 
 use super::shachain;
 use crate::id::sha256;
+use crate::sign::Crypto;
 use core::fmt;
 use secp256k1::{All, PublicKey, Scalar, Secp256k1, SecretKey};
 use serde::{Deserialize, Serialize};
@@ -97,35 +98,38 @@ impl ChannelSecrets {
     ///
     /// # Errors
     /// [`BadKey`] when `number` is above 2^48 - 1.
-    pub fn per_commitment_point(&self, secp: &Secp256k1<All>, number: u64) -> Result<PublicKey, BadKey> {
+    pub fn per_commitment_point(&self, crypto: &dyn Crypto, number: u64) -> Result<PublicKey, BadKey> {
         let mut secret = self.per_commitment_secret(number)?;
-        let point = secret.public_key(secp);
+        let point = crypto.public_key(&secret);
         secret.non_secure_erase();
         Ok(point)
     }
 
-    /// The key that signs HTLC transactions and claims, on either side's commitment at `per_commitment_point`.
+    /// The key that signs HTLC transactions and claims, on either side's commitment at `per_commitment_point`;
+    /// `own` are our basepoints.
     ///
     /// # Errors
     /// [`BadKey`] with a chance of 2^-128.
     pub fn htlc_key(
         &self,
-        secp: &Secp256k1<All>,
+        crypto: &dyn Crypto,
+        own: &Basepoints,
         per_commitment_point: &PublicKey,
     ) -> Result<SecretKey, BadKey> {
-        derive_secret_key(secp, &self.htlc, per_commitment_point)
+        crypto.derived_secret(&self.htlc, &own.htlc_basepoint, per_commitment_point)
     }
 
-    /// The key of delayed outputs on our own commitment at `per_commitment_point`.
+    /// The key of delayed outputs on our own commitment at `per_commitment_point`; `own` are our basepoints.
     ///
     /// # Errors
     /// [`BadKey`] with a chance of 2^-128.
     pub fn delayed_key(
         &self,
-        secp: &Secp256k1<All>,
+        crypto: &dyn Crypto,
+        own: &Basepoints,
         per_commitment_point: &PublicKey,
     ) -> Result<SecretKey, BadKey> {
-        derive_secret_key(secp, &self.delayed_payment, per_commitment_point)
+        crypto.derived_secret(&self.delayed_payment, &own.delayed_payment_basepoint, per_commitment_point)
     }
 
     /// The key that punishes the peer's commitment whose secret it has revealed.
@@ -192,16 +196,16 @@ pub fn derive_public_key(
     basepoint.add_exp_tweak(secp, &tweak(per_commitment_point, basepoint)?).map_err(|_| BadKey)
 }
 
-/// The private half of [`derive_public_key`].
+/// The private half of [`derive_public_key`]; `basepoint` is the point of `base_secret`.
 ///
 /// # Errors
 /// [`BadKey`] with a chance of 2^-128.
 pub fn derive_secret_key(
-    secp: &Secp256k1<All>,
     base_secret: &SecretKey,
+    basepoint: &PublicKey,
     per_commitment_point: &PublicKey,
 ) -> Result<SecretKey, BadKey> {
-    let tweak = tweak(per_commitment_point, &base_secret.public_key(secp))?;
+    let tweak = tweak(per_commitment_point, basepoint)?;
     base_secret.add_tweak(&tweak).map_err(|_| BadKey)
 }
 

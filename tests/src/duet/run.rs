@@ -56,10 +56,15 @@ impl Duet {
     pub fn step(&mut self, seat: usize, inputs: Vec<Input>) {
         self.now = self.now.plus_ms(1);
         let now = self.now;
+        self.chain.clock_s = now.seconds() as u32;
         let place = &mut self.seats[seat];
         let batch = step(&mut place.node, now, inputs);
         place.steps += 1;
         let number = place.steps;
+        // Preparing may change no answer, so it is left out at times.
+        if number.is_multiple_of(2) {
+            place.node.prepare();
+        }
         let planned = |c: &Crash| c.seat == seat && c.step == number;
         let crash = self.crashes.iter().position(planned).map(|i| self.crashes.remove(i).when);
         if crash == Some(When::BeforeCommit) {
@@ -317,7 +322,7 @@ impl Duet {
         let input = Input::BlockConnected {
             height: Height(next),
             hash: block.hash,
-            time_s: 1_700_000_000 + next,
+            time_s: block.time_s,
             txs: block.txs,
             wallet: None,
         };
