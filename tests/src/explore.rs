@@ -10,6 +10,7 @@
 
 pub mod facts;
 pub mod graph;
+pub mod memo;
 pub mod start;
 pub mod table;
 pub mod walk;

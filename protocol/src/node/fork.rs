@@ -39,6 +39,7 @@ impl Node {
             publishing: self.publishing.clone(),
             parked: self.parked.clone(),
             touched: self.touched.clone(),
+            unprepared: self.unprepared.clone(),
             events: self.events.clone(),
             out: self.out.clone(),
             wallet_changes: self.wallet_changes.clone(),
@@ -48,7 +49,8 @@ impl Node {
 
     /// Everything that decides what the node does next and that [`records`](Node::records) does not hold: links,
     /// what peers said without committing to it, who waits for which answer. Of two nodes with the same keys, records
-    /// and bytes here, the same inputs at the same time make the same batch (randomness aside).
+    /// and bytes here, the same inputs at the same time make the same batch (randomness aside). Keys prepared ahead
+    /// ([`prepare`](Node::prepare)) are left out: they change no answer.
     /// Secrets of payments stand in these bytes: hash them, do not show them.
     pub fn volatile(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

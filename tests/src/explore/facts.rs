@@ -98,13 +98,13 @@ fn short(bytes: &[u8]) -> u64 {
 
 impl Book {
     /// Nothing seen yet.
-    pub fn new(start: &Start, place: usize) -> Book {
+    pub fn new(start: &Start, place: usize, crypto: Arc<dyn Crypto>) -> Book {
         Book {
             place,
             channel: start.channel,
             now: start.duet.now,
             payments: start.payments().cloned().collect(),
-            crypto: crate::duet::crypto(),
+            crypto,
             points: HashMap::new(),
             keys: HashMap::new(),
         }
@@ -183,7 +183,7 @@ impl Book {
         let (crypto, key) = (&self.crypto, (owner == Side::Local, *point));
         let keys = self.keys.entry(key).or_insert_with(|| {
             let (own, peer) = (&terms.party(owner).basepoints, &terms.party(owner.other()).basepoints);
-            CommitmentKeys::new(crypto.secp(), own, peer, point).unwrap_or_else(|_| panic!("no keys"))
+            crypto.commitment_keys(own, peer, point).unwrap_or_else(|_| panic!("no keys"))
         });
         let built = build(&terms.commitment_terms(owner), keys, number, &spec);
         let commitment = built.map_err(|e| Verdict::new("money", format!("commitment {number}: {e}")))?;
@@ -252,7 +252,7 @@ impl Book {
     pub fn judge_message(&self, message: &Message, kept: &Facts) -> Result<(), Verdict> {
         match message {
             Message::RevokeAndAck(m) => {
-                let revealed = m.per_commitment_secret.public_key(self.crypto.secp());
+                let revealed = self.crypto.public_key(&m.per_commitment_secret);
                 let newer = self.points.iter().find(|(n, point)| **n >= kept.local && **point == revealed);
                 if let Some((number, _)) = newer {
                     let text =
@@ -354,12 +354,12 @@ fn shown(key: &[u8]) -> String {
 ///
 /// # Errors
 /// `store`.
-pub fn judge_store(disk: Vec<Entry>, records: Vec<Entry>) -> Result<(), Verdict> {
+pub fn judge_store(disk: Vec<Entry>, records: &[Entry]) -> Result<(), Verdict> {
     if disk == records {
         return Ok(());
     }
     let (disk, records): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (disk.into_iter().collect(), records.into_iter().collect());
+        (disk.into_iter().collect(), records.iter().cloned().collect());
     for (key, value) in &records {
         match disk.get(key) {
             None => return Err(Verdict::new("store", format!("the disk lacks {}", shown(key)))),
@@ -378,7 +378,7 @@ pub fn judge_store(disk: Vec<Entry>, records: Vec<Entry>) -> Result<(), Verdict>
 /// # Errors
 /// `restart`.
 pub fn judge_restored(node: &Node, restored: &Node, records: &[Entry], id: ChannelId) -> Result<(), Verdict> {
-    judge_store(records.to_vec(), restored.records()).map_err(|v| Verdict::new("restart", v.words))?;
+    judge_store(records.to_vec(), &restored.records()).map_err(|v| Verdict::new("restart", v.words))?;
     let (channel, again) = (channel_of(node, id)?, channel_of(restored, id)?);
     match (channel.to_us(), channel.state_name()) == (again.to_us(), again.state_name()) {
         true => Ok(()),

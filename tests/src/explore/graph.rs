@@ -20,6 +20,7 @@ use chand_protocol::node::command::{Command, Reply};
 use chand_protocol::node::effect::{After, Input, Level};
 use chand_protocol::node::{step, Node};
 use chand_protocol::record::{peer_key, put, Kind};
+use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Change, Entry, Journal};
 use chand_protocol::units::Timestamp;
 use chand_protocol::wire::message::Init;
@@ -29,6 +30,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The number of a node's state.
 pub type StateId = u32;
@@ -91,6 +93,13 @@ struct State {
     reborn: StateId,
 }
 
+/// A node after a step, with its records and its name.
+struct Life {
+    node: Node,
+    records: Vec<Entry>,
+    name: u128,
+}
+
 /// One node's states.
 pub struct Graph {
     /// For people.
@@ -103,6 +112,7 @@ pub struct Graph {
     init: Option<Init>,
     orders: Vec<Command>,
     payments: Vec<Payment>,
+    crypto: Arc<dyn Crypto>,
     book: Book,
     states: Vec<State>,
     ids: HashMap<u128, StateId>,
@@ -133,7 +143,11 @@ impl Graph {
     ///
     /// # Errors
     /// What a judge says of that state.
-    pub fn new(start: &Rc<Start>, place: usize) -> Result<(Graph, StateId), Verdict> {
+    pub fn new(
+        start: &Rc<Start>,
+        place: usize,
+        crypto: &Arc<dyn Crypto>,
+    ) -> Result<(Graph, StateId), Verdict> {
         let seat = &start.duet.seats[place];
         let peer = start.duet.id(crate::duet::other(place));
         let orders = start.operations[place].iter().map(|o| start.command(o)).collect();
@@ -155,13 +169,15 @@ impl Graph {
             init: None,
             orders,
             payments: start.payments().cloned().collect(),
-            book: Book::new(start, place),
+            crypto: crypto.clone(),
+            book: Book::new(start, place, crypto.clone()),
             states: Vec::new(),
             ids: HashMap::new(),
             steps: HashMap::default(),
         };
-        let node = graph.revive(entries)?;
-        let first = graph.intern(node, 0)?;
+        let node = graph.restore(entries.clone())?;
+        let life = graph.awaken(node, entries)?;
+        let first = graph.intern(life, 0)?;
         Ok((graph, first))
     }
 
@@ -227,10 +243,10 @@ impl Graph {
         }
         let inputs = self.inputs(act, wires);
         let before = &self.states[state as usize];
-        let (node, released) = self.advance(&before.node, inputs)?;
+        let (life, released) = self.advance(&before.node, inputs)?;
         let had = before.facts;
         let messages = self.judge_released(act, released)?;
-        let to = self.intern(node, 0)?;
+        let to = self.intern(life, 0)?;
         let has = self.states[to as usize].facts;
         facts::judge_step(&had, &has)?;
         let mut out = Vec::with_capacity(messages.len());
@@ -276,62 +292,69 @@ impl Graph {
     }
 
     /// One step as the daemon makes it: computed, kept, compared with the disk, released.
-    fn advance(&self, node: &Node, inputs: Vec<Input>) -> Result<(Node, Vec<After>), Verdict> {
-        let disk = MemoryStore::with_entries(node.records());
+    fn advance(&self, node: &Node, inputs: Vec<Input>) -> Result<(Life, Vec<After>), Verdict> {
         // The same operation draws the same numbers, whenever it happens.
         let next = node.fork(Entropy::new([self.place as u8 + 1; 32]));
-        self.finish(next, disk, inputs)
+        self.finish(next, node.records(), inputs)
     }
 
     fn finish(
         &self,
         mut node: Node,
-        disk: MemoryStore,
+        disk: Vec<Entry>,
         inputs: Vec<Input>,
-    ) -> Result<(Node, Vec<After>), Verdict> {
+    ) -> Result<(Life, Vec<After>), Verdict> {
         let batch = guarded("step", || step(&mut node, self.now, inputs))?;
-        let mut journal = Journal::new(disk);
+        let mut journal = Journal::new(MemoryStore::with_entries(disk));
         let batches = [batch];
         let proof = must("store", "the journal", journal.commit(&batches))?;
-        facts::judge_store(journal.store().durable(), node.records())?;
+        let life = Life::new(node);
+        facts::judge_store(journal.store().durable(), &life.records)?;
         let mut released = Vec::new();
         for batch in batches {
             released.extend(must("store", "not released", batch.release(&proof))?);
         }
-        Ok((node, released))
+        Ok((life, released))
     }
 
-    /// A node from its disk, after its first step: as its start makes it.
-    fn revive(&self, entries: Vec<Entry>) -> Result<Node, Verdict> {
-        let mut node = guarded("restart", || self.seat().reborn(entries.clone()))?;
+    /// A node from its disk, before its first step.
+    fn restore(&self, entries: Vec<Entry>) -> Result<Node, Verdict> {
+        guarded("restart", || self.seat().reborn_with(entries, self.crypto.clone()))
+    }
+
+    /// Its first step, as its start makes it: it hears of the chain and cannot reach its peer yet.
+    fn awaken(&self, mut node: Node, entries: Vec<Entry>) -> Result<Life, Verdict> {
         let _ = node.take_wallet_changes();
         let reason = "not now".into();
         let inputs = vec![Input::ChainSynced, Input::DialFailed { peer: self.peer, reason }];
-        let (node, released) = self.finish(node, MemoryStore::with_entries(entries), inputs)?;
+        let (life, released) = self.finish(node, entries, inputs)?;
         let said = self.judge_released(Act::Unlink, released)?;
         match said.is_empty() {
-            true => Ok(node),
+            true => Ok(life),
             false => Err(Verdict::new("peace", "a node spoke before there was a link")),
         }
     }
 
-    /// The number of a state; a new one is judged.
-    fn intern(&mut self, node: Node, deep: usize) -> Result<StateId, Verdict> {
-        let name = identity(&node);
+    /// The number of a state; a new one is judged, and so is who comes back from its disk.
+    fn intern(&mut self, life: Life, deep: usize) -> Result<StateId, Verdict> {
+        let Life { mut node, records, name } = life;
         if let Some(id) = self.ids.get(&name) {
             return Ok(*id);
         }
         let id = self.states.len() as StateId;
-        let records = node.records();
-        let restored = guarded("restart", || self.seat().reborn(records.clone()))?;
+        let restored = self.restore(records.clone())?;
         facts::judge_restored(&node, &restored, &records, self.channel)?;
         let cut = self.advance(&node, self.inputs(Act::Unlink, &Wires::default()))?.0;
-        facts::judge_cut(&cut, &restored, self.channel)?;
+        facts::judge_cut(&cut.node, &restored, self.channel)?;
         let facts = self.book.facts(&node)?;
+        // Preparing may change no answer, so it is left out at times.
+        if id % 2 == 1 {
+            node.prepare();
+        }
         self.ids.insert(name, id);
         self.states.push(State { node, facts, reborn: id });
-        let back = self.revive(records)?;
-        if identity(&back) != name {
+        let back = self.awaken(restored, records)?;
+        if back.name != name {
             if deep > 3 {
                 return Err(Verdict::new("restart", "every restart makes another node"));
             }
@@ -394,20 +417,24 @@ impl Graph {
     }
 }
 
-/// Records and memory in 128 bits.
-fn identity(node: &Node) -> u128 {
-    let mut hash = Sha256::new();
-    for (key, value) in node.records() {
-        if !matches!(Kind::of(&key), Some(Kind::Snapshot | Kind::Past | Kind::Block)) {
-            hash.update((key.len() as u32).to_be_bytes());
-            hash.update(&key);
-            hash.update((value.len() as u32).to_be_bytes());
-            hash.update(&value);
+impl Life {
+    /// Its name is records and memory in 128 bits.
+    fn new(node: Node) -> Life {
+        let records = node.records();
+        let mut hash = Sha256::new();
+        for (key, value) in &records {
+            if !matches!(Kind::of(key), Some(Kind::Snapshot | Kind::Past | Kind::Block)) {
+                hash.update((key.len() as u32).to_be_bytes());
+                hash.update(key);
+                hash.update((value.len() as u32).to_be_bytes());
+                hash.update(value);
+            }
         }
+        hash.update(node.volatile());
+        let digest: [u8; 32] = hash.finalize().into();
+        let name = u128::from_be_bytes(digest[..16].try_into().unwrap_or_default());
+        Life { node, records, name }
     }
-    hash.update(node.volatile());
-    let digest: [u8; 32] = hash.finalize().into();
-    u128::from_be_bytes(digest[..16].try_into().unwrap_or_default())
 }
 
 /// Whether an operation may be ordered now.

@@ -14,12 +14,15 @@
 
 use super::facts::{Facts, Stand};
 use super::graph::{is_open, Act, Graph, StateId};
+use super::memo::MemoCrypto;
 use super::start::{Operation, Payee, Start};
 use super::wire::{Queue, Wires, EMPTY};
 use super::{Bounds, Verdict};
 use crate::duet::{other, ALICE, BOB};
+use chand_protocol::sign::Crypto;
 use chand_protocol::units::Msat;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Both nodes, what is under way, what may still happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,8 +144,9 @@ impl Stage {
     pub fn new(start: Start, bounds: Bounds) -> Result<(Stage, World), Verdict> {
         let operations = start.operations.clone();
         let start = Rc::new(start);
-        let (mut alice, a) = Graph::new(&start, ALICE)?;
-        let (mut bob, b) = Graph::new(&start, BOB)?;
+        let crypto: Arc<dyn Crypto> = Arc::new(MemoCrypto::default());
+        let (mut alice, a) = Graph::new(&start, ALICE, &crypto)?;
+        let (mut bob, b) = Graph::new(&start, BOB, &crypto)?;
         let (from_alice, from_bob) = (alice.greeting(a)?, bob.greeting(b)?);
         alice.greet(from_bob);
         bob.greet(from_alice);
