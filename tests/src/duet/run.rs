@@ -56,6 +56,7 @@ impl Duet {
     pub fn step(&mut self, seat: usize, inputs: Vec<Input>) {
         self.now = self.now.plus_ms(1);
         let now = self.now;
+        self.chain.clock_s = now.seconds() as u32;
         let place = &mut self.seats[seat];
         let batch = step(&mut place.node, now, inputs);
         place.steps += 1;
@@ -321,7 +322,7 @@ impl Duet {
         let input = Input::BlockConnected {
             height: Height(next),
             hash: block.hash,
-            time_s: 1_700_000_000 + next,
+            time_s: block.time_s,
             txs: block.txs,
             wallet: None,
         };
