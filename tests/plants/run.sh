@@ -81,3 +81,65 @@ prepare() {
     make_build
     (cd "$TREE" && CARGO_TARGET_DIR=../build cargo build --release --locked --workspace "$@")
 }
+
+# sim PLANT SEEDS: "judge seeds seed" of the first failure, nothing when there was none.
+sim() {
+    local out status=0
+    out=$(CHAND_PLANT=$1 RUST_BACKTRACE=0 timeout "$LIMIT_S" "$SIM" --from 1 --seeds "$2" --threads 1 --no-shrink 2>&1) || status=$?
+    printf '%s\n' "$out" >"$WORK/logs/$1.sim"
+    [ "$status" -ne 0 ] || return 0
+    found=$(sed -n 's/^FAILED seed=\([0-9]*\) judge=\([a-z_-]*\) after=\([0-9]*\).*/\2 \3 \1/p' <<<"$out" | head -n 1)
+    if [ -n "$found" ]; then
+        echo "$found"
+    else
+        # A judge ends a run with a verdict; a program that ends in another way was not caught by one.
+        echo "sim ended with status $status and no verdict: $WORK/logs/$1.sim" >&2
+    fi
+}
+
+# explore PLANT STARTS: "judge depth start" of the first failure, nothing when there was none.
+explore() {
+    local out status=0
+    out=$(CHAND_PLANT=$1 RUST_BACKTRACE=0 timeout "$LIMIT_S" "$EXPLORE" --start "$2" --max-states "$STATES" --threads 1 2>&1) || status=$?
+    printf '%s\n' "$out" >"$WORK/logs/$1.explore"
+    [ "$status" -ne 0 ] || return 0
+    sed -n 's/^FAILED start=\([^ ]*\) judge=\([a-z_-]*\) depth=\([0-9]*\).*/\2 \3 \1/p' <<<"$out" | head -n 1
+}
+
+# One plant: a line of the table, in $WORK/results.
+try() {
+    local name=$1 plant=$1 seeds starts by_sim by_explorer
+    [ "$(head_of "$name" Who)" = Alice ] && plant=$name@Alice
+    seeds=$(head_of "$name" Seeds)
+    starts=$(head_of "$name" Explore)
+    by_sim=$(sim "$plant" "${seeds:-$SEEDS}")
+    by_explorer=
+    [ -z "$starts" ] || by_explorer=$(explore "$plant" "$starts")
+    printf '%s|%s|%s\n' "$plant" "$by_sim" "$by_explorer" >"$WORK/results/$name"
+    printf '%-34s sim: %-28s explorer: %s\n' "$plant" "${by_sim:-not in ${seeds:-$SEEDS} seeds}" "${by_explorer:-–}"
+}
+
+# Without a plant nothing may be found, or a catch would mean nothing.
+sound() {
+    local by_sim by_explorer
+    by_sim=$(sim none "$SOUND_SEEDS")
+    by_explorer=$(explore none A,fee)
+    if [ -n "$by_sim$by_explorer" ]; then
+        echo "no plant is on, and yet: $by_sim $by_explorer"
+        return 1
+    fi
+    echo "no plant on: $SOUND_SEEDS seeds and the explorer's starts A, fee find nothing"
+}
+
+# Markdown, one row a plant.
+table() {
+    local name plant by_sim by_explorer
+    echo '| plant | what it breaks | simulator: judge, seeds | explorer: judge, moves |'
+    echo '|---|---|---|---|'
+    for name in $(names); do
+        IFS='|' read -r plant by_sim by_explorer <"$WORK/results/$name"
+        printf '| `%s` | %s | %s | %s |\n' "$plant" "$(head_of "$name" Breaks)" \
+            "$(awk 'NF { printf "%s, %s", $1, $2 }' <<<"$by_sim")" \
+            "$(awk 'NF { printf "%s, %s (`%s`)", $1, $2, $3 }' <<<"$by_explorer")"
+    done
+}
