@@ -9,7 +9,7 @@
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `send` – paying
 //! * `query` – answers that change nothing
-//! * `restore` – a node from its records
+//! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
@@ -18,6 +18,7 @@ mod channels;
 pub mod command;
 pub mod config;
 pub mod effect;
+mod fork;
 mod invoices;
 mod peers;
 mod query;
@@ -101,7 +102,7 @@ impl core::fmt::Debug for Node {
 }
 
 /// The followed chain, as far as the node has seen it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chain {
     tip: Option<(Height, BlockHash)>,
     /// The newest blocks, oldest first, to go back along in a reorganisation.
@@ -114,7 +115,7 @@ struct Chain {
 }
 
 /// What this step wants.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Outbox {
     changes: Vec<Change>,
     effects: Vec<Effect>,

@@ -11,9 +11,11 @@ use chand_protocol::id::NodeId;
 use chand_protocol::keys::NodeKeys;
 use chand_protocol::node::effect::{Input, Notice};
 use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Entry, Journal};
 use chand_storage::MemoryStore;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// One node.
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Seat {
         config.dev = true;
         change(place, &mut config);
         let store = MemoryStore::new();
-        let node = restored(&config, seed, place, 0, Vec::new());
+        let node = restored(&config, seed, place, 0, Vec::new(), crypto.clone());
         Seat {
             name,
             id: node.id(),
@@ -84,7 +86,12 @@ impl Seat {
 
     /// A node made of `entries`, as the next start would make it.
     pub fn reborn(&self, entries: Vec<Entry>) -> Node {
-        restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries)
+        self.reborn_with(entries, crypto())
+    }
+
+    /// The same, with another crypto behind it.
+    pub fn reborn_with(&self, entries: Vec<Entry>, crypto: Arc<dyn Crypto>) -> Node {
+        restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto)
     }
 
     /// The power goes and comes back: what was durable is there, with other randomness.
@@ -107,12 +114,19 @@ impl Seat {
     }
 }
 
-fn restored(config: &NodeConfig, seed: u64, place: usize, life: u64, entries: Vec<Entry>) -> Node {
+fn restored(
+    config: &NodeConfig,
+    seed: u64,
+    place: usize,
+    life: u64,
+    entries: Vec<Entry>,
+    crypto: Arc<dyn Crypto>,
+) -> Node {
     let mut root = [0u8; 64];
     root[..32].copy_from_slice(&seed_bytes(seed, place, 0));
     let keys = NodeKeys::from_seed(&root, config.network);
     let entropy = Entropy::new(seed_bytes(seed, place, life));
-    match Node::restore(config.clone(), keys, entropy, crypto(), entries) {
+    match Node::restore(config.clone(), keys, entropy, crypto, entries) {
         Ok(node) => node,
         Err(error) => panic!("{} cannot start: {error}", config.alias),
     }
