@@ -36,6 +36,8 @@ pub enum Stand {
     /// The payer never tried; the payee has seen no money.
     #[default]
     Nothing,
+    /// It waits at the payer for its turn.
+    Waiting,
     /// On its way.
     Pending,
     /// The payee has the money and waits for an order.
@@ -65,6 +67,8 @@ pub struct Facts {
     pub htlcs: u8,
     /// Its money, pending HTLCs of its own included.
     pub to_us: Msat,
+    /// The most it could offer in one HTLC.
+    pub spendable: Msat,
     /// Its own newest commitment: snapshot and transaction.
     pub own: u64,
     /// The peer's newest that it signed: snapshot and transaction.
@@ -124,6 +128,7 @@ impl Book {
         let commits = &channel.commits;
         let point = self.point(channel)?;
         let own = self.own(channel, &point)?;
+        judge_snapshot(channel)?;
         let signed = commits.remote_number + u64::from(commits.awaiting_revoke);
         let their_point =
             if commits.awaiting_revoke { commits.remote_next_point } else { Some(commits.remote_point) };
@@ -140,6 +145,7 @@ impl Book {
             news: channel.ledger.has_news_for(Side::Local, channel.terms.opener),
             htlcs: channel.ledger.htlcs.len() as u8,
             to_us: channel.to_us(),
+            spendable: channel.ledger.spendable(&channel.terms, Side::Local),
             own,
             theirs,
             stands: self.stands(node)?,
@@ -228,6 +234,7 @@ impl Book {
                 let found = pays.iter().find(|p| p.payment_hash == payment.hash);
                 *stand = match found.map(|p| p.status) {
                     None => Stand::Nothing,
+                    Some("pending") if node.waits_to_pay(&payment.hash) => Stand::Waiting,
                     Some("pending") => Stand::Pending,
                     Some("complete") => Stand::Done,
                     Some(_) => Stand::Over,
@@ -344,6 +351,19 @@ fn judge_money(channel: &Channel) -> Result<(), Verdict> {
         }
     }
     Ok(())
+}
+
+/// The newest snapshot is the newest commitment's.
+fn judge_snapshot(channel: &Channel) -> Result<(), Verdict> {
+    let spec = spec(channel, View::Signed(Side::Local))?;
+    let Some(newest) = channel.snapshots().last() else {
+        return Err(Verdict::new("money", "no snapshot was kept"));
+    };
+    let told = (newest.number, newest.local, newest.remote, newest.feerate);
+    match told == (channel.commits.local_number, spec.to_owner, spec.to_other, spec.feerate) {
+        true => Ok(()),
+        false => Err(Verdict::new("money", "the newest snapshot is not that of the newest commitment")),
+    }
 }
 
 fn shown(key: &[u8]) -> String {

@@ -54,6 +54,8 @@ pub enum Act {
     Unlink,
     /// Its user gives the order of this place in the list.
     Do(u8),
+    /// Several messages arrive, and behind them in the same step its user gives an order.
+    Together(Queue, u8),
     /// Its user takes the money of this payment.
     Settle(u8),
     /// Its user gives it back.
@@ -70,6 +72,7 @@ impl Act {
             Act::Relink => (3, 0),
             Act::Unlink => (4, 0),
             Act::Do(place) => (5, u32::from(place)),
+            Act::Together(queue, place) => (8, queue | u32::from(place) << 26),
             Act::Settle(place) => (6, u32::from(place)),
             Act::Cancel(place) => (7, u32::from(place)),
         };
@@ -112,6 +115,8 @@ pub struct Graph {
     init: Option<Init>,
     orders: Vec<Command>,
     payments: Vec<Payment>,
+    /// It can pay any feerate of these walks.
+    rich: bool,
     crypto: Arc<dyn Crypto>,
     book: Book,
     states: Vec<State>,
@@ -169,6 +174,7 @@ impl Graph {
             init: None,
             orders,
             payments: start.payments().cloned().collect(),
+            rich: start.duet.balance_msat(place) > 100_000_000,
             crypto: crypto.clone(),
             book: Book::new(start, place, crypto.clone()),
             states: Vec::new(),
@@ -281,6 +287,11 @@ impl Graph {
             }
             Act::Unlink => vec![Input::Unlinked { peer, link: LINK, reason: "cut".into() }],
             Act::Do(place) => vec![order(place, self.order(place).clone())],
+            Act::Together(queue, place) => {
+                let mut all = self.inputs(Act::Burst(queue), wires);
+                all.extend(self.inputs(Act::Do(place), wires));
+                all
+            }
             Act::Settle(place) => {
                 vec![order(place + 100, Command::SettleInvoice { preimage: preimage(number(place)) })]
             }
@@ -409,7 +420,9 @@ impl Graph {
             (Act::Settle(_) | Act::Cancel(_), Err(error)) => {
                 Err(Verdict::new("settle", format!("the money is there, and yet: {error}")))
             }
-            (Act::Do(place), Err(error)) if matches!(self.order(place), Command::DevFeerate { .. }) => {
+            (Act::Do(place) | Act::Together(_, place), Err(error))
+                if self.rich && matches!(self.order(place), Command::DevFeerate { .. }) =>
+            {
                 Err(Verdict::new("settle", format!("the feerate could be changed, and yet: {error}")))
             }
             _ => Ok(()),

@@ -11,6 +11,8 @@
 //! | `As`, `Bs` | hold invoices of both sides for one and the same hash |
 //! | `fee` | Alice, who opened the channel, changes the feerate |
 //!
+//! In front, with a slash behind it, may stand how the channel is: `plain/` without anchors, `12000/` with only so many
+//! satoshi on Alice's side, whose reserve is 10,000 and who pays the fees.
 //! Each side does its own in the order of the name; between the sides every order is walked.
 //! Read next: `graph`.
 
@@ -21,8 +23,20 @@ use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
 use chand_protocol::units::Feerate;
 
 /// The walks that `all` stands for.
-pub const ALL: [&str; 12] =
-    ["A", "fee", "Ah", "Ax", "A+B", "As+Bs", "A+fee", "Ad+Bh", "A+Ax", "A+A+B", "A+B+fee", "A+B+fee"];
+pub const ALL: [&str; 12] = [
+    "A",
+    "Bh",
+    "fee",
+    "A+B",
+    "As+Bs",
+    "A+fee",
+    "Ad+Bh",
+    "A+Ax+Ah",
+    "plain/Ad+B+fee",
+    "12500/B+B+fee",
+    "A+A+B",
+    "A+B+fee",
+];
 
 /// What the payee does with an HTLC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,15 +105,30 @@ fn word(text: &str) -> Result<(usize, char), String> {
     Ok((seat, how))
 }
 
+/// How the channel is, and the words behind that.
+fn form(name: &str) -> Result<(Open, &str), String> {
+    let usual = Open::default();
+    match name.split_once('/') {
+        None => Ok((usual, name)),
+        Some(("plain", words)) => Ok((Open { anchors: false, ..usual }, words)),
+        Some((number, words)) => {
+            let sat: u64 = number.parse().map_err(|_| format!("{number}: plain or a number of satoshi"))?;
+            let given = usual.sat.checked_sub(sat).ok_or("more than the channel holds")?;
+            Ok((Open { push_msat: given * 1_000, ..usual }, words))
+        }
+    }
+}
+
 impl Start {
     /// Opens a channel and makes the invoices.
     ///
     /// # Errors
     /// In words, when the name has a word that is none.
     pub fn new(name: &str) -> Result<Start, String> {
-        let mut duet = Duet::opened(7, Open { push_msat: 400_000_000, ..Open::default() });
+        let (open, words) = form(name)?;
+        let mut duet = Duet::opened(7, open);
         let mut operations = [Vec::new(), Vec::new()];
-        for (place, text) in name.split('+').enumerate() {
+        for (place, text) in words.split('+').enumerate() {
             if text == "fee" {
                 operations[ALICE].push(Operation::Fee(Feerate(2_000)));
                 continue;

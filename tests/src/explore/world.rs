@@ -2,7 +2,8 @@
 //!
 //! In: a state. Out: every state that one move leads to. The moves:
 //! * the next message of a wire arrives, or all that is on it arrives at once (one step, as the daemon takes it);
-//! * a side orders its next operation, a payee settles or cancels what it holds;
+//! * a side orders its next operation, alone or in one step with all that arrived; a payee settles or cancels what it
+//!   holds;
 //! * the link breaks: one side sees it first, and what it sent may still arrive at the other, any part of it, until
 //!   that side sees it too; then both link again (the second may be told of the new link before it saw the old one end);
 //! * a node dies and comes back from its disk: while it rests, or with a step written of which nothing left.
@@ -227,6 +228,10 @@ impl Stage {
         let next = self.operations[seat].get(usize::from(place));
         if next.is_some_and(|operation| is_open(operation, facts)) {
             Stage::acts(world, seat, Act::Do(place), moves);
+            let queue = world.wires[other(seat)];
+            if world.ends[seat] && queue != EMPTY {
+                Stage::acts(world, seat, Act::Together(queue, place), moves);
+            }
             if world.crashes > 0 {
                 moves.push(Move::Forget { seat });
             }
@@ -271,6 +276,10 @@ impl Stage {
                 next.wires[other(seat)] = self.wires.split(queue).map_or(EMPTY, |(_, rest)| rest);
             }
             Act::Burst(_) => next.wires[other(seat)] = EMPTY,
+            Act::Together(..) => {
+                next.wires[other(seat)] = EMPTY;
+                next.ordered[seat] += 1;
+            }
             Act::Do(_) => next.ordered[seat] += 1,
             _ => {}
         }
@@ -351,7 +360,9 @@ impl Stage {
             let text = match stands {
                 [Stand::Done, Stand::Done] => continue,
                 [Stand::Done, _] => "is complete for the payer, not paid for the payee",
-                [Stand::Over | Stand::Nothing, Stand::Done] => "is paid for the payee, failed for the payer",
+                [Stand::Over | Stand::Nothing | Stand::Waiting, Stand::Done] => {
+                    "is paid for the payee, failed for the payer"
+                }
                 _ => continue,
             };
             return Err(Verdict::new("settle", format!("payment {} {text}", payment.word)));
@@ -390,6 +401,9 @@ impl Stage {
                     moved[payee] += i128::from(payment.msat);
                 }
                 [Stand::Nothing | Stand::Over, Stand::Nothing | Stand::Over] => {}
+                // For want of money or of room for it; not otherwise.
+                [Stand::Waiting, Stand::Nothing | Stand::Over]
+                    if facts[payment.payer].spendable.0 < payment.msat => {}
                 _ => {
                     let text = format!("all is quiet, and payment {} is {stands:?}", payment.word);
                     return Err(Verdict::new("live", text));
@@ -439,6 +453,10 @@ impl Stage {
             Act::Burst(queue) => {
                 let names: Vec<_> = self.wires.at(queue).iter().map(|m| self.wires.get(*m).name()).collect();
                 format!("gets at once {}", names.join(", "))
+            }
+            Act::Together(queue, place) => {
+                let both = [Act::Burst(queue), Act::Do(place)].map(|act| self.act_words(seat, act));
+                both.join(" and in the same step ")
             }
             Act::Do(place) => match &self.operations[seat][usize::from(place)] {
                 Operation::Pay(payment) => format!("is told to pay {} ({} msat)", payment.word, payment.msat),
