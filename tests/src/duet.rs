@@ -7,7 +7,7 @@
 //! Read next: `seat` (one node and its disk), `chain`, `wallet`, then the tests in `tests/scenario`.
 
 pub mod chain;
-mod judge;
+pub mod judge;
 pub mod play;
 mod run;
 pub mod seat;
