@@ -8,6 +8,7 @@
 pub mod books;
 pub mod chain;
 pub mod duet;
+pub mod fuzz;
 pub mod hash;
 pub mod node;
 pub mod ports;

@@ -30,7 +30,7 @@ pub struct TinyBlock {
 }
 
 /// The chain that both nodes follow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TinyChain {
     /// From [`FIRST_HEIGHT`] on.
     pub blocks: Vec<TinyBlock>,
@@ -92,6 +92,13 @@ impl TinyChain {
             self.apply(tx);
         }
         self.blocks.push(TinyBlock { hash: BlockHash::from_byte_array(hash), txs: Arc::new(txs) });
+    }
+
+    /// A block with just these transactions, as another miner made it; nothing is checked.
+    pub fn mine_foreign(&mut self, txs: Vec<Transaction>) {
+        let waiting = std::mem::replace(&mut self.mempool, txs);
+        self.mine();
+        self.mempool = waiting;
     }
 
     /// Takes the newest block away; its transactions wait again, unless `forget`.
