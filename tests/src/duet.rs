@@ -8,7 +8,7 @@
 
 pub mod chain;
 pub mod hostile;
-mod judge;
+pub mod judge;
 pub mod play;
 mod run;
 pub mod seat;

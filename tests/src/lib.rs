@@ -7,6 +7,7 @@
 
 pub mod books;
 pub mod chain;
+pub mod counterfeit;
 pub mod duet;
 pub mod explore;
 pub mod fuzz;
@@ -15,6 +16,7 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod sim;
 pub mod socket;
 pub mod wait;
 pub mod world;
