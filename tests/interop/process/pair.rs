@@ -139,6 +139,16 @@ impl Pair {
     pub fn connect(&self) {
         let params = json!({ "id": self.ldk.id(), "host": "127.0.0.1", "port": self.ldk.port() });
         wait_for("a link to LDK", || self.us.try_call("connect", params.clone()).map_err(|e| e.to_string()));
+        // We have LDK's `init`; until it has ours it would dial itself, and cross ours.
+        wait_for("LDK to have our init", || {
+            let peers = self.ldk.call("peers");
+            let connected = peers["connected"].as_array().expect("connected");
+            if connected.iter().any(|id| id == self.us.id()) {
+                Ok(())
+            } else {
+                Err(peers.to_string())
+            }
+        });
     }
 
     /// Waits until both sides can use the channel, linking them again when they are not.
