@@ -216,7 +216,8 @@ impl Ldk {
         };
         let inbox = running.shared.inbox.lock().expect("the inbox");
         let silent = |inbox: &mut Inbox| !inbox.replies.contains_key(&tag) && !inbox.ended;
-        let (mut inbox, _) = running.shared.news.wait_timeout_while(inbox, PATIENCE, silent).expect("the inbox");
+        let (mut inbox, _) =
+            running.shared.news.wait_timeout_while(inbox, PATIENCE, silent).expect("the inbox");
         let reply = inbox.replies.remove(&tag).unwrap_or_else(|| panic!("LDK did not answer {line}"));
         drop(inbox);
         if reply["ok"] == true {

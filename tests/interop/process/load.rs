@@ -70,7 +70,10 @@ impl Pair {
                 assert_eq!(msat(&self.ldk.wait_payment("payment-received", hash), "amount_msat"), *amount);
                 self.ours_msat -= amount;
             } else {
-                assert!(!self.ldk_has("payment-received", hash), "{when}: LDK has a payment that failed here");
+                assert!(
+                    !self.ldk_has("payment-received", hash),
+                    "{when}: LDK has a payment that failed here"
+                );
             }
         }
         for (label, amount, began) in &load.to_us {

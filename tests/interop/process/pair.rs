@@ -64,8 +64,18 @@ impl Pair {
         let plain = kind == ChannelType::StaticRemoteKey && opener == Opener::Ldk;
         let ldk = Ldk::start(dir.path(), &chain, seed, if plain { &["--no-anchors"] } else { &[] });
         let (channel_id, funding_txid) = (String::new(), String::new());
-        let pair =
-            Pair { us, ldk, chain, opener, kind, channel_id, funding_txid, ours_msat: 0, labels: 0, _dir: dir };
+        let pair = Pair {
+            us,
+            ldk,
+            chain,
+            opener,
+            kind,
+            channel_id,
+            funding_txid,
+            ours_msat: 0,
+            labels: 0,
+            _dir: dir,
+        };
         for address in [pair.us.new_address(), address(&pair.ldk)] {
             pair.chain.send(&address, 10 * CAPACITY_SAT);
         }
@@ -158,7 +168,8 @@ impl Pair {
     pub fn wait_usable(&self) {
         wait_for("a channel in use", || {
             let (ours, theirs) = (self.our_channel(), self.ldk_channel());
-            if ours["state"] == "CHANNELD_NORMAL" && ours["reestablished"] == true && theirs["usable"] == true {
+            if ours["state"] == "CHANNELD_NORMAL" && ours["reestablished"] == true && theirs["usable"] == true
+            {
                 return Ok(());
             }
             if ours["peer_connected"] != true || theirs["usable"] != true {
@@ -167,7 +178,10 @@ impl Pair {
                 let _ = self.us.try_call("connect", params);
             }
             let now = self.our_channel();
-            Err(format!("{} {} {}, LDK: {}", now["state"], now["peer_connected"], now["status"], theirs["usable"]))
+            Err(format!(
+                "{} {} {}, LDK: {}",
+                now["state"], now["peer_connected"], now["status"], theirs["usable"]
+            ))
         });
     }
 
@@ -246,7 +260,11 @@ impl Pair {
             Err(format!("{left} HTLCs at ours, LDK counts {a} + {b} of {total}"))
         });
         assert_eq!(msat(&ours, "to_us_msat"), self.ours_msat, "{when}: our part, as we say");
-        assert_eq!(self.as_ldk_counts(&theirs), (total - self.ours_msat, self.ours_msat), "{when}: as LDK says");
+        assert_eq!(
+            self.as_ldk_counts(&theirs),
+            (total - self.ours_msat, self.ours_msat),
+            "{when}: as LDK says"
+        );
         assert_eq!(ours["feerate"]["perkw"], theirs["feerate_per_kw"], "{when}: the feerate");
         balance_adds_up(&self.us);
         self.watcher_agrees(when);

@@ -239,7 +239,8 @@ pub fn around_dust(pair: &mut Pair) {
     }
     for (n, (amount, secret, mut client)) in to_ldk.into_iter().enumerate() {
         let take = n % 2 == 0;
-        let word = if take { format!("claim {secret} {amount}") } else { format!("fail {}", sha256(&secret)) };
+        let word =
+            if take { format!("claim {secret} {amount}") } else { format!("fail {}", sha256(&secret)) };
         pair.ldk.call(&word);
         assert_eq!(client.receive().expect("an answer").1.is_ok(), take);
         pair.ours_msat -= if take { amount } else { 0 };

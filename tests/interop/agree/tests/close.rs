@@ -44,8 +44,10 @@ fn equal_bytes_for_any_close() {
         };
         let ours = build_close(&terms, funder, Sat(fee_sat), Sat(dust_sat), None);
 
-        let part = |side: Side, msat: u64| (msat / 1000).checked_sub(if side == funder { fee_sat } else { 0 });
-        let (Some(local), Some(remote)) = (part(Side::Local, local_msat), part(Side::Remote, remote_msat)) else {
+        let part =
+            |side: Side, msat: u64| (msat / 1000).checked_sub(if side == funder { fee_sat } else { 0 });
+        let (Some(local), Some(remote)) = (part(Side::Local, local_msat), part(Side::Remote, remote_msat))
+        else {
             assert_eq!(ours, Err(CloseError::Fee));
             return;
         };

@@ -36,7 +36,11 @@ fn some_number(rng: &mut Rng) -> u64 {
 }
 
 /// The same commitment by both; `None` when there is none, which both have to find.
-fn build_both(rng: &mut Rng, channel: &Channel, ledger: &Ledger) -> Option<(Commitment, CommitmentTransaction)> {
+fn build_both(
+    rng: &mut Rng,
+    channel: &Channel,
+    ledger: &Ledger,
+) -> Option<(Commitment, CommitmentTransaction)> {
     let number = some_number(rng);
     let point = channel.owner.per_commitment_point(secp(), number).expect("a point");
     let terms = channel.terms(ledger.capacity_sat);

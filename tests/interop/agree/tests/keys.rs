@@ -14,7 +14,9 @@ use lightning::ln::chan_utils::{
     build_commitment_secret, derive_private_key, derive_private_revocation_key,
     get_commitment_transaction_number_obscure_factor, CounterpartyCommitmentSecrets, TxCreationKeys,
 };
-use lightning::ln::channel_keys::{DelayedPaymentBasepoint, DelayedPaymentKey, RevocationBasepoint, RevocationKey};
+use lightning::ln::channel_keys::{
+    DelayedPaymentBasepoint, DelayedPaymentKey, RevocationBasepoint, RevocationKey,
+};
 use secp256k1::SecretKey;
 
 #[test]

@@ -64,7 +64,9 @@ fn invoice(made: Result<Bolt11Invoice, ldk_node::NodeError>) -> Answer {
 
 fn find(node: &Node, channel_id: &str) -> Result<ChannelDetails, String> {
     let mut channels = node.list_channels().into_iter();
-    channels.find(|c| c.channel_id.to_string() == channel_id).ok_or_else(|| format!("no channel {channel_id}"))
+    channels
+        .find(|c| c.channel_id.to_string() == channel_id)
+        .ok_or_else(|| format!("no channel {channel_id}"))
 }
 
 /// Does what a line asks for.
