@@ -10,6 +10,7 @@ pub mod chain;
 pub mod counterfeit;
 pub mod duet;
 pub mod explore;
+pub mod fuzz;
 pub mod hash;
 pub mod node;
 pub mod ports;

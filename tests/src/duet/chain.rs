@@ -32,7 +32,7 @@ pub struct TinyBlock {
 }
 
 /// The chain that both nodes follow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TinyChain {
     /// From [`FIRST_HEIGHT`] on.
     pub blocks: Vec<TinyBlock>,
@@ -98,6 +98,13 @@ impl TinyChain {
         }
         let (hash, time_s) = (BlockHash::from_byte_array(hash), self.clock_s);
         self.blocks.push(TinyBlock { hash, time_s, txs: Arc::new(txs) });
+    }
+
+    /// A block with just these transactions, as another miner made it; nothing is checked.
+    pub fn mine_foreign(&mut self, txs: Vec<Transaction>) {
+        let waiting = std::mem::replace(&mut self.mempool, txs);
+        self.mine();
+        self.mempool = waiting;
     }
 
     /// Takes the newest block away; its transactions wait again, unless `forget`.
