@@ -26,7 +26,7 @@ SEEDS=${SEEDS:-3000}
 SOUND_SEEDS=${SOUND_SEEDS:-300}
 # States that the explorer may look at.
 STATES=${STATES:-30000}
-LIMIT_S=${LIMIT_S:-60}
+LIMIT_S=${LIMIT_S:-100}
 
 head_of() { sed -n "s/^$2: //p;/^diff /q" "$HERE/$1.patch"; }
 
@@ -82,28 +82,42 @@ prepare() {
     (cd "$TREE" && CARGO_TARGET_DIR=../build cargo build --release --locked --workspace "$@")
 }
 
-# sim PLANT SEEDS: "judge seeds seed" of the first failure, nothing when there was none.
-sim() {
-    local out status=0
-    out=$(CHAND_PLANT=$1 RUST_BACKTRACE=0 timeout "$LIMIT_S" "$SIM" --from 1 --seeds "$2" --threads 1 --no-shrink 2>&1) || status=$?
-    printf '%s\n' "$out" >"$WORK/logs/$1.sim"
-    [ "$status" -ne 0 ] || return 0
-    found=$(sed -n 's/^FAILED seed=\([0-9]*\) judge=\([a-z_-]*\) after=\([0-9]*\).*/\2 \3 \1/p' <<<"$out" | head -n 1)
-    if [ -n "$found" ]; then
-        echo "$found"
-    else
-        # A judge ends a run with a verdict; a program that ends in another way was not caught by one.
-        echo "sim ended with status $status and no verdict: $WORK/logs/$1.sim" >&2
-    fi
+# first LOG COMMAND…: the line with which a runner says what it found, or that it found nothing. What it does after
+# that (making a failure smaller) is not waited for.
+first() {
+    local log=$1 line pid
+    shift
+    exec 3< <(exec timeout "$LIMIT_S" "$@" 2>"$log")
+    pid=$!
+    line=$(grep -m 1 -e '^FAILED ' -e '^sim seeds=' <&3 || true)
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+    exec 3<&-
+    printf '%s\n' "$line" >>"$log"
+    printf '%s\n' "$line"
 }
 
-# explore PLANT STARTS: "judge depth start" of the first failure, nothing when there was none.
+# sim PLANT SEEDS: "judge seeds" of the first failure, nothing when there was none. The same seed must pass without the
+# plant: what a sound node is blamed for is no catch.
+sim() {
+    local plant=$1 seeds=$2 from=1 line seed
+    while [ "$from" -le "$seeds" ]; do
+        line=$(CHAND_PLANT=$plant first "$WORK/logs/$plant.sim" "$SIM" --from "$from" --seeds $((seeds - from + 1)) --threads 1)
+        seed=$(sed -n 's/^FAILED seed=\([0-9]*\) .*/\1/p' <<<"$line")
+        [ -n "$seed" ] || return 0
+        if [ "$plant" = none ] || CHAND_PLANT=none timeout "$LIMIT_S" "$SIM" --seed "$seed" >"$WORK/logs/sound" 2>&1; then
+            sed -n 's/^FAILED seed=\([0-9]*\) judge=\([a-z_-]*\) .*/\2 \1/p' <<<"$line"
+            return 0
+        fi
+        from=$((seed + 1))
+    done
+}
+
+# explore PLANT STARTS: "judge moves start" of the first failure, nothing when there was none.
 explore() {
-    local out status=0
-    out=$(CHAND_PLANT=$1 RUST_BACKTRACE=0 timeout "$LIMIT_S" "$EXPLORE" --start "$2" --max-states "$STATES" --threads 1 2>&1) || status=$?
-    printf '%s\n' "$out" >"$WORK/logs/$1.explore"
-    [ "$status" -ne 0 ] || return 0
-    sed -n 's/^FAILED start=\([^ ]*\) judge=\([a-z_-]*\) depth=\([0-9]*\).*/\2 \3 \1/p' <<<"$out" | head -n 1
+    local line
+    line=$(CHAND_PLANT=$1 first "$WORK/logs/$1.explore" "$EXPLORE" --start "$2" --max-states "$STATES" --threads 1)
+    sed -n 's/^FAILED start=\([^ ]*\) judge=\([a-z_-]*\) depth=\([0-9]*\).*/\2 \3 \1/p' <<<"$line"
 }
 
 # One plant: a line of the table, in $WORK/results.
@@ -143,3 +157,45 @@ table() {
             "$(awk 'NF { printf "%s, %s (`%s`)", $1, $2, $3 }' <<<"$by_explorer")"
     done
 }
+
+# Puts the table between its markers in docs/TESTING.md.
+keep_table() {
+    table >"$WORK/table.md"
+    awk -v table="$WORK/table.md" '
+        /<!-- plants: table -->/ { print; while ((getline line < table) > 0) print line; skip = 1; next }
+        /<!-- plants: end -->/ { skip = 0 }
+        !skip { print }' docs/TESTING.md >"$WORK/TESTING.md"
+    cp "$WORK/TESTING.md" docs/TESTING.md
+}
+
+main() {
+    local keep= chosen=() word missed=0 known plant by_sim by_explorer
+    known=$(names)
+    for word in "$@"; do
+        case $word in
+            --table) keep=yes ;;
+            --prepare) prepare --bin sim --bin explore; return ;;
+            --try) try "$2"; return ;;
+            *) grep -qx -e "$word" <<<"$known" || { echo "no plant is called $word"; return 2; }
+               chosen+=("$word") ;;
+        esac
+    done
+    mkdir -p "$WORK/logs" "$WORK/results"
+    prepare --bin sim --bin explore
+    sound
+    [ ${#chosen[@]} -gt 0 ] || mapfile -t chosen <<<"$known"
+    (cd "$WORK/results" && rm -f -- *)
+    printf '%s\n' "${chosen[@]}" | xargs -P "$(nproc)" -n 1 "$HERE/run.sh" --try
+    for word in "${chosen[@]}"; do
+        IFS='|' read -r plant by_sim by_explorer <"$WORK/results/$word"
+        if [ -z "$by_sim$by_explorer" ]; then
+            echo "NOT CAUGHT: $plant: $(head_of "$word" Breaks)"
+            missed=$((missed + 1))
+        fi
+    done
+    [ -z "$keep" ] || keep_table
+    echo "plants: $((${#chosen[@]} - missed)) of ${#chosen[@]} caught"
+    [ "$missed" -eq 0 ]
+}
+
+main "$@"
