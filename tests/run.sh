@@ -27,13 +27,14 @@ build     every program and every test, once
 unit      the tests inside the crates
 vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
+sim       thousands of seeds through the simulator, new ones each time, and the kept plans
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
 pyln      pyln-client from PyPI drives a node unchanged
 deny      licences, sources and banned crates of everything that is linked
 LIST
 }
-ALL=(tools format pure lint build unit vector doc process demo pyln deny)
+ALL=(tools format pure lint build unit vector doc sim process demo pyln deny)
 
 say() { printf '\n==== %s\n' "$*"; }
 
@@ -88,6 +89,11 @@ part_vector() {
 }
 
 part_doc() { cargo test --release --locked --workspace --doc; }
+
+part_sim() {
+    target/release/sim --kept tests/sim/kept
+    target/release/sim --seconds "${SIM_SECONDS:-120}"
+}
 
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 

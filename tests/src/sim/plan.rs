@@ -7,6 +7,7 @@
 
 use super::cheats::Lie;
 use super::rng::Rng;
+use serde::{Deserialize, Serialize};
 
 /// Microseconds.
 pub const MS: u64 = 1_000;
@@ -14,7 +15,7 @@ pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000_000;
 
 /// Which crypto signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Signing {
     /// Hashes.
     Counterfeit,
@@ -23,7 +24,7 @@ pub enum Signing {
 }
 
 /// The conditions of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Knobs {
     /// Which crypto.
     pub signing: Signing,
@@ -56,7 +57,7 @@ pub struct Knobs {
 }
 
 /// A channel to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Opening {
     /// Who opens.
     pub seat: usize,
@@ -71,7 +72,7 @@ pub struct Opening {
 }
 
 /// How a payment is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum How {
     /// By an invoice with an amount.
     Invoice,
@@ -90,7 +91,7 @@ pub enum How {
 }
 
 /// How much is paid.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Much {
     /// So many msat.
     Msat(u64),
@@ -99,7 +100,7 @@ pub enum Much {
 }
 
 /// Where a node dies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum When {
     /// Wherever it stands.
     Now,
@@ -119,7 +120,7 @@ pub enum When {
 }
 
 /// What a disk does with one write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Trouble {
     /// Nothing is written, and it says so.
     Before,
@@ -130,7 +131,7 @@ pub enum Trouble {
 }
 
 /// One thing that happens.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Act {
     Pay { number: usize, payer: usize, much: Much, how: How },
@@ -159,7 +160,7 @@ pub enum Act {
 }
 
 /// An act and its time.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Timed {
     /// When, after the first channel is open.
     pub at_us: u64,
@@ -168,7 +169,7 @@ pub struct Timed {
 }
 
 /// One whole run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The number it came from.
     pub seed: u64,
@@ -451,11 +452,47 @@ impl Plan {
         Plan { seed, knobs, acts }
     }
 
+    /// A plan as it was kept.
+    ///
+    /// # Errors
+    /// What stands in the way, in words.
+    pub fn from_json(text: &str) -> Result<Plan, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    /// For keeping: an act a line.
+    pub fn to_json(&self) -> String {
+        let shown = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("\"{e}\""));
+        let acts: Vec<String> =
+            self.acts.iter().map(|timed| format!("    {}", shown(serde_json::to_string(timed)))).collect();
+        format!(
+            "{{\n  \"seed\": {},\n  \"knobs\": {},\n  \"acts\": [\n{}\n  ]\n}}\n",
+            self.seed,
+            shown(serde_json::to_string(&self.knobs)),
+            acts.join(",\n")
+        )
+    }
+
     /// The acts of these places only.
     pub fn keep(mut self, places: &[usize]) -> Plan {
         let all = std::mem::take(&mut self.acts);
         let kept = all.into_iter().enumerate().filter(|(place, _)| places.contains(place));
         self.acts = kept.map(|(_, timed)| timed).collect();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_comes_back_as_it_was_kept() {
+        for seed in 0..200 {
+            let plan = Plan::new(seed);
+            let again = Plan::from_json(&plan.to_json()).expect("it is JSON");
+            assert_eq!(again.to_json(), plan.to_json());
+            assert_eq!(again.acts, plan.acts);
+        }
     }
 }
