@@ -1,7 +1,7 @@
 //! What the property tests share: random cases that can be had again, and random keys.
 //!
 //! In: a property and how often to try it. Out: a panic that names the case, which `AGREE_CASE=N` plays alone.
-//! Half of the cases are the same in every run, half are new in each. `AGREE_CASES=N` tries so many instead.
+//! Half of the cases are the same in every run, half are new in each. `AGREE_TIMES=N` tries so many times as many.
 //! Read next: `ledger`, then `tests/commitment.rs`.
 
 pub mod ledger;
@@ -168,7 +168,7 @@ pub fn property(cases: u64, mut holds: impl FnMut(&mut Rng)) {
     if let Some(case) = setting("AGREE_CASE") {
         return one(case);
     }
-    let cases = setting("AGREE_CASES").unwrap_or(cases);
+    let cases = cases * setting("AGREE_TIMES").unwrap_or(1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
     let fresh = u64::from_be_bytes(
         sha256::Hash::hash(&now.to_be_bytes()).as_byte_array()[..8].try_into().expect("eight bytes"),
