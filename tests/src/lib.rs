@@ -9,6 +9,8 @@ pub mod books;
 pub mod chain;
 pub mod counterfeit;
 pub mod duet;
+pub mod explore;
+pub mod fuzz;
 pub mod hash;
 pub mod node;
 pub mod ports;

@@ -25,7 +25,7 @@ use secp256k1::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
 /// Both chains of commitments: numbers, points, signatures.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Commits {
     /// The number of our newest commitment: signed by the peer, all before it revoked by us.
     pub local_number: u64,

@@ -165,7 +165,7 @@ pub enum Sent {
 }
 
 /// One channel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Channel {
     /// What was agreed at the start.
     pub terms: Terms,

@@ -68,7 +68,7 @@ pub struct Wishes {
 }
 
 /// Where the handshake stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Asked,
     Accepted,
@@ -79,7 +79,7 @@ enum Stage {
 use alloc::boxed::Box;
 
 /// A channel on its way; lives in memory only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
     /// With whom.
     pub peer: NodeId,

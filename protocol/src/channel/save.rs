@@ -45,7 +45,7 @@ pub struct PastHtlc {
 }
 
 /// Marks of what changed since it was last kept.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Dirty {
     pub(crate) terms: bool,
     pub(crate) state: bool,

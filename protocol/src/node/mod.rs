@@ -9,7 +9,7 @@
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `send` – paying
 //! * `query` – answers that change nothing
-//! * `restore` – a node from its records
+//! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
@@ -18,6 +18,7 @@ mod channels;
 pub mod command;
 pub mod config;
 pub mod effect;
+mod fork;
 mod invoices;
 mod peers;
 mod query;
@@ -104,7 +105,7 @@ impl core::fmt::Debug for Node {
 }
 
 /// The followed chain, as far as the node has seen it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chain {
     tip: Option<(Height, BlockHash)>,
     /// The newest blocks, oldest first, to go back along in a reorganisation.
@@ -117,7 +118,7 @@ struct Chain {
 }
 
 /// What this step wants.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Outbox {
     changes: Vec<Change>,
     effects: Vec<Effect>,
@@ -195,6 +196,11 @@ impl Node {
         let shown = now.plus_ms(self.ahead_ms);
         self.ahead_ms = self.ahead_ms.saturating_add(self.now.0.saturating_sub(shown.0));
         self.now = self.now.max(shown);
+    }
+
+    /// The caller's clock: what people and invoices go by. `now` is for waiting only.
+    const fn wall(&self) -> Timestamp {
+        Timestamp(self.now.0.saturating_sub(self.ahead_ms))
     }
 
     /// When [`step`] wants to be called even without inputs, by the caller's clock.
@@ -319,10 +325,10 @@ impl Node {
         id: ChannelId,
         f: impl FnOnce(&mut Channel, &Context<'_>, &mut Out) -> R,
     ) -> Option<R> {
-        let crypto = self.crypto.clone();
+        let (crypto, now) = (self.crypto.clone(), self.wall());
         let channel = self.channels.get_mut(&id)?;
         let cx = Context {
-            now: self.now,
+            now,
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,

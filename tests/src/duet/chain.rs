@@ -25,12 +25,14 @@ pub const FIRST_HEIGHT: u32 = 100;
 pub struct TinyBlock {
     /// Its name.
     pub hash: BlockHash,
+    /// Its time, seconds since the Unix epoch.
+    pub time_s: u32,
     /// What is in it.
     pub txs: Arc<Vec<Transaction>>,
 }
 
 /// The chain that both nodes follow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TinyChain {
     /// From [`FIRST_HEIGHT`] on.
     pub blocks: Vec<TinyBlock>,
@@ -39,6 +41,8 @@ pub struct TinyChain {
     unspent: BTreeMap<OutPoint, TxOut>,
     /// Every output there ever was.
     made: BTreeMap<OutPoint, TxOut>,
+    /// The miners' clock, seconds since the Unix epoch.
+    pub clock_s: u32,
     salt: u64,
 }
 
@@ -52,7 +56,8 @@ impl TinyChain {
     /// One empty block.
     pub fn new() -> TinyChain {
         let (unspent, made) = (BTreeMap::new(), BTreeMap::new());
-        let mut chain = TinyChain { blocks: Vec::new(), mempool: Vec::new(), unspent, made, salt: 0 };
+        let mut chain =
+            TinyChain { blocks: Vec::new(), mempool: Vec::new(), unspent, made, clock_s: 0, salt: 0 };
         chain.mine();
         chain
     }
@@ -91,7 +96,15 @@ impl TinyChain {
         for tx in &txs {
             self.apply(tx);
         }
-        self.blocks.push(TinyBlock { hash: BlockHash::from_byte_array(hash), txs: Arc::new(txs) });
+        let (hash, time_s) = (BlockHash::from_byte_array(hash), self.clock_s);
+        self.blocks.push(TinyBlock { hash, time_s, txs: Arc::new(txs) });
+    }
+
+    /// A block with just these transactions, as another miner made it; nothing is checked.
+    pub fn mine_foreign(&mut self, txs: Vec<Transaction>) {
+        let waiting = std::mem::replace(&mut self.mempool, txs);
+        self.mine();
+        self.mempool = waiting;
     }
 
     /// Takes the newest block away; its transactions wait again, unless `forget`.

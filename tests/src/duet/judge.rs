@@ -121,7 +121,7 @@ impl Duet {
     }
 
     /// A commitment spends the funding output, by consensus and by the rules of relay.
-    pub(super) fn judge_commitment(&self, seat: usize, id: ChannelId, tx: &Transaction) {
+    pub fn judge_commitment(&self, seat: usize, id: ChannelId, tx: &Transaction) {
         let channel = self.seats[seat].node.channel(&id);
         let terms = &channel.unwrap_or_else(|| panic!("no channel {id}")).terms;
         let keys = [&terms.local.basepoints.funding_pubkey, &terms.remote.basepoints.funding_pubkey];
