@@ -4,7 +4,7 @@
 //! The daemon spreads batches over its cores, a simulator may hand in something cheaper.
 //! Read next: `tx::commitment`, which makes the digests.
 
-use crate::tx::keys::{derive_secret_key, BadKey, Basepoints, CommitmentKeys};
+use crate::tx::keys::{derive_secret_key, BadKey, Basepoints, ChannelSecrets, CommitmentKeys};
 use alloc::vec::Vec;
 use core::fmt;
 use secp256k1::ecdsa::Signature;
@@ -138,5 +138,46 @@ impl Crypto for RealCrypto {
 
     fn secp(&self) -> &Secp256k1<All> {
         &self.secp
+    }
+}
+
+/// What a channel's secrets give through the seam.
+impl ChannelSecrets {
+    /// The point of commitment `number`, counted up from 0.
+    ///
+    /// # Errors
+    /// [`BadKey`] when `number` is above 2^48 - 1.
+    pub fn per_commitment_point(&self, crypto: &dyn Crypto, number: u64) -> Result<PublicKey, BadKey> {
+        let mut secret = self.per_commitment_secret(number)?;
+        let point = crypto.public_key(&secret);
+        secret.non_secure_erase();
+        Ok(point)
+    }
+
+    /// The key that signs HTLC transactions and claims, on either side's commitment at `per_commitment_point`;
+    /// `own` are our basepoints.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    pub fn htlc_key(
+        &self,
+        crypto: &dyn Crypto,
+        own: &Basepoints,
+        per_commitment_point: &PublicKey,
+    ) -> Result<SecretKey, BadKey> {
+        crypto.derived_secret(&self.htlc, &own.htlc_basepoint, per_commitment_point)
+    }
+
+    /// The key of delayed outputs on our own commitment at `per_commitment_point`; `own` are our basepoints.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    pub fn delayed_key(
+        &self,
+        crypto: &dyn Crypto,
+        own: &Basepoints,
+        per_commitment_point: &PublicKey,
+    ) -> Result<SecretKey, BadKey> {
+        crypto.derived_secret(&self.delayed_payment, &own.delayed_payment_basepoint, per_commitment_point)
     }
 }

@@ -70,6 +70,10 @@ impl Channel {
             }
             return Ok(());
         }
+        // It crossed the last word of a close: there is nothing left to get ready for.
+        if matches!(self.phase, Phase::Closed(_)) {
+            return Ok(());
+        }
         if self.link != Link::Up || !matches!(self.phase, Phase::Confirming | Phase::Closing(_)) {
             return Err(PeerFault::warn("channel_ready out of place").into());
         }

@@ -69,7 +69,10 @@ pub struct Node {
     entropy: Entropy,
     crypto: Arc<dyn Crypto>,
     seq: u64,
+    /// The caller's clock and [`Node::ahead_ms`].
     now: Timestamp,
+    /// How much the clock was set back so far: this node's time goes on from where it stood.
+    ahead_ms: u64,
     chain: Chain,
     counters: Counters,
     peers: BTreeMap<NodeId, Peer>,
@@ -127,8 +130,7 @@ pub struct DeadNode(());
 
 /// Feeds `inputs` to the node, in order, at time `now`; also does what time alone asks for.
 pub fn step(node: &mut Node, now: Timestamp, inputs: Vec<Input>) -> Batch {
-    // A clock that jumps back must not undo deadlines.
-    node.now = node.now.max(now);
+    node.read_clock(now);
     for input in inputs {
         node.take(input);
         node.drain_events();
@@ -189,14 +191,25 @@ impl Node {
         }
     }
 
-    /// When [`step`] wants to be called even without inputs.
+    /// A clock that is set back neither undoes deadlines nor stops time: what was due in a minute still is.
+    fn read_clock(&mut self, now: Timestamp) {
+        let shown = now.plus_ms(self.ahead_ms);
+        self.ahead_ms = self.ahead_ms.saturating_add(self.now.0.saturating_sub(shown.0));
+        self.now = self.now.max(shown);
+    }
+
+    /// The caller's clock: what people and invoices go by. `now` is for waiting only.
+    const fn wall(&self) -> Timestamp {
+        Timestamp(self.now.0.saturating_sub(self.ahead_ms))
+    }
+
+    /// When [`step`] wants to be called even without inputs, by the caller's clock.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
         let publishing = self.publishing.values().flatten().map(|p| p.2).min();
-        [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers]
-            .into_iter()
-            .flatten()
-            .min()
+        let all = [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers];
+        let next = all.into_iter().flatten().min()?;
+        Some(Timestamp(next.0.saturating_sub(self.ahead_ms)))
     }
 
     fn take(&mut self, input: Input) {
@@ -312,10 +325,10 @@ impl Node {
         id: ChannelId,
         f: impl FnOnce(&mut Channel, &Context<'_>, &mut Out) -> R,
     ) -> Option<R> {
-        let crypto = self.crypto.clone();
+        let (crypto, now) = (self.crypto.clone(), self.wall());
         let channel = self.channels.get_mut(&id)?;
         let cx = Context {
-            now: self.now,
+            now,
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,

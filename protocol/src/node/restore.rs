@@ -133,6 +133,7 @@ impl Node {
             crypto,
             seq: 0,
             now: Timestamp(0),
+            ahead_ms: 0,
             chain: Chain {
                 tip: found.blocks.back().copied(),
                 recent: found.blocks,

@@ -6,7 +6,6 @@
 
 use super::shachain;
 use crate::id::sha256;
-use crate::sign::Crypto;
 use core::fmt;
 use secp256k1::{All, PublicKey, Scalar, Secp256k1, SecretKey};
 use serde::{Deserialize, Serialize};
@@ -92,44 +91,6 @@ impl ChannelSecrets {
         let key = SecretKey::from_slice(&secret).map_err(|_| BadKey);
         secret.zeroize();
         key
-    }
-
-    /// The point of commitment `number`, counted up from 0.
-    ///
-    /// # Errors
-    /// [`BadKey`] when `number` is above 2^48 - 1.
-    pub fn per_commitment_point(&self, crypto: &dyn Crypto, number: u64) -> Result<PublicKey, BadKey> {
-        let mut secret = self.per_commitment_secret(number)?;
-        let point = crypto.public_key(&secret);
-        secret.non_secure_erase();
-        Ok(point)
-    }
-
-    /// The key that signs HTLC transactions and claims, on either side's commitment at `per_commitment_point`;
-    /// `own` are our basepoints.
-    ///
-    /// # Errors
-    /// [`BadKey`] with a chance of 2^-128.
-    pub fn htlc_key(
-        &self,
-        crypto: &dyn Crypto,
-        own: &Basepoints,
-        per_commitment_point: &PublicKey,
-    ) -> Result<SecretKey, BadKey> {
-        crypto.derived_secret(&self.htlc, &own.htlc_basepoint, per_commitment_point)
-    }
-
-    /// The key of delayed outputs on our own commitment at `per_commitment_point`; `own` are our basepoints.
-    ///
-    /// # Errors
-    /// [`BadKey`] with a chance of 2^-128.
-    pub fn delayed_key(
-        &self,
-        crypto: &dyn Crypto,
-        own: &Basepoints,
-        per_commitment_point: &PublicKey,
-    ) -> Result<SecretKey, BadKey> {
-        crypto.derived_secret(&self.delayed_payment, &own.delayed_payment_basepoint, per_commitment_point)
     }
 
     /// The key that punishes the peer's commitment whose secret it has revealed.

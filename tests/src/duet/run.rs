@@ -124,7 +124,7 @@ impl Duet {
             }
             After::Notice(notice) => {
                 assert!(!notice.text.contains("local fault"), "{}: {}", self.seats[seat].name, notice.text);
-                let expected = self.expected_errors.iter().any(|e| notice.text.contains(e));
+                let expected = self.hostile || self.expected_errors.iter().any(|e| notice.text.contains(e));
                 assert!(
                     notice.level < Level::Error || expected,
                     "{}: unexpected error: {}",
@@ -192,7 +192,7 @@ impl Duet {
     }
 
     /// Delivers the next of what `from` sent: up to `burst` messages in one step.
-    fn deliver(&mut self, from: usize) {
+    pub(super) fn deliver(&mut self, from: usize) {
         let to = other(from);
         let (Some(link), peer) = (self.link, self.id(from)) else {
             self.wires[from].clear();
@@ -213,7 +213,15 @@ impl Duet {
                 _ => break,
             }
             let Some(Wire::Bytes(bytes)) = self.wires[from].pop_front() else { return };
-            let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
+            let message = match Message::decode(&bytes) {
+                Ok(message) => message,
+                Err(error) if self.hostile => {
+                    self.wires[from].clear();
+                    inputs.push(Input::BadMessage { peer, link, reason: error.to_string() });
+                    break;
+                }
+                Err(error) => panic!("undecodable: {error}"),
+            };
             let message = self.mangled(from, message);
             self.delivered += 1;
             inputs.push(Input::Message { peer, link, message });
@@ -245,7 +253,10 @@ impl Duet {
             self.link = None;
             for wire in left {
                 let Wire::Bytes(bytes) = wire else { continue };
-                let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
+                let message = match Message::decode(&bytes) {
+                    Err(_) if self.hostile => break,
+                    message => message.unwrap_or_else(|e| panic!("undecodable: {e}")),
+                };
                 self.step(other(from), vec![Input::Message { peer, link, message }]);
             }
         }
@@ -306,7 +317,7 @@ impl Duet {
         self.step(seat, vec![Input::ChainSynced]);
     }
 
-    fn next_block(&mut self, seat: usize) -> bool {
+    pub(super) fn next_block(&mut self, seat: usize) -> bool {
         let tip = self.seats[seat].node.tip();
         let next = match tip {
             None => super::chain::FIRST_HEIGHT,

@@ -10,7 +10,7 @@ use chand_protocol::entropy::Entropy;
 use chand_protocol::id::NodeId;
 use chand_protocol::keys::NodeKeys;
 use chand_protocol::node::effect::{Input, Notice};
-use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::node::{Node, NodeConfig, RestoreError};
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Entry, Journal};
 use chand_storage::MemoryStore;
@@ -94,6 +94,37 @@ impl Seat {
         restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto)
     }
 
+    /// The same from entries that may make no sense.
+    ///
+    /// # Errors
+    /// What stands in the way of the start.
+    pub fn try_reborn(&self, entries: Vec<Entry>) -> Result<Node, RestoreError> {
+        restore(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto())
+    }
+
+    /// This node on a disk of its own, just started.
+    pub(super) fn copy(&self) -> Seat {
+        let entries = self.store.durable();
+        let store = MemoryStore::with_entries(entries.clone());
+        let mut node = self.reborn(entries);
+        let mut wallet = self.wallet.clone();
+        wallet.restart(&node.take_wallet_changes());
+        Seat {
+            name: self.name,
+            id: self.id,
+            node,
+            journal: Journal::new(store.clone()),
+            store,
+            wallet,
+            steps: 0,
+            lives: self.lives + 1,
+            inbox: VecDeque::new(),
+            log: Vec::new(),
+            config: self.config.clone(),
+            seed: self.seed,
+        }
+    }
+
     /// The power goes and comes back: what was durable is there, with other randomness.
     pub(super) fn restart(&mut self) {
         self.store.crash();
@@ -122,12 +153,23 @@ fn restored(
     entries: Vec<Entry>,
     crypto: Arc<dyn Crypto>,
 ) -> Node {
+    match restore(config, seed, place, life, entries, crypto) {
+        Ok(node) => node,
+        Err(error) => panic!("{} cannot start: {error}", config.alias),
+    }
+}
+
+fn restore(
+    config: &NodeConfig,
+    seed: u64,
+    place: usize,
+    life: u64,
+    entries: Vec<Entry>,
+    crypto: Arc<dyn Crypto>,
+) -> Result<Node, RestoreError> {
     let mut root = [0u8; 64];
     root[..32].copy_from_slice(&seed_bytes(seed, place, 0));
     let keys = NodeKeys::from_seed(&root, config.network);
     let entropy = Entropy::new(seed_bytes(seed, place, life));
-    match Node::restore(config.clone(), keys, entropy, crypto, entries) {
-        Ok(node) => node,
-        Err(error) => panic!("{} cannot start: {error}", config.alias),
-    }
+    Node::restore(config.clone(), keys, entropy, crypto, entries)
 }
