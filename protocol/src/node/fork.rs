@@ -55,7 +55,12 @@ impl Node {
     /// Secrets of payments stand in these bytes: hash them, do not show them.
     pub fn volatile(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        bytes.extend(encode(&(self.now, self.ahead_ms, self.wallet_kept.as_slice(), self.wallet_changes.len())));
+        bytes.extend(encode(&(
+            self.now,
+            self.ahead_ms,
+            self.wallet_kept.as_slice(),
+            self.wallet_changes.len(),
+        )));
         let chain = &self.chain;
         let world =
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
