@@ -17,6 +17,7 @@ LOGS=target/test-logs
 # Nodes mostly wait for disks and for each other: more of them than cores.
 PROCESS_THREADS=${PROCESS_THREADS:-4}
 FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+EXPLORE_STARTS=${EXPLORE_STARTS:-all}
 
 describe() {
     cat <<'LIST'
@@ -28,6 +29,7 @@ build     every program and every test, once
 unit      the tests inside the crates
 vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
+explore   two nodes, a few operations, every interleaving of messages, cuts and crashes (EXPLORE_STARTS)
 fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
@@ -35,7 +37,7 @@ pyln      pyln-client from PyPI drives a node unchanged
 deny      licences, sources and banned crates of everything that is linked
 LIST
 }
-ALL=(tools format pure lint build unit vector doc fuzz process demo pyln deny)
+ALL=(tools format pure lint build unit vector doc explore fuzz process demo pyln deny)
 
 say() { printf '\n==== %s\n' "$*"; }
 
@@ -96,6 +98,8 @@ part_fuzz() (
     ulimit -v 4194304
     target/release/mutate --seconds "$FUZZ_SECONDS"
 )
+
+part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts 1 --crashes 1; }
 
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 
