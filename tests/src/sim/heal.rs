@@ -111,6 +111,9 @@ impl World {
         self.relink()?;
         self.end_htlcs()?;
         let lists = self.lists()?;
+        for id in self.shared() {
+            judge::safety::could_punish(self, id)?;
+        }
         if !self.is_ruined() {
             judge::money::settle_up(self, &lists)?;
             for id in self.shared() {
