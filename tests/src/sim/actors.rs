@@ -82,6 +82,7 @@ impl World {
     /// An act happens.
     pub(super) fn perform(&mut self, act: &Act) -> Result<(), Verdict> {
         self.counts.acts += 1;
+        self.judge_quiet()?;
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
@@ -159,7 +160,7 @@ impl World {
             }
             How::Twin(earlier) => match self.judges.book.tries.get(&earlier) {
                 Some(first) if first.hold => {
-                    let (hold, payer) = (Some(preimage(earlier).hash()), 1 - first.payer);
+                    let (hold, payer) = (Some(preimage(first.secret).hash()), 1 - first.payer);
                     self.make_invoice(number, payer, request(label, Some(msat), hold), None);
                 }
                 _ => self.make_invoice(number, payer, request(label, Some(msat), None), None),

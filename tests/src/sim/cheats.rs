@@ -12,11 +12,12 @@ use chand_protocol::wire::message::{ErrorMessage, UpdateFailHtlc, UpdateFee};
 use chand_protocol::wire::Message;
 use secp256k1::ecdsa::Signature;
 use secp256k1::SecretKey;
+use serde::{Deserialize, Serialize};
 
 macro_rules! lies {
     ($($(#[$doc:meta])* $name:ident $fate:ident,)*) => {
         /// What is told instead of the truth.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
         pub enum Lie {
             $($(#[$doc])* $name,)*
         }
@@ -102,7 +103,7 @@ lies! {
     /// Fewer commitments known than were.
     ReestablishCommitLow Fail,
     /// More than ever were.
-    ReestablishCommitHigh Mild,
+    ReestablishCommitHigh Ruin,
     /// Fewer revocations known than were.
     ReestablishRevokeLow Fail,
     /// More than ever were.
@@ -140,11 +141,11 @@ lies! {
     /// Rubbish.
     Rubbish Mild,
     /// A message is not sent.
-    Drop Mild,
+    Drop Ruin,
     /// A message is sent twice.
     Repeat Fail,
     /// A message overtakes the one before.
-    Swap Mild,
+    Swap Ruin,
     /// Hundreds of pings.
     PingFlood Mild,
     /// Hundreds of warnings.
