@@ -414,7 +414,7 @@ impl World {
     fn not_locked_in(&self, seat: usize, message: &Message) -> Option<u64> {
         let channel = self.seats[seat].node()?.channel(&message.channel_id()?)?;
         let theirs = channel.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Remote);
-        theirs.filter(|h| h.step < Step::AddAckRevocation).map(|h| h.id.id).next_back()
+        theirs.filter(|h| h.step <= Step::AddRevocation).map(|h| h.id.id).next_back()
     }
 
     fn lied(&mut self, lie: Lie, bytes: Vec<u8>) {
