@@ -82,6 +82,7 @@ impl World {
     /// An act happens.
     pub(super) fn perform(&mut self, act: &Act) -> Result<(), Verdict> {
         self.counts.acts += 1;
+        self.judge_quiet()?;
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
@@ -175,7 +176,8 @@ impl World {
                 self.judges.book.tries.insert(number, Try { msat, hash, ..Try::new(payer) });
                 let destination = self.seats[payee].id;
                 let amount_msat = Msat(msat);
-                let command = Command::Keysend { destination, amount_msat, label: None, retry_for_s: RETRY_S };
+                let command =
+                    Command::Keysend { destination, amount_msat, label: None, retry_for_s: RETRY_S };
                 self.tell(payer, command, What::Pay { number, payer });
             }
             How::Stray => self.pay_stray(number, payer, msat),
@@ -344,9 +346,20 @@ impl World {
             (What::Invoice { number, payer, give }, Ok(Reply::Invoice(invoice))) => {
                 let msat = give.or(invoice.amount_msat.map(|m| m.0)).unwrap_or(0);
                 let (hash, bolt11) = (Some(invoice.payment_hash), invoice.bolt11.clone());
-                let (hold, secret) = (invoice.hold.is_some(), self.secret_number(number, invoice.payment_hash));
+                let (hold, secret) =
+                    (invoice.hold.is_some(), self.secret_number(number, invoice.payment_hash));
                 let attempts = 1;
-                let one = Try { payer, msat, give, hash, bolt11: bolt11.clone(), hold, secret, attempts, ..Try::new(payer) };
+                let one = Try {
+                    payer,
+                    msat,
+                    give,
+                    hash,
+                    bolt11: bolt11.clone(),
+                    hold,
+                    secret,
+                    attempts,
+                    ..Try::new(payer)
+                };
                 self.judges.book.tries.insert(number, one);
                 self.pay(number, payer, bolt11, give);
             }
