@@ -76,7 +76,7 @@ part_tools() {
 
 part_format() {
     cargo fmt --all -- --check
-    cargo fmt --all --manifest-path "$INTEROP" -- --check
+    cargo fmt --manifest-path "$INTEROP" --package ldk-peer --package ldk-agree -- --check
 }
 
 # By itself, so that no other crate's features bring std in.
