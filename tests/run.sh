@@ -111,6 +111,7 @@ part_sim() {
 part_fuzz() (
     ulimit -v 4194304
     target/release/mutate --seconds "$FUZZ_SECONDS"
+    HOSTILE_SECONDS=$((FUZZ_SECONDS / 4)) cargo test --release --locked --workspace --lib hostile -- --nocapture
 )
 
 part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts 1 --crashes 1; }

@@ -18,6 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod sim;
 pub mod socket;
+pub mod stranger;
 pub mod wait;
 pub mod world;
 
