@@ -9,6 +9,7 @@ use super::chand::Chands;
 use super::machine::{load, peak_rss_mb, Used, Whole};
 use super::pair::{median, quantile, Pair};
 use super::plan::{Plan, Round};
+use super::profile::Sampling;
 use super::syncs;
 use serde_json::{json, Value};
 use std::path::Path;
@@ -28,10 +29,10 @@ fn rounded(value: f64, digits: i32) -> f64 {
 }
 
 /// One pair's life: every round of the plan, then memory, and the start after all that.
-pub fn life(pair: &mut dyn Pair, name: &str, run: u64, rounds: &[Round]) {
+pub fn life(pair: &mut dyn Pair, name: &str, run: u64, plan: &Plan) {
     let mut made = 0;
-    for round in rounds {
-        emit(&payments(pair, name, run, *round));
+    for round in &plan.rounds {
+        emit(&payments(pair, name, run, *round, plan.profile.as_deref()));
         made += round.payments;
     }
     let peak = pair.process_ids().map(|id| rounded(peak_rss_mb(id), 1));
@@ -43,17 +44,25 @@ pub fn life(pair: &mut dyn Pair, name: &str, run: u64, rounds: &[Round]) {
 }
 
 /// One round.
-fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round) -> Value {
+fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round, profile: Option<&Path>) -> Value {
     let Round { in_flight, payments } = round;
     let invoices = pair.invoices(payments);
     pair.rest();
     let ids = pair.process_ids();
+    let sampling: Vec<Sampling> = profile
+        .into_iter()
+        .flat_map(|dir| {
+            let file = |who| format!("{name}-{in_flight}-{who}");
+            [Sampling::begin(dir, &file("payer"), ids[0]), Sampling::begin(dir, &file("payee"), ids[1])]
+        })
+        .collect();
     let (whole, own, before) = (Whole::now(), Used::of(std::process::id()), ids.map(Used::of));
     let paid = pair.pay(invoices, in_flight);
     pair.rest();
     let [payer, payee] = [0, 1].map(|i| Used::of(ids[i]).since(before[i]));
     let ours = payer.cpu_ms + payee.cpu_ms + Used::of(std::process::id()).since(own).cpu_ms;
     let others = Whole::now().others_percent(whole, ours);
+    sampling.into_iter().for_each(Sampling::end);
 
     let mut latencies = paid.latencies_us;
     latencies.sort_unstable();

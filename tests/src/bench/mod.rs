@@ -15,4 +15,5 @@ pub mod machine;
 pub mod measure;
 pub mod pair;
 pub mod plan;
+pub mod profile;
 pub mod syncs;

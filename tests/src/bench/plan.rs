@@ -21,6 +21,7 @@ bench: payments over one channel between two processes, measured from outside.
   --payments N                      payments for each of those [300, 1500, 2500, 3000; quick: 100, 400, 800, 1200]
   --only chand,ldk,ceiling,syncs    leaves the others out [all of them]
   --ldk FILE                        the program that tests/bench/ldk builds; without it LDK is left out
+  --profile DIR                     runs perf beside each round; the figures of such a run are no measurement
   --dir DIR                         where the nodes' files go: the disk that is measured [target/bench-data]
 ";
 
@@ -46,6 +47,8 @@ pub struct Plan {
     pub ldk: Option<PathBuf>,
     /// Where files go.
     pub dir: PathBuf,
+    /// Where perf's files go, when it is to run.
+    pub profile: Option<PathBuf>,
     /// The short form.
     pub quick: bool,
 }
@@ -76,6 +79,7 @@ impl Plan {
             parts: ["chand", "ldk", "ceiling", "syncs"].map(String::from).to_vec(),
             ldk: None,
             dir: "target/bench-data".into(),
+            profile: None,
             quick: false,
         };
         let (mut in_flight, mut payments, mut runs) = (vec![1, 10, 100, 400], None, None);
@@ -93,6 +97,7 @@ impl Plan {
                 }
                 "--only" => plan.parts = value()?.split(',').map(String::from).collect(),
                 "--ldk" => plan.ldk = Some(value()?.into()),
+                "--profile" => plan.profile = Some(value()?.into()),
                 "--dir" => plan.dir = value()?.into(),
                 other => return Err(format!("{other} is no option; see bench --help")),
             }

@@ -28,7 +28,7 @@ fn run(plan: &Plan) {
     eprintln!("load averages {:?}", machine::load());
     for number in 1..=plan.runs {
         if plan.has("chand") {
-            measure::life(&mut Chands::open(&base, false), "chand", number, &plan.rounds);
+            measure::life(&mut Chands::open(&base, false), "chand", number, plan);
         }
     }
     if plan.has("syncs") {
