@@ -6,6 +6,8 @@
 
 use serde_json::{json, Value};
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 /// Clock ticks a second in `/proc` (Linux has shown 100 to users on every common machine for decades).
 const TICKS: f64 = 100.0;
@@ -98,8 +100,8 @@ pub fn load() -> Vec<f64> {
     text.split_whitespace().take(3).filter_map(|n| n.parse().ok()).collect()
 }
 
-/// What machine this is.
-pub fn describe() -> Value {
+/// What machine this is, when, and on which disk `dir` lies.
+pub fn describe(dir: &Path) -> Value {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()
@@ -114,6 +116,21 @@ pub fn describe() -> Value {
         "memory_gb": (field(&memory, "MemTotal:") as f64 / 1_048_576.0 * 10.0).round() / 10.0,
         "kernel": kernel.trim(),
         "chand": env!("CARGO_PKG_VERSION"),
+        "commit": said("git", &["describe", "--always", "--dirty"], &[]),
+        "date": said("date", &["-u", "+%Y-%m-%d %H:%M UTC"], &[]),
+        "disk": said("df", &["--output=fstype,source"], &[&dir.display().to_string()]),
         "load": load(),
     })
+}
+
+/// The last line that a program prints, with single spaces; `unknown` when there is none.
+fn said(program: &str, options: &[&str], arguments: &[&str]) -> String {
+    let out = Command::new(program).args(options).args(arguments).output();
+    let text = out.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let line = text.lines().last().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() {
+        "unknown".into()
+    } else {
+        line
+    }
 }

@@ -6,14 +6,14 @@
 //! Read next: `machine`, `bin/bench`.
 
 use super::chand::Chands;
+use super::ldk::{Kind, Ldks};
 use super::machine::{load, peak_rss_mb, Used, Whole};
-use super::pair::{median, quantile, Pair};
+use super::pair::{quantile, Pair};
 use super::plan::{Plan, Round};
 use super::profile::Sampling;
 use super::syncs;
 use serde_json::{json, Value};
-use std::path::Path;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 /// More than this used by others, in percent of the machine, and a measurement is marked as disturbed.
 pub const BUSY_PERCENT: f64 = 10.0;
@@ -108,15 +108,24 @@ fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round, profile: Op
 ///
 /// # Panics
 /// When a node does not come up.
-pub fn count_syncs(base: &Path, plan: &Plan) {
+pub fn count_syncs(base: &Path, plan: &Plan, ldk: Option<&Path>) {
     if !syncs::available(base) {
         eprintln!("       syncs  not measured: there is no strace, or it may not trace");
         emit(&json!({ "kind": "syncs", "measured": false }));
         return;
     }
-    let mut pair = Chands::open(base, true);
-    let files = pair.sync_files();
-    for round in &plan.rounds {
+    let mut chands = Chands::open(base, true);
+    let files = chands.sync_files();
+    syncs_of(&mut chands, "chand", &files, &plan.rounds);
+    for kind in ldk.iter().flat_map(|_| [Kind::Engine, Kind::Shipped]) {
+        let mut ldks = Ldks::open(ldk.expect("just seen"), kind, base, true);
+        let files = ldks.sync_files();
+        syncs_of(&mut ldks, kind.name(), &files, &kind.fitting(&plan.rounds));
+    }
+}
+
+fn syncs_of(pair: &mut dyn Pair, name: &str, files: &[PathBuf; 2], rounds: &[Round]) {
+    for round in rounds {
         let invoices = pair.invoices(round.payments);
         pair.rest();
         let before = files.each_ref().map(|file| syncs::count(file));
@@ -124,23 +133,10 @@ pub fn count_syncs(base: &Path, plan: &Plan) {
         pair.rest();
         let after = files.each_ref().map(|file| syncs::count(file));
         let [payer, payee] = [0, 1].map(|i| syncs::per_payment(&before[i], &after[i], round.payments));
-        eprintln!("       syncs  {:>3} in flight: payer {payer}, payee {payee}", round.in_flight);
+        eprintln!("{name:>12}  syncs with {:>3} in flight: payer {payer}, payee {payee}", round.in_flight);
         emit(&json!({
-            "kind": "syncs", "measured": true, "nodes": "chand", "in_flight": round.in_flight,
+            "kind": "syncs", "measured": true, "nodes": name, "in_flight": round.in_flight,
             "payments": paid.latencies_us.len(), "payer": payer, "payee": payee,
         }));
     }
-}
-
-/// Times one thing again and again for about `seconds`: the median, in microseconds.
-pub fn timed(seconds: f64, mut thing: impl FnMut()) -> f64 {
-    thing();
-    let start = Instant::now();
-    let mut times = Vec::new();
-    while start.elapsed().as_secs_f64() < seconds || times.len() < 5 {
-        let at = Instant::now();
-        thing();
-        times.push(at.elapsed().as_secs_f64() * 1e6);
-    }
-    median(&times)
 }

@@ -9,11 +9,16 @@
 //!
 //! Read next: `pair`, `measure`.
 
+pub mod ceiling;
 pub mod chand;
 pub mod drive;
+pub mod ldk;
 pub mod machine;
 pub mod measure;
 pub mod pair;
 pub mod plan;
+pub mod plot;
+pub mod primitives;
 pub mod profile;
+pub mod report;
 pub mod syncs;
