@@ -16,6 +16,7 @@ TOOLS=target/tools
 LOGS=target/test-logs
 # Nodes mostly wait for disks and for each other: more of them than cores.
 PROCESS_THREADS=${PROCESS_THREADS:-4}
+FUZZ_SECONDS=${FUZZ_SECONDS:-60}
 
 describe() {
     cat <<'LIST'
@@ -27,13 +28,14 @@ build     every program and every test, once
 unit      the tests inside the crates
 vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
+fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
 pyln      pyln-client from PyPI drives a node unchanged
 deny      licences, sources and banned crates of everything that is linked
 LIST
 }
-ALL=(tools format pure lint build unit vector doc process demo pyln deny)
+ALL=(tools format pure lint build unit vector doc fuzz process demo pyln deny)
 
 say() { printf '\n==== %s\n' "$*"; }
 
@@ -88,6 +90,12 @@ part_vector() {
 }
 
 part_doc() { cargo test --release --locked --workspace --doc; }
+
+# A length that lies must not become memory: 4 GB of address space, threads and all, are plenty.
+part_fuzz() (
+    ulimit -v 4194304
+    target/release/mutate --seconds "$FUZZ_SECONDS"
+)
 
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroize;
 
 /// The root of all secrets; wiped when dropped, never printed.
+#[derive(Clone)]
 pub struct NodeKeys {
     root: [u8; 32],
     node: SecretKey,

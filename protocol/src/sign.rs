@@ -1,9 +1,10 @@
-//! The crypto seam: everything that signs or verifies goes through one trait.
+//! The crypto seam: everything that signs or verifies, and a commitment's keys, goes through one trait.
 //!
-//! In: 32-byte digests and keys. Out: signatures, or whether one holds.
+//! In: 32-byte digests, keys, points. Out: signatures, or whether one holds; keys of one commitment.
 //! The daemon spreads batches over its cores, a simulator may hand in something cheaper.
 //! Read next: `tx::commitment`, which makes the digests.
 
+use crate::tx::keys::{derive_secret_key, BadKey, Basepoints, ChannelSecrets, CommitmentKeys};
 use alloc::vec::Vec;
 use core::fmt;
 use secp256k1::ecdsa::Signature;
@@ -59,6 +60,37 @@ pub trait Crypto: Send + Sync {
         jobs.iter().all(|job| self.verify(&job.digest, &job.signature, &job.key))
     }
 
+    /// The public half of `secret`.
+    fn public_key(&self, secret: &SecretKey) -> PublicKey {
+        secret.public_key(self.secp())
+    }
+
+    /// The keys in the scripts of `owner`'s commitment at `point` (BOLT 3, "Key Derivation").
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    fn commitment_keys(
+        &self,
+        owner: &Basepoints,
+        other: &Basepoints,
+        point: &PublicKey,
+    ) -> Result<CommitmentKeys, BadKey> {
+        CommitmentKeys::new(self.secp(), owner, other, point)
+    }
+
+    /// The secret key of one commitment, at `point`, behind a base key: `base` is its secret, `basepoint` its point.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    fn derived_secret(
+        &self,
+        base: &SecretKey,
+        basepoint: &PublicKey,
+        point: &PublicKey,
+    ) -> Result<SecretKey, BadKey> {
+        derive_secret_key(base, basepoint, point)
+    }
+
     /// The curve's tables, for deriving keys; costly to make, so there is one.
     fn secp(&self) -> &Secp256k1<All>;
 }
@@ -106,5 +138,46 @@ impl Crypto for RealCrypto {
 
     fn secp(&self) -> &Secp256k1<All> {
         &self.secp
+    }
+}
+
+/// What a channel's secrets give through the seam.
+impl ChannelSecrets {
+    /// The point of commitment `number`, counted up from 0.
+    ///
+    /// # Errors
+    /// [`BadKey`] when `number` is above 2^48 - 1.
+    pub fn per_commitment_point(&self, crypto: &dyn Crypto, number: u64) -> Result<PublicKey, BadKey> {
+        let mut secret = self.per_commitment_secret(number)?;
+        let point = crypto.public_key(&secret);
+        secret.non_secure_erase();
+        Ok(point)
+    }
+
+    /// The key that signs HTLC transactions and claims, on either side's commitment at `per_commitment_point`;
+    /// `own` are our basepoints.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    pub fn htlc_key(
+        &self,
+        crypto: &dyn Crypto,
+        own: &Basepoints,
+        per_commitment_point: &PublicKey,
+    ) -> Result<SecretKey, BadKey> {
+        crypto.derived_secret(&self.htlc, &own.htlc_basepoint, per_commitment_point)
+    }
+
+    /// The key of delayed outputs on our own commitment at `per_commitment_point`; `own` are our basepoints.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    pub fn delayed_key(
+        &self,
+        crypto: &dyn Crypto,
+        own: &Basepoints,
+        per_commitment_point: &PublicKey,
+    ) -> Result<SecretKey, BadKey> {
+        crypto.derived_secret(&self.delayed_payment, &own.delayed_payment_basepoint, per_commitment_point)
     }
 }

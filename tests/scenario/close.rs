@@ -211,3 +211,25 @@ fn a_funding_that_the_mempool_lost_is_offered_again_under_its_close() {
         "and the close behind it"
     );
 }
+
+#[test]
+fn a_channel_ready_that_crosses_the_last_word_of_a_close_is_no_fault() {
+    let mut duet = Duet::with(48, |_, config| config.simple_close = false);
+    duet.connect();
+    let order = duet.fund_order(ALICE, Open::default());
+    duet.must(ALICE, order);
+    let order = duet.close_order();
+    duet.ask_alone(BOB, order);
+    // Bob's shutdown: Alice answers with hers and an offer, then sees the block before Bob's agreement comes.
+    assert!(duet.deliver_from(BOB));
+    assert!(duet.under_way(ALICE) == 2 && duet.under_way(BOB) == 0);
+    duet.chain.mine();
+    duet.turn();
+    assert_eq!(duet.under_way(ALICE), 3, "channel_ready");
+    duet.run();
+    for seat in [ALICE, BOB] {
+        assert!(matches!(duet.channel(seat).phase, Phase::Closed(_)));
+        assert_eq!(duet.seats[seat].logged("peer fault"), 0);
+    }
+    duet.judge_close();
+}

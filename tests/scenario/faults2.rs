@@ -320,3 +320,25 @@ fn a_flood_of_feerates_is_kept_in_little() {
     }
     duet.pay(ALICE, "after", 10_000_000);
 }
+
+#[test]
+fn a_clock_set_back_does_not_stop_time() {
+    let mut duet = Duet::opened(98, Open::default());
+    let true_now = duet.now;
+    duet.now = true_now.plus_ms(3_600_000);
+    duet.run();
+    duet.reachable = false;
+    duet.cut(None);
+    // A call fails: the next one has a deadline by the wrong clock.
+    duet.wait_ms(1_000);
+    duet.now = true_now;
+    let destination = duet.id(BOB);
+    let order = Command::Keysend { destination, amount_msat: Msat(1_000), label: None, retry_for_s: 20 };
+    let id = duet.tell(ALICE, order);
+    duet.wait_ms(30_000);
+    let answer = duet.answer(id);
+    assert!(matches!(&answer, Some(Err(e)) if e.message.contains("not paid in time")), "{answer:?}");
+    duet.reachable = true;
+    duet.settle();
+    duet.pay(ALICE, "after", 5_000);
+}

@@ -180,6 +180,17 @@ fn the_opener_changes_the_feerate_with_htlcs_in_flight() {
 }
 
 #[test]
+fn a_new_feerate_leaves_room_for_two_htlcs_that_may_cross_it() {
+    let open = Open { sat: 100_000, push_msat: 80_000_000, anchors: false, ..Open::default() };
+    let mut duet = Duet::opened(56, open);
+    // Of Alice's 20,000 sat 1,000 are her reserve; 724 and twice 172 weight units cost the rest at 17,791 the kilo.
+    assert_eq!(set_feerate(&mut duet, ALICE, 17_792), Some(-1));
+    assert_eq!(set_feerate(&mut duet, ALICE, 17_791), None);
+    assert_eq!(duet.channel(BOB).feerate(), Feerate(17_791));
+    duet.judge_agreement();
+}
+
+#[test]
 fn feerates_change_while_payments_fly_both_ways() {
     let mut duet = Duet::opened(55, Open::default());
     duet.burst = 4;

@@ -10,6 +10,7 @@ mod faults2;
 mod forget;
 mod golden;
 mod hold;
+mod late;
 mod limits;
 mod open;
 mod pay;

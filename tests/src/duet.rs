@@ -7,7 +7,8 @@
 //! Read next: `seat` (one node and its disk), `chain`, `wallet`, then the tests in `tests/scenario`.
 
 pub mod chain;
-mod judge;
+pub mod hostile;
+pub mod judge;
 pub mod play;
 mod run;
 pub mod seat;
@@ -116,6 +117,8 @@ pub struct Duet {
     pub expected_errors: Vec<&'static str>,
     /// Changes messages on their way, as a peer that does wrong would send them.
     pub mangle: Option<Mangle>,
+    /// Somebody meddles with the bytes on the wire: complaints in the logs are no failure of the test.
+    pub hostile: bool,
     wires: [VecDeque<Wire>; 2],
     dials: VecDeque<usize>,
     link: Option<LinkId>,
@@ -155,6 +158,7 @@ impl Duet {
             delivered: 0,
             expected_errors: Vec::new(),
             mangle: None,
+            hostile: false,
             wires: [VecDeque::new(), VecDeque::new()],
             dials: VecDeque::new(),
             link: None,
@@ -277,6 +281,7 @@ impl Duet {
             }
             self.wait_ms(1_000);
         }
-        panic!("no link after a minute");
+        let last = self.seats.each_ref().map(|s| s.log.iter().rev().take(6).collect::<Vec<_>>());
+        panic!("no link after a minute: {last:#?}");
     }
 }

@@ -8,12 +8,16 @@
 pub mod bench;
 pub mod books;
 pub mod chain;
+pub mod counterfeit;
 pub mod duet;
+pub mod explore;
+pub mod fuzz;
 pub mod hash;
 pub mod node;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod sim;
 pub mod socket;
 pub mod wait;
 pub mod world;

@@ -229,7 +229,7 @@ fn appendix_e_key_derivation() {
 
     let public = derive_public_key(&secp, &base_point, &point).expect("a key");
     assert_eq!(public, public_key(text(&cases[0], "localpubkey")));
-    let private = derive_secret_key(&secp, &base, &point).expect("a key");
+    let private = derive_secret_key(&base, &base_point, &point).expect("a key");
     assert_eq!(private, secret_key(text(&cases[1], "localprivkey")));
     assert_eq!(private.public_key(&secp), public);
     let public = derive_revocation_public_key(&secp, &base_point, &point).expect("a key");

@@ -127,10 +127,12 @@ impl Heart {
         inputs.extend(self.purse.loose_change());
         inputs.extend(self.purse.compacted());
         let batch = step(&mut self.node, now, inputs);
-        if batch.is_empty() || self.batches.send(Job::Batch(batch)).is_ok() {
-            return Ok(());
+        if !batch.is_empty() && self.batches.send(Job::Batch(batch)).is_err() {
+            return Err(Stop::End(Err(CoreError::Broken("the writer thread"))));
         }
-        Err(Stop::End(Err(CoreError::Broken("the writer thread"))))
+        // The disk and the peer are at work now; this is what they would wait for otherwise.
+        self.node.prepare();
+        Ok(())
     }
 
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) -> Result<(), WalletError> {

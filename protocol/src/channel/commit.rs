@@ -14,7 +14,6 @@ use crate::fault::{local, LocalFault, PeerFault, Trouble};
 use crate::id::{HtlcId, Side};
 use crate::sign::{SignJob, VerifyJob};
 use crate::tx::commitment::{build, Commitment, Spec};
-use crate::tx::keys::CommitmentKeys;
 use crate::tx::shachain::SecretStore;
 use crate::units::{Feerate, Msat};
 use crate::wire::message::{CommitmentSigned, RevokeAndAck};
@@ -26,7 +25,7 @@ use secp256k1::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
 /// Both chains of commitments: numbers, points, signatures.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Commits {
     /// The number of our newest commitment: signed by the peer, all before it revoked by us.
     pub local_number: u64,
@@ -86,9 +85,7 @@ impl Channel {
         spec: &Spec,
         cx: &Context<'_>,
     ) -> Result<Commitment, LocalFault> {
-        let (own, other) = (self.terms.party(owner), self.terms.party(owner.other()));
-        let keys = CommitmentKeys::new(cx.crypto.secp(), &own.basepoints, &other.basepoints, point)
-            .map_err(key_fault)?;
+        let keys = self.commitment_keys(owner, point, cx.crypto)?;
         build(&self.terms.commitment_terms(owner), &keys, number, spec).map_err(local)
     }
 
@@ -101,7 +98,7 @@ impl Channel {
         cx: &Context<'_>,
     ) -> Result<(Commitment, bitcoin::Transaction), LocalFault> {
         let number = self.commits.local_number;
-        let point = self.secrets.per_commitment_point(cx.crypto.secp(), number).map_err(key_fault)?;
+        let point = self.local_point(number, cx.crypto)?;
         let spec = self.spec(View::Signed(Side::Local))?;
         let commitment = self.build_commitment(Side::Local, number, &point, &spec, cx)?;
         let own = cx.crypto.sign(&commitment.sighash(), &self.secrets.funding);
@@ -146,7 +143,8 @@ impl Channel {
         let htlc_signatures = if commitment.htlcs.is_empty() {
             Vec::new()
         } else {
-            let key = self.secrets.htlc_key(cx.crypto.secp(), point).map_err(key_fault)?;
+            let own = &self.terms.local.basepoints;
+            let key = self.secrets.htlc_key(cx.crypto, own, point).map_err(key_fault)?;
             let jobs: Vec<SignJob> =
                 commitment.htlc_sighashes().into_iter().map(|digest| SignJob { digest, key }).collect();
             cx.crypto.sign_batch(&jobs)
@@ -196,9 +194,8 @@ impl Channel {
         let Some(spec) = self.ledger.spec(View::Next(Side::Local), self.terms.opener) else {
             return Err(PeerFault::disconnect("commitment_signed: a balance would be negative").into());
         };
-        let secp = cx.crypto.secp();
         let number = self.commits.local_number + 1;
-        let point = self.secrets.per_commitment_point(secp, number).map_err(key_fault)?;
+        let point = self.local_point(number, cx.crypto)?;
         let commitment = self.build_commitment(Side::Local, number, &point, &spec, cx)?;
         let digests = commitment.htlc_sighashes();
         // "if num_htlcs is not equal to the number of HTLC outputs" (BOLT 2).
@@ -235,7 +232,7 @@ impl Channel {
                 time_s: cx.now.seconds(),
             },
             secret: self.secrets.per_commitment_secret(number - 1).map_err(key_fault)?,
-            next_point: self.secrets.per_commitment_point(secp, number + 1).map_err(key_fault)?,
+            next_point: self.local_point(number + 1, cx.crypto)?,
         })
     }
 
@@ -284,14 +281,10 @@ impl Channel {
     pub(crate) fn last_revocation(&self, cx: &Context<'_>) -> Result<Message, LocalFault> {
         let number = self.commits.local_number;
         let revoked = number.checked_sub(1).ok_or_else(|| local("nothing was revoked yet"))?;
-        let secp = cx.crypto.secp();
         Ok(Message::RevokeAndAck(RevokeAndAck {
             channel_id: self.id(),
             per_commitment_secret: self.secrets.per_commitment_secret(revoked).map_err(key_fault)?,
-            next_per_commitment_point: self
-                .secrets
-                .per_commitment_point(secp, number + 1)
-                .map_err(key_fault)?,
+            next_per_commitment_point: self.local_point(number + 1, cx.crypto)?,
         }))
     }
 
@@ -314,7 +307,7 @@ impl Channel {
         let number = self.commits.remote_number;
         // "if per_commitment_secret is not a valid secret key or does not generate the previous
         // per_commitment_point: MUST send an error and fail the channel."
-        if m.per_commitment_secret.public_key(cx.crypto.secp()) != self.commits.remote_point {
+        if cx.crypto.public_key(&m.per_commitment_secret) != self.commits.remote_point {
             return Err(PeerFault::fail(format!("revoke_and_ack: not the secret of commitment {number}")));
         }
         let mut store = self.commits.remote_secrets.clone();

@@ -3,7 +3,7 @@
 //! In: blocks, the peer's `channel_ready`. Out: ours, once the funding is deep enough.
 //! Read next: `update`.
 
-use crate::channel::{key_fault, Channel, ChannelEvent, Confirmed, Context, Link, Out, Phase};
+use crate::channel::{Channel, ChannelEvent, Confirmed, Context, Link, Out, Phase};
 use crate::fault::{LocalFault, PeerFault, Trouble};
 use crate::node::effect::Level;
 use crate::units::Height;
@@ -47,7 +47,7 @@ impl Channel {
     }
 
     pub(crate) fn ready_message(&self, cx: &Context<'_>) -> Result<Message, LocalFault> {
-        let second = self.secrets.per_commitment_point(cx.crypto.secp(), 1).map_err(key_fault)?;
+        let second = self.local_point(1, cx.crypto)?;
         Ok(Message::ChannelReady(ChannelReady {
             channel_id: self.id(),
             second_per_commitment_point: second,
@@ -68,6 +68,10 @@ impl Channel {
             if self.commits.remote_number == 0 && !same {
                 return Err(PeerFault::disconnect("channel_ready with another point").into());
             }
+            return Ok(());
+        }
+        // It crossed the last word of a close: there is nothing left to get ready for.
+        if matches!(self.phase, Phase::Closed(_)) {
             return Ok(());
         }
         if self.link != Link::Up || !matches!(self.phase, Phase::Confirming | Phase::Closing(_)) {

@@ -14,6 +14,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+/// HTLCs of the peer that we keep room for when we change the feerate; LDK keeps room for as many, and closes by force
+/// when a change it received cannot be paid.
+const CROSSING_HTLCS: usize = 2;
 /// Heights at or above this are times: no `cltv_expiry` (BOLT 2).
 pub const MAX_CLTV_EXPIRY: u32 = 500_000_000;
 
@@ -372,13 +375,27 @@ impl Ledger {
         }
     }
 
-    /// Whether the opener can pay for the next commitment of `owner` at `feerate` beyond its reserve.
-    pub fn can_pay_feerate(&self, terms: &Terms, owner: Side, feerate: Feerate) -> bool {
-        let view = View::Next(owner);
-        let cost = funder_cost(terms.channel_type, feerate, self.untrimmed(view, terms, feerate));
-        let reserve = terms.party(terms.opener.other()).reserve;
+    /// Whether we, who opened, can pay for the next commitments of both sides at `feerate` beyond our reserve, with
+    /// room for HTLCs of the peer that may cross the change.
+    pub fn can_set_feerate(&self, terms: &Terms, feerate: Feerate) -> bool {
+        let views = [View::Next(Side::Local), View::Next(Side::Remote)];
+        views.into_iter().all(|view| self.opener_has_room(terms, view, feerate, CROSSING_HTLCS))
+    }
+
+    /// Whether the peer, who opened, can pay for our next commitment at `feerate` beyond its reserve. An HTLC of ours
+    /// that it has not signed yet is left out: it may have crossed the change, and after a cut the change may come
+    /// again behind the revocation that accepted the HTLC (BOLT 2: "on the receiving node's current commitment").
+    pub fn peer_can_pay_feerate(&self, terms: &Terms, feerate: Feerate) -> bool {
+        let view = View::Next(Side::Local);
+        let crossed = |h: &&Htlc| {
+            let dust = terms.local.dust_limit;
+            let ours = h.id.offered_by == Side::Local && !h.step.added_in(Side::Local, Side::Local);
+            ours && !is_trimmed(terms.channel_type, feerate, dust, true, h.amount)
+        };
+        let count = self.untrimmed(view, terms, feerate) - self.htlcs_in(view).filter(crossed).count();
+        let cost = funder_cost(terms.channel_type, feerate, count);
         let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(terms.opener));
-        cost.checked_add(reserve).is_some_and(|need| own >= need.to_msat())
+        cost.checked_add(terms.local.reserve).is_some_and(|need| own >= need.to_msat())
     }
 
     /// Whether a `commitment_signed` by `signer` would change the other side's commitment.

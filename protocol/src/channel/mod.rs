@@ -17,6 +17,7 @@ mod close_simple;
 pub mod commit;
 pub mod confirm;
 pub mod htlc;
+mod keyring;
 pub mod ledger;
 pub mod onchain;
 pub mod open;
@@ -42,6 +43,7 @@ use serde::{Deserialize, Serialize};
 use close::{Closed, Closing};
 use commit::Commits;
 use htlc::{Htlc, Removal};
+use keyring::KeyRing;
 use ledger::{FeeUpdate, Ledger};
 use onchain::Onchain;
 use save::Dirty;
@@ -163,7 +165,7 @@ pub enum Sent {
 }
 
 /// One channel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Channel {
     /// What was agreed at the start.
     pub terms: Terms,
@@ -194,6 +196,7 @@ pub struct Channel {
     /// Fees and limits that we ask of forwards: base msat, parts per million, CLTV delta in blocks.
     pub policy: (u32, u32, u16),
     pub(crate) secrets: ChannelSecrets,
+    pub(crate) keyring: KeyRing,
     pub(crate) dirty: Dirty,
 }
 

@@ -13,6 +13,7 @@
 //! Read next: `confirm`.
 
 use crate::channel::commit::{Commits, SnapshotEntry};
+use crate::channel::keyring::KeyRing;
 use crate::channel::ledger::{Ledger, View};
 use crate::channel::save::Dirty;
 use crate::channel::terms::{Party, Terms};
@@ -23,7 +24,7 @@ use crate::node::effect::FundedTx;
 use crate::node::view::Stats;
 use crate::tx::close::may_accept_shutdown;
 use crate::tx::commitment::build;
-use crate::tx::keys::{Basepoints, ChannelSecrets, CommitmentKeys};
+use crate::tx::keys::{Basepoints, ChannelSecrets};
 use crate::tx::script;
 use crate::tx::shachain::SecretStore;
 use crate::tx::weight::funder_cost;
@@ -67,7 +68,7 @@ pub struct Wishes {
 }
 
 /// Where the handshake stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Asked,
     Accepted,
@@ -78,7 +79,7 @@ enum Stage {
 use alloc::boxed::Box;
 
 /// A channel on its way; lives in memory only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opening {
     /// With whom.
     pub peer: NodeId,
@@ -240,7 +241,7 @@ impl Opening {
                 "push_msat leaves {kept}, but the opener needs {needs} for its reserve and fees"
             ));
         }
-        let point = secrets.per_commitment_point(cx.crypto.secp(), 0).map_err(|e| format!("{e}"))?;
+        let point = secrets.per_commitment_point(cx.crypto, 0).map_err(|e| format!("{e}"))?;
         let b = &local.basepoints;
         let message = OpenChannel {
             chain_hash,
@@ -341,7 +342,7 @@ impl Opening {
         check_party(&remote, &local, capacity)?;
         check_start(channel_type, m.feerate_per_kw, capacity, m.push_msat, (local.reserve, remote.reserve))
             .map_err(refuse)?;
-        let point = secrets.per_commitment_point(cx.crypto.secp(), 0).map_err(key_fault)?;
+        let point = secrets.per_commitment_point(cx.crypto, 0).map_err(key_fault)?;
         let b = &local.basepoints;
         let answer = AcceptChannel {
             temporary_channel_id: m.temporary_channel_id,
@@ -537,16 +538,15 @@ impl Opening {
         owner: Side,
         cx: &Context<'_>,
     ) -> Result<crate::tx::commitment::Commitment, LocalFault> {
-        let secp = cx.crypto.secp();
         let point = match owner {
-            Side::Local => self.secrets.per_commitment_point(secp, 0).map_err(key_fault)?,
+            Side::Local => self.secrets.per_commitment_point(cx.crypto, 0).map_err(key_fault)?,
             Side::Remote => {
                 self.remote_point.ok_or_else(|| local("the peer's first point is not known yet"))?
             }
         };
         let (own, other) = (terms.party(owner), terms.party(owner.other()));
         let keys =
-            CommitmentKeys::new(secp, &own.basepoints, &other.basepoints, &point).map_err(key_fault)?;
+            cx.crypto.commitment_keys(&own.basepoints, &other.basepoints, &point).map_err(key_fault)?;
         let spec = self.ledger(terms).spec(View::Signed(owner), terms.opener);
         let spec = spec.ok_or_else(|| local("a first balance is negative"))?;
         build(&terms.commitment_terms(owner), &keys, 0, &spec).map_err(local)
@@ -613,6 +613,7 @@ impl Opening {
             extremes: (ours, ours),
             policy: self.wishes.policy,
             secrets: self.secrets.clone(),
+            keyring: KeyRing::default(),
             dirty,
         })
     }

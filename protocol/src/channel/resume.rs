@@ -5,7 +5,7 @@
 //! Read next: `close`.
 
 use crate::channel::ledger::View;
-use crate::channel::{key_fault, Channel, Context, Link, Out, Phase, Sent};
+use crate::channel::{Channel, Context, Link, Out, Phase, Sent};
 use crate::fault::{LocalFault, PeerFault, Trouble};
 use crate::id::Side;
 use crate::node::effect::Level;
@@ -40,13 +40,13 @@ impl Channel {
             .checked_sub(1)
             .and_then(|n| commits.remote_secrets.get(n))
             .map_or([0; 32], |secret| secret.secret_bytes());
-        let point = self.secrets.per_commitment_point(cx.crypto.secp(), commits.local_number);
+        let point = self.local_point(commits.local_number, cx.crypto);
         Ok(Message::ChannelReestablish(ChannelReestablish {
             channel_id: self.id(),
             next_commitment_number: commits.local_number + 1,
             next_revocation_number: commits.remote_number,
             your_last_per_commitment_secret: last_secret,
-            my_current_per_commitment_point: point.map_err(key_fault)?,
+            my_current_per_commitment_point: point?,
         }))
     }
 

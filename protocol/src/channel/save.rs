@@ -8,6 +8,7 @@
 
 use crate::channel::commit::{Commits, SnapshotEntry};
 use crate::channel::htlc::{Htlc, Span, Step};
+use crate::channel::keyring::KeyRing;
 use crate::channel::ledger::{Balances, FeeUpdate, Ledger};
 use crate::channel::terms::Terms;
 use crate::channel::{Channel, Confirmed, Link, Phase, Sent};
@@ -44,7 +45,7 @@ pub struct PastHtlc {
 }
 
 /// Marks of what changed since it was last kept.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Dirty {
     pub(crate) terms: bool,
     pub(crate) state: bool,
@@ -454,6 +455,7 @@ impl Loaded {
             extremes: state.extremes,
             policy: state.policy,
             secrets: secrets(&terms),
+            keyring: KeyRing::default(),
             dirty: Dirty { past: self.past, ..Dirty::default() },
             terms,
         };

@@ -135,10 +135,8 @@ impl Channel {
     /// Changes the feerate of both commitments; only the opener may, and only to what it can pay.
     /// `false` when that is not possible now.
     pub fn set_feerate(&mut self, feerate: Feerate, out: &mut Out) -> bool {
-        let payable = || {
-            [Side::Local, Side::Remote].iter().all(|o| self.ledger.can_pay_feerate(&self.terms, *o, feerate))
-        };
-        if self.terms.opener != Side::Local || !self.is_usable() || feerate < Feerate::FLOOR || !payable() {
+        let may = self.terms.opener == Side::Local && self.is_usable() && feerate >= Feerate::FLOOR;
+        if !may || !self.ledger.can_set_feerate(&self.terms, feerate) {
             return false;
         }
         let newest = self.ledger.fees.last().map_or(self.ledger.feerate, |f| f.feerate);
@@ -257,7 +255,7 @@ impl Channel {
             let what = format!("update_fee {}: accepted are {low} to {high}", m.feerate_per_kw);
             return Err(PeerFault::disconnect(what).into());
         }
-        if !self.ledger.can_pay_feerate(&self.terms, Side::Local, m.feerate_per_kw) {
+        if !self.ledger.peer_can_pay_feerate(&self.terms, m.feerate_per_kw) {
             return Err(PeerFault::disconnect("update_fee: the opener cannot pay it").into());
         }
         out.notice(Level::Debug, format!("the peer sets the feerate to {}", m.feerate_per_kw));

@@ -159,7 +159,7 @@ pub enum Input {
 /// What a step wants done, once its records are durable.
 // Messages are moved, not boxed: an allocation for each would cost more than the copy.
 #[allow(clippy::large_enum_variant)]
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Effect {
     Send { peer: NodeId, link: LinkId, message: Message },

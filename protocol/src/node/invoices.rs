@@ -90,7 +90,7 @@ impl Invoice {
 }
 
 /// Every invoice, and who waits for one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Invoices {
     pub(super) by_hash: BTreeMap<PaymentHash, Invoice>,
     pub(super) by_label: BTreeMap<String, PaymentHash>,
@@ -116,6 +116,11 @@ impl Invoices {
         let one = self.waiting.iter().map(|w| w.2).min();
         let any = self.waiting_any.iter().filter_map(|w| w.2).min();
         [one, any].into_iter().flatten().min()
+    }
+
+    /// Adds what stands in no record: parts that are here, and who waits for an answer.
+    pub(super) fn volatile(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(format!("{:?}{:?}{:?}", self.sets, self.waiting, self.waiting_any).into_bytes());
     }
 }
 

@@ -9,7 +9,7 @@
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `send` – paying
 //! * `query` – answers that change nothing
-//! * `restore` – a node from its records
+//! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
@@ -18,6 +18,7 @@ mod channels;
 pub mod command;
 pub mod config;
 pub mod effect;
+mod fork;
 mod invoices;
 mod peers;
 mod query;
@@ -68,7 +69,10 @@ pub struct Node {
     entropy: Entropy,
     crypto: Arc<dyn Crypto>,
     seq: u64,
+    /// The caller's clock and [`Node::ahead_ms`].
     now: Timestamp,
+    /// How much the clock was set back so far: this node's time goes on from where it stood.
+    ahead_ms: u64,
     chain: Chain,
     counters: Counters,
     peers: BTreeMap<NodeId, Peer>,
@@ -85,6 +89,8 @@ pub struct Node {
     parked: Vec<(ChannelId, HtlcId)>,
     /// Channels changed in this step.
     touched: BTreeSet<ChannelId>,
+    /// Channels whose next commitments' keys are to be derived.
+    unprepared: BTreeSet<ChannelId>,
     events: VecDeque<(ChannelId, ChannelEvent)>,
     out: Outbox,
     wallet_changes: Vec<Vec<u8>>,
@@ -99,7 +105,7 @@ impl core::fmt::Debug for Node {
 }
 
 /// The followed chain, as far as the node has seen it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Chain {
     tip: Option<(Height, BlockHash)>,
     /// The newest blocks, oldest first, to go back along in a reorganisation.
@@ -112,7 +118,7 @@ struct Chain {
 }
 
 /// What this step wants.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Outbox {
     changes: Vec<Change>,
     effects: Vec<Effect>,
@@ -124,8 +130,7 @@ pub struct DeadNode(());
 
 /// Feeds `inputs` to the node, in order, at time `now`; also does what time alone asks for.
 pub fn step(node: &mut Node, now: Timestamp, inputs: Vec<Input>) -> Batch {
-    // A clock that jumps back must not undo deadlines.
-    node.now = node.now.max(now);
+    node.read_clock(now);
     for input in inputs {
         node.take(input);
         node.drain_events();
@@ -176,14 +181,30 @@ impl Node {
         DeadNode(())
     }
 
-    /// When [`step`] wants to be called even without inputs.
+    /// Derives keys that the next steps will need; to be called when there is time, for instance while a batch is being
+    /// written. Changes what the next steps cost, never what they give.
+    pub fn prepare(&mut self) {
+        for id in core::mem::take(&mut self.unprepared) {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.prepare_keys(self.crypto.as_ref());
+            }
+        }
+    }
+
+    /// A clock that is set back neither undoes deadlines nor stops time: what was due in a minute still is.
+    fn read_clock(&mut self, now: Timestamp) {
+        let shown = now.plus_ms(self.ahead_ms);
+        self.ahead_ms = self.ahead_ms.saturating_add(self.now.0.saturating_sub(shown.0));
+        self.now = self.now.max(shown);
+    }
+
+    /// When [`step`] wants to be called even without inputs, by the caller's clock.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
         let publishing = self.publishing.values().flatten().map(|p| p.2).min();
-        [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers]
-            .into_iter()
-            .flatten()
-            .min()
+        let all = [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers];
+        let next = all.into_iter().flatten().min()?;
+        Some(Timestamp(next.0.saturating_sub(self.ahead_ms)))
     }
 
     fn take(&mut self, input: Input) {
@@ -279,6 +300,7 @@ impl Node {
         for id in touched.into_iter().chain(core::mem::take(&mut self.touched)) {
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.save(&mut self.out.changes);
+                self.unprepared.insert(id);
             }
         }
         if self.counters.dirty {

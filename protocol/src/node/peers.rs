@@ -30,7 +30,7 @@ const CROSSING_MS: u64 = 3_000;
 const MAX_PEERS: usize = 1_000;
 
 /// One connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Link {
     id: LinkId,
     inbound: bool,
@@ -46,7 +46,7 @@ struct Link {
 }
 
 /// One peer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
     link: Option<Link>,
     /// Where it can be called.

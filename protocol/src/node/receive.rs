@@ -39,7 +39,7 @@ struct Part {
 }
 
 /// The parts of one payment that are here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Set {
     parts: Vec<Part>,
     total: Msat,

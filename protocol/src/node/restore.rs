@@ -133,6 +133,7 @@ impl Node {
             crypto,
             seq: 0,
             now: Timestamp(0),
+            ahead_ms: 0,
             chain: Chain {
                 tip: found.blocks.back().copied(),
                 recent: found.blocks,
@@ -152,6 +153,7 @@ impl Node {
             publishing: BTreeMap::new(),
             parked: Vec::new(),
             touched: BTreeSet::new(),
+            unprepared: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),
             wallet_changes: found.wallet,

@@ -122,7 +122,7 @@ impl Payment {
 }
 
 /// Every payment, and who waits for one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Payments {
     by_hash: BTreeMap<PaymentHash, Payment>,
     by_index: BTreeMap<u64, PaymentHash>,
@@ -168,6 +168,13 @@ impl Payments {
     pub(super) fn records(&self) -> impl Iterator<Item = Change> + '_ {
         let kept = self.by_hash.values().filter(|p| !matches!(p.status, Status::Queued));
         kept.map(|p| put(payment_key(&p.hash), p))
+    }
+
+    /// Adds what stands in no record: payments that wait for their turn, and who waits for an answer.
+    pub(super) fn volatile(&self, bytes: &mut Vec<u8>) {
+        let queued = self.by_hash.values().filter(|p| matches!(p.status, Status::Queued));
+        bytes.extend(queued.flat_map(crate::record::encode));
+        bytes.extend(format!("{:?}{:?}{:?}", self.queue, self.by_htlc, self.payers).into_bytes());
     }
 }
 

@@ -93,41 +93,6 @@ impl ChannelSecrets {
         key
     }
 
-    /// The point of commitment `number`, counted up from 0.
-    ///
-    /// # Errors
-    /// [`BadKey`] when `number` is above 2^48 - 1.
-    pub fn per_commitment_point(&self, secp: &Secp256k1<All>, number: u64) -> Result<PublicKey, BadKey> {
-        let mut secret = self.per_commitment_secret(number)?;
-        let point = secret.public_key(secp);
-        secret.non_secure_erase();
-        Ok(point)
-    }
-
-    /// The key that signs HTLC transactions and claims, on either side's commitment at `per_commitment_point`.
-    ///
-    /// # Errors
-    /// [`BadKey`] with a chance of 2^-128.
-    pub fn htlc_key(
-        &self,
-        secp: &Secp256k1<All>,
-        per_commitment_point: &PublicKey,
-    ) -> Result<SecretKey, BadKey> {
-        derive_secret_key(secp, &self.htlc, per_commitment_point)
-    }
-
-    /// The key of delayed outputs on our own commitment at `per_commitment_point`.
-    ///
-    /// # Errors
-    /// [`BadKey`] with a chance of 2^-128.
-    pub fn delayed_key(
-        &self,
-        secp: &Secp256k1<All>,
-        per_commitment_point: &PublicKey,
-    ) -> Result<SecretKey, BadKey> {
-        derive_secret_key(secp, &self.delayed_payment, per_commitment_point)
-    }
-
     /// The key that punishes the peer's commitment whose secret it has revealed.
     ///
     /// # Errors
@@ -192,16 +157,16 @@ pub fn derive_public_key(
     basepoint.add_exp_tweak(secp, &tweak(per_commitment_point, basepoint)?).map_err(|_| BadKey)
 }
 
-/// The private half of [`derive_public_key`].
+/// The private half of [`derive_public_key`]; `basepoint` is the point of `base_secret`.
 ///
 /// # Errors
 /// [`BadKey`] with a chance of 2^-128.
 pub fn derive_secret_key(
-    secp: &Secp256k1<All>,
     base_secret: &SecretKey,
+    basepoint: &PublicKey,
     per_commitment_point: &PublicKey,
 ) -> Result<SecretKey, BadKey> {
-    let tweak = tweak(per_commitment_point, &base_secret.public_key(secp))?;
+    let tweak = tweak(per_commitment_point, basepoint)?;
     base_secret.add_tweak(&tweak).map_err(|_| BadKey)
 }
 

@@ -25,12 +25,14 @@ pub const FIRST_HEIGHT: u32 = 100;
 pub struct TinyBlock {
     /// Its name.
     pub hash: BlockHash,
+    /// Its time, seconds since the Unix epoch.
+    pub time_s: u32,
     /// What is in it.
     pub txs: Arc<Vec<Transaction>>,
 }
 
 /// The chain that both nodes follow.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TinyChain {
     /// From [`FIRST_HEIGHT`] on.
     pub blocks: Vec<TinyBlock>,
@@ -39,6 +41,8 @@ pub struct TinyChain {
     unspent: BTreeMap<OutPoint, TxOut>,
     /// Every output there ever was.
     made: BTreeMap<OutPoint, TxOut>,
+    /// The miners' clock, seconds since the Unix epoch.
+    pub clock_s: u32,
     salt: u64,
 }
 
@@ -52,7 +56,8 @@ impl TinyChain {
     /// One empty block.
     pub fn new() -> TinyChain {
         let (unspent, made) = (BTreeMap::new(), BTreeMap::new());
-        let mut chain = TinyChain { blocks: Vec::new(), mempool: Vec::new(), unspent, made, salt: 0 };
+        let mut chain =
+            TinyChain { blocks: Vec::new(), mempool: Vec::new(), unspent, made, clock_s: 0, salt: 0 };
         chain.mine();
         chain
     }
@@ -91,7 +96,15 @@ impl TinyChain {
         for tx in &txs {
             self.apply(tx);
         }
-        self.blocks.push(TinyBlock { hash: BlockHash::from_byte_array(hash), txs: Arc::new(txs) });
+        let (hash, time_s) = (BlockHash::from_byte_array(hash), self.clock_s);
+        self.blocks.push(TinyBlock { hash, time_s, txs: Arc::new(txs) });
+    }
+
+    /// A block with just these transactions, as another miner made it; nothing is checked.
+    pub fn mine_foreign(&mut self, txs: Vec<Transaction>) {
+        let waiting = std::mem::replace(&mut self.mempool, txs);
+        self.mine();
+        self.mempool = waiting;
     }
 
     /// Takes the newest block away; its transactions wait again, unless `forget`.
@@ -157,20 +170,35 @@ impl TinyChain {
     ///
     /// # Errors
     /// The reason, as a backend would give it.
+    ///
+    /// # Panics
+    /// When it breaks a rule of the network.
     pub fn submit(&mut self, tx: &Transaction) -> Result<(), String> {
+        self.offer(tx, true).unwrap_or_else(|broken| panic!("{broken}"))
+    }
+
+    /// The same; the outer error is a rule of the network that it breaks. With counterfeit signatures (not `signed`) no
+    /// script is run.
+    ///
+    /// # Errors
+    /// What is wrong with it, whatever the chain holds.
+    pub fn offer(&mut self, tx: &Transaction, signed: bool) -> Result<Result<(), String>, String> {
         let txid = tx.compute_txid();
         if self.is_confirmed(&txid) || self.mempool.iter().any(|t| t.compute_txid() == txid) {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let spent: Option<Vec<TxOut>> = tx.input.iter().map(|i| self.output(&i.previous_output)).collect();
-        let Some(spent) = spent else { return Err("bad-txns-inputs-missingorspent".into()) };
-        check_transaction(tx, &spent);
+        let Some(spent) = spent else { return Ok(Err("bad-txns-inputs-missingorspent".into())) };
+        if signed {
+            consensus(tx, &spent)?;
+        }
+        relayed(tx, &spent)?;
         let conflict = tx.input.iter().any(|i| self.unspent(&i.previous_output).is_none());
         if conflict {
-            return Err("txn-mempool-conflict".into());
+            return Ok(Err("txn-mempool-conflict".into()));
         }
         self.mempool.push(tx.clone());
-        Ok(())
+        Ok(Ok(()))
     }
 }
 
@@ -179,6 +207,15 @@ impl TinyChain {
 /// # Panics
 /// When either refuses: a node of ours made it.
 pub fn check_transaction(tx: &Transaction, spent: &[TxOut]) {
+    let checked = consensus(tx, spent).and_then(|()| relayed(tx, spent));
+    checked.unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+/// Runs every input's script by the reference code of Bitcoin Core.
+///
+/// # Errors
+/// Which input it refuses, and why.
+pub fn consensus(tx: &Transaction, spent: &[TxOut]) -> Result<(), String> {
     let utxo = |output: &TxOut| Utxo {
         script_pubkey: output.script_pubkey.as_bytes().as_ptr(),
         script_pubkey_len: output.script_pubkey.len() as u32,
@@ -189,10 +226,13 @@ pub fn check_transaction(tx: &Transaction, spent: &[TxOut]) {
     for (place, output) in spent.iter().enumerate() {
         let (script, value) = (output.script_pubkey.as_bytes(), output.value.to_sat());
         let flags = VERIFY_ALL_PRE_TAPROOT | VERIFY_TAPROOT;
-        let result = verify_with_flags(script, value, &raw, Some(&utxos), place, flags);
-        assert!(result.is_ok(), "input {place} of {}: {result:?}", tx.compute_txid());
+        verify_with_flags(script, value, &raw, Some(&utxos), place, flags)
+            .map_err(|e| format!("input {place} of {}: {e:?}", tx.compute_txid()))?;
     }
-    // One satoshi a virtual byte.
-    let relayed = standard(tx, spent, Feerate(250));
-    assert_eq!(relayed, Ok(()), "{} would not be relayed", tx.compute_txid());
+    Ok(())
+}
+
+/// Our own rules of relay, at one satoshi a virtual byte.
+fn relayed(tx: &Transaction, spent: &[TxOut]) -> Result<(), String> {
+    standard(tx, spent, Feerate(250)).map_err(|e| format!("{} would not be relayed: {e}", tx.compute_txid()))
 }

@@ -27,20 +27,31 @@ fn is_old_try(node: &Node, key: &[u8]) -> bool {
     Kind::of(key) == Some(Kind::Payment) && hash.is_some_and(|h| node.waits_to_pay(&h))
 }
 
-fn compare(who: &str, stored: &BTreeMap<Vec<u8>, Vec<u8>>, wanted: Vec<Entry>, node: &Node) {
+/// Whether a store holds what a node would write now, no more and no less.
+///
+/// # Errors
+/// The first record that is missing, old or left over.
+pub fn compare(
+    stored: &BTreeMap<Vec<u8>, Vec<u8>>,
+    wanted: Vec<Entry>,
+    node: &Node,
+) -> Result<(), String> {
     let wanted: BTreeMap<Vec<u8>, Vec<u8>> = wanted.into_iter().collect();
     for (key, value) in &wanted {
         match stored.get(key) {
-            None => panic!("{who}: the store lacks {}", shown(key)),
-            Some(kept) if kept != value => panic!("{who}: the store has an old {}", shown(key)),
+            None => return Err(format!("the store lacks {}", shown(key))),
+            Some(kept) if kept != value => return Err(format!("the store has an old {}", shown(key))),
             Some(_) => {}
         }
     }
     let elsewhere = [Some(Kind::Wallet), Some(Kind::Reserved), Some(Kind::Peer)];
     for key in stored.keys() {
         let known = wanted.contains_key(key) || elsewhere.contains(&Kind::of(key)) || is_old_try(node, key);
-        assert!(known, "{who}: the store holds a leftover {}", shown(key));
+        if !known {
+            return Err(format!("the store holds a leftover {}", shown(key)));
+        }
     }
+    Ok(())
 }
 
 impl Duet {
@@ -50,8 +61,10 @@ impl Duet {
         let entries = place.store.durable();
         let reborn = place.reborn(entries.clone());
         let stored: BTreeMap<_, _> = entries.into_iter().collect();
-        compare(place.name, &stored, place.node.records(), &place.node);
-        compare(&format!("{} reborn", place.name), &stored, reborn.records(), &place.node);
+        let same = compare(&stored, place.node.records(), &place.node);
+        same.unwrap_or_else(|what| panic!("{}: {what}", place.name));
+        let same = compare(&stored, reborn.records(), &place.node);
+        same.unwrap_or_else(|what| panic!("{} reborn: {what}", place.name));
         for channel in place.node.channels() {
             let again = reborn.channel(&channel.id()).unwrap_or_else(|| panic!("a channel was lost"));
             assert_eq!(channel.to_us(), again.to_us());
@@ -112,7 +125,7 @@ impl Duet {
     }
 
     /// A commitment spends the funding output, by consensus and by the rules of relay.
-    pub(super) fn judge_commitment(&self, seat: usize, id: ChannelId, tx: &Transaction) {
+    pub fn judge_commitment(&self, seat: usize, id: ChannelId, tx: &Transaction) {
         let channel = self.seats[seat].node.channel(&id);
         let terms = &channel.unwrap_or_else(|| panic!("no channel {id}")).terms;
         let keys = [&terms.local.basepoints.funding_pubkey, &terms.remote.basepoints.funding_pubkey];

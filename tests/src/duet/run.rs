@@ -56,10 +56,15 @@ impl Duet {
     pub fn step(&mut self, seat: usize, inputs: Vec<Input>) {
         self.now = self.now.plus_ms(1);
         let now = self.now;
+        self.chain.clock_s = now.seconds() as u32;
         let place = &mut self.seats[seat];
         let batch = step(&mut place.node, now, inputs);
         place.steps += 1;
         let number = place.steps;
+        // Preparing may change no answer, so it is left out at times.
+        if number.is_multiple_of(2) {
+            place.node.prepare();
+        }
         let planned = |c: &Crash| c.seat == seat && c.step == number;
         let crash = self.crashes.iter().position(planned).map(|i| self.crashes.remove(i).when);
         if crash == Some(When::BeforeCommit) {
@@ -119,7 +124,7 @@ impl Duet {
             }
             After::Notice(notice) => {
                 assert!(!notice.text.contains("local fault"), "{}: {}", self.seats[seat].name, notice.text);
-                let expected = self.expected_errors.iter().any(|e| notice.text.contains(e));
+                let expected = self.hostile || self.expected_errors.iter().any(|e| notice.text.contains(e));
                 assert!(
                     notice.level < Level::Error || expected,
                     "{}: unexpected error: {}",
@@ -187,7 +192,7 @@ impl Duet {
     }
 
     /// Delivers the next of what `from` sent: up to `burst` messages in one step.
-    fn deliver(&mut self, from: usize) {
+    pub(super) fn deliver(&mut self, from: usize) {
         let to = other(from);
         let (Some(link), peer) = (self.link, self.id(from)) else {
             self.wires[from].clear();
@@ -208,7 +213,15 @@ impl Duet {
                 _ => break,
             }
             let Some(Wire::Bytes(bytes)) = self.wires[from].pop_front() else { return };
-            let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
+            let message = match Message::decode(&bytes) {
+                Ok(message) => message,
+                Err(error) if self.hostile => {
+                    self.wires[from].clear();
+                    inputs.push(Input::BadMessage { peer, link, reason: error.to_string() });
+                    break;
+                }
+                Err(error) => panic!("undecodable: {error}"),
+            };
             let message = self.mangled(from, message);
             self.delivered += 1;
             inputs.push(Input::Message { peer, link, message });
@@ -240,7 +253,10 @@ impl Duet {
             self.link = None;
             for wire in left {
                 let Wire::Bytes(bytes) = wire else { continue };
-                let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
+                let message = match Message::decode(&bytes) {
+                    Err(_) if self.hostile => break,
+                    message => message.unwrap_or_else(|e| panic!("undecodable: {e}")),
+                };
                 self.step(other(from), vec![Input::Message { peer, link, message }]);
             }
         }
@@ -301,7 +317,7 @@ impl Duet {
         self.step(seat, vec![Input::ChainSynced]);
     }
 
-    fn next_block(&mut self, seat: usize) -> bool {
+    pub(super) fn next_block(&mut self, seat: usize) -> bool {
         let tip = self.seats[seat].node.tip();
         let next = match tip {
             None => super::chain::FIRST_HEIGHT,
@@ -317,7 +333,7 @@ impl Duet {
         let input = Input::BlockConnected {
             height: Height(next),
             hash: block.hash,
-            time_s: 1_700_000_000 + next,
+            time_s: block.time_s,
             txs: block.txs,
             wallet: None,
         };

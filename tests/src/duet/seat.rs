@@ -10,10 +10,12 @@ use chand_protocol::entropy::Entropy;
 use chand_protocol::id::NodeId;
 use chand_protocol::keys::NodeKeys;
 use chand_protocol::node::effect::{Input, Notice};
-use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::node::{Node, NodeConfig, RestoreError};
+use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Entry, Journal};
 use chand_storage::MemoryStore;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// One node.
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Seat {
         config.dev = true;
         change(place, &mut config);
         let store = MemoryStore::new();
-        let node = restored(&config, seed, place, 0, Vec::new());
+        let node = restored(&config, seed, place, 0, Vec::new(), crypto.clone());
         Seat {
             name,
             id: node.id(),
@@ -84,7 +86,43 @@ impl Seat {
 
     /// A node made of `entries`, as the next start would make it.
     pub fn reborn(&self, entries: Vec<Entry>) -> Node {
-        restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries)
+        self.reborn_with(entries, crypto())
+    }
+
+    /// The same, with another crypto behind it.
+    pub fn reborn_with(&self, entries: Vec<Entry>, crypto: Arc<dyn Crypto>) -> Node {
+        restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto)
+    }
+
+    /// The same from entries that may make no sense.
+    ///
+    /// # Errors
+    /// What stands in the way of the start.
+    pub fn try_reborn(&self, entries: Vec<Entry>) -> Result<Node, RestoreError> {
+        restore(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto())
+    }
+
+    /// This node on a disk of its own, just started.
+    pub(super) fn copy(&self) -> Seat {
+        let entries = self.store.durable();
+        let store = MemoryStore::with_entries(entries.clone());
+        let mut node = self.reborn(entries);
+        let mut wallet = self.wallet.clone();
+        wallet.restart(&node.take_wallet_changes());
+        Seat {
+            name: self.name,
+            id: self.id,
+            node,
+            journal: Journal::new(store.clone()),
+            store,
+            wallet,
+            steps: 0,
+            lives: self.lives + 1,
+            inbox: VecDeque::new(),
+            log: Vec::new(),
+            config: self.config.clone(),
+            seed: self.seed,
+        }
     }
 
     /// The power goes and comes back: what was durable is there, with other randomness.
@@ -107,13 +145,31 @@ impl Seat {
     }
 }
 
-fn restored(config: &NodeConfig, seed: u64, place: usize, life: u64, entries: Vec<Entry>) -> Node {
+fn restored(
+    config: &NodeConfig,
+    seed: u64,
+    place: usize,
+    life: u64,
+    entries: Vec<Entry>,
+    crypto: Arc<dyn Crypto>,
+) -> Node {
+    match restore(config, seed, place, life, entries, crypto) {
+        Ok(node) => node,
+        Err(error) => panic!("{} cannot start: {error}", config.alias),
+    }
+}
+
+fn restore(
+    config: &NodeConfig,
+    seed: u64,
+    place: usize,
+    life: u64,
+    entries: Vec<Entry>,
+    crypto: Arc<dyn Crypto>,
+) -> Result<Node, RestoreError> {
     let mut root = [0u8; 64];
     root[..32].copy_from_slice(&seed_bytes(seed, place, 0));
     let keys = NodeKeys::from_seed(&root, config.network);
     let entropy = Entropy::new(seed_bytes(seed, place, life));
-    match Node::restore(config.clone(), keys, entropy, crypto(), entries) {
-        Ok(node) => node,
-        Err(error) => panic!("{} cannot start: {error}", config.alias),
-    }
+    Node::restore(config.clone(), keys, entropy, crypto, entries)
 }

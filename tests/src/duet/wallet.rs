@@ -19,7 +19,7 @@ const WEIGHT: u64 = 650;
 const COIN_SAT: u64 = 200_000_000;
 
 /// Coins and what is reserved of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TinyWallet {
     key: SecretKey,
     /// Where its money is.

@@ -72,7 +72,10 @@ impl Fixture {
         let obscure = u64::from_str_radix(text(given, "commitment_number_obscurer"), 16);
         assert_eq!(Ok(terms.obscure), obscure);
         let secret = |name: &str| secret_key(text(given, name));
-        let htlc = |name: &str| derive_secret_key(crypto.secp(), &secret(name), &point).expect("a key");
+        let htlc = |name: &str| {
+            let base = secret(name);
+            derive_secret_key(&base, &base.public_key(crypto.secp()), &point).expect("a key")
+        };
         let (local_htlc, remote_htlc) =
             (htlc("local_payment_basepoint_secret"), htlc("remote_payment_basepoint_secret"));
         assert_eq!((local_htlc, remote_htlc), (secret("local_privkey"), secret("remote_privkey")));

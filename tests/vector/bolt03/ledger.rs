@@ -40,7 +40,7 @@ impl Table {
     fn case(&self, dice: &mut Dice, htlcs: u64) -> Case {
         let number = dice.roll() & MAX_INDEX;
         let secrets = channel_secrets(0x11);
-        let point = secrets.per_commitment_point(self.crypto.secp(), number).expect("a point");
+        let point = secrets.per_commitment_point(&self.crypto, number).expect("a point");
         let owner_is_funder = dice.below(2) == 0;
         let (opener, accepter) =
             if owner_is_funder { (&self.alice, &self.bob) } else { (&self.bob, &self.alice) };

@@ -39,7 +39,7 @@ impl World {
         let crypto = RealCrypto::new();
         let (alice, bob) = (channel_secrets(0x11), channel_secrets(0x21));
         let (ours, theirs) = (alice.basepoints(crypto.secp()), bob.basepoints(crypto.secp()));
-        let point = alice.per_commitment_point(crypto.secp(), NUMBER).expect("a point");
+        let point = alice.per_commitment_point(&crypto, NUMBER).expect("a point");
         let keys = CommitmentKeys::new(crypto.secp(), &ours, &theirs, &point).expect("keys");
         let terms = CommitmentTerms {
             channel_type,
@@ -79,12 +79,14 @@ impl World {
 
     fn htlc_key(&self, secrets: &ChannelSecrets) -> SecretKey {
         let point = self.commitment.keys().per_commitment_point;
-        secrets.htlc_key(self.crypto.secp(), &point).expect("a key")
+        secrets.htlc_key(&self.crypto, &secrets.basepoints(self.crypto.secp()), &point).expect("a key")
     }
 
     fn delayed_key(&self) -> SecretKey {
         let point = self.commitment.keys().per_commitment_point;
-        self.alice.delayed_key(self.crypto.secp(), &point).expect("a key")
+        self.alice
+            .delayed_key(&self.crypto, &self.alice.basepoints(self.crypto.secp()), &point)
+            .expect("a key")
     }
 
     /// What Bob has once Alice revealed the secret of this commitment.
@@ -340,7 +342,8 @@ fn the_payment_basepoint_is_the_key_itself() {
     let secp = world.crypto.secp();
     let point = world.commitment.keys().per_commitment_point;
     assert_eq!(world.commitment.keys().other_payment, world.bob.payment.public_key(secp));
-    let derived = derive_secret_key(secp, &world.bob.htlc, &point).expect("a key");
+    let derived =
+        derive_secret_key(&world.bob.htlc, &world.bob.htlc.public_key(secp), &point).expect("a key");
     assert_eq!(world.commitment.keys().other_htlc, derived.public_key(secp));
     assert_eq!(PaymentHash(chand_protocol::id::sha256(&[0x5a; 32])), preimage().hash());
 }

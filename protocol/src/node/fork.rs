@@ -1,0 +1,83 @@
+//! A node twice: for simulators that walk more than one future from the same state.
+//!
+//! In: a node between two steps. Out: a second node in the same state, and what of that state is in no record.
+//! Neither is of use to the daemon, and neither gets round the rule of `store`: a fork's batches are released only
+//! by a [`Journal`](crate::store::Journal) over a store of its own, like those of a node just restored.
+//! Read next: `restore`.
+
+use crate::channel::htlc::Htlc;
+use crate::channel::Channel;
+use crate::entropy::Entropy;
+use crate::id::sha256;
+use crate::node::Node;
+use crate::record::encode;
+use alloc::format;
+use alloc::vec::Vec;
+
+impl Node {
+    /// A second node in the same state, with randomness of its own; the crypto behind it is shared. It counts its
+    /// batches from zero, as a restored node does: give it a new journal over a copy of the store.
+    #[must_use]
+    pub fn fork(&self, entropy: Entropy) -> Node {
+        Node {
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            id: self.id,
+            entropy,
+            crypto: self.crypto.clone(),
+            seq: 0,
+            now: self.now,
+            chain: self.chain.clone(),
+            counters: self.counters.clone(),
+            peers: self.peers.clone(),
+            openings: self.openings.clone(),
+            channels: self.channels.clone(),
+            funding: self.funding.clone(),
+            invoices: self.invoices.clone(),
+            payments: self.payments.clone(),
+            closers: self.closers.clone(),
+            publishing: self.publishing.clone(),
+            parked: self.parked.clone(),
+            touched: self.touched.clone(),
+            unprepared: self.unprepared.clone(),
+            events: self.events.clone(),
+            out: self.out.clone(),
+            wallet_changes: self.wallet_changes.clone(),
+            wallet_kept: self.wallet_kept.clone(),
+        }
+    }
+
+    /// Everything that decides what the node does next and that [`records`](Node::records) does not hold: links,
+    /// what peers said without committing to it, who waits for which answer. Of two nodes with the same keys, records
+    /// and bytes here, the same inputs at the same time make the same batch (randomness aside). Keys prepared ahead
+    /// ([`prepare`](Node::prepare)) are left out: they change no answer.
+    /// Secrets of payments stand in these bytes: hash them, do not show them.
+    pub fn volatile(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(encode(&(self.now, self.wallet_kept.as_slice(), self.wallet_changes.len())));
+        let chain = &self.chain;
+        let world =
+            (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
+        let waiting = (&self.closers, &self.publishing, &self.parked, &self.touched, &self.events);
+        bytes.extend(format!("{world:?}{waiting:?}").into_bytes());
+        bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
+        self.payments.volatile(&mut bytes);
+        self.invoices.volatile(&mut bytes);
+        self.channels.values().for_each(|c| c.volatile(&mut bytes));
+        bytes
+    }
+}
+
+impl Channel {
+    /// The link, the HTLCs and feerates as they stand in memory, and whether anything is still to be saved.
+    fn volatile(&self, bytes: &mut Vec<u8>) {
+        let htlcs: Vec<(&Htlc, Option<[u8; 32]>)> = self
+            .ledger
+            .htlcs
+            .values()
+            .map(|h| (h, h.onion.as_ref().map(|onion| sha256(&onion.hop_payloads))))
+            .collect();
+        bytes.extend(encode(&(htlcs, &self.ledger.fees, self.ledger.next_id, &self.log, self.is_dirty())));
+        bytes.extend(format!("{:?}", self.link).into_bytes());
+    }
+}

@@ -1,0 +1,177 @@
+//! The walk: breadth first, each state once, so that the first failure found is as near as one can be.
+//!
+//! In: a start and bounds. Out: what was seen, or the shortest way to a failure. Afterwards every state that was walked is
+//! followed along its healing moves: from each, a quiet state must be reached (no circle, no dead end).
+//! Read next: `world`.
+
+use super::start::Start;
+use super::table::{Table, NONE};
+use super::world::{Move, Stage, World};
+use super::{Bounds, Failure, Seen, Verdict};
+use std::time::{Duration, Instant};
+
+/// How often the progress is told.
+const TELL_EVERY: usize = 1 << 20;
+
+/// A walk under way.
+struct Walk {
+    stage: Stage,
+    table: Table,
+    /// From which state each was met first.
+    parents: Vec<u32>,
+    /// Where the healing move of each walked state leads; itself when it is quiet.
+    heals: Vec<u32>,
+    seen: Seen,
+}
+
+/// Walks one start to its end, or to the bound.
+///
+/// # Errors
+/// The first failure, with the shortest way to it.
+pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, Failure> {
+    let name = start.name.clone();
+    let since = Instant::now();
+    let failed = |verdict| Failure { start: name.clone(), verdict, moves: Vec::new() };
+    let (stage, world) = Stage::new(start, bounds).map_err(failed)?;
+    let seen = Seen { start: name.clone(), ..Seen::default() };
+    let mut walk = Walk { stage, table: Table::default(), parents: Vec::new(), heals: Vec::new(), seen };
+    walk.meet(&world, NONE).map_err(failed)?;
+    let ended = walk.run(bounds, since, tell).and_then(|()| walk.judge_healing());
+    match ended {
+        Ok(()) => {
+            walk.count(since.elapsed());
+            Ok(walk.seen)
+        }
+        Err((at, last, verdict)) => {
+            let moves = walk.way(at, last);
+            Err(Failure { start: name, verdict, moves })
+        }
+    }
+}
+
+/// In which state, at which move out of it, and what.
+type Stop = (u32, Option<Move>, Verdict);
+
+impl Walk {
+    fn meet(&mut self, world: &World, parent: u32) -> Result<u32, Verdict> {
+        let packed = world.pack().ok_or_else(|| Verdict::new("bound", "too many states to be numbered"))?;
+        let (number, is_new) = self.table.insert(packed);
+        if is_new {
+            self.parents.push(parent);
+        }
+        Ok(number)
+    }
+
+    fn run(&mut self, bounds: Bounds, since: Instant, tell: &dyn Fn(&Seen)) -> Result<(), Stop> {
+        let mut moves = Vec::new();
+        let mut level_end = 1;
+        let mut at = 0;
+        while at < self.table.len() {
+            if self.table.len() >= bounds.max_states {
+                return Ok(());
+            }
+            if at == level_end {
+                self.seen.depth += 1;
+                level_end = self.table.len();
+            }
+            self.expand(at as u32, &mut moves)?;
+            at += 1;
+            if at % TELL_EVERY == 0 {
+                self.count(since.elapsed());
+                tell(&self.seen);
+            }
+        }
+        self.seen.whole = true;
+        Ok(())
+    }
+
+    fn expand(&mut self, at: u32, moves: &mut Vec<Move>) -> Result<(), Stop> {
+        let world = World::unpack(self.table.get(at));
+        self.stage.moves(&world, moves);
+        let quiet = self.stage.healing(&world).is_none();
+        if quiet {
+            self.seen.quiet += 1;
+            self.stage.judge_quiet(&world).map_err(|v| (at, None, v))?;
+            self.heals.push(at);
+        }
+        for (place, step) in moves.iter().enumerate() {
+            let stop = |v| (at, Some(*step), v);
+            let next = self.stage.make(&world, *step).map_err(stop)?;
+            let number = self.meet(&next, at).map_err(stop)?;
+            if place == 0 && !quiet {
+                self.heals.push(number);
+            }
+        }
+        self.seen.moves += moves.len() as u64;
+        Ok(())
+    }
+
+    fn count(&mut self, took: Duration) {
+        let seen = &mut self.seen;
+        seen.states = self.table.len();
+        let sizes = self.stage.graphs.each_ref().map(super::graph::Graph::size);
+        seen.nodes = sizes.map(|s| s.0);
+        seen.steps = sizes.iter().map(|s| s.1).sum();
+        seen.messages = self.stage.wires.count();
+        seen.took = took;
+    }
+
+    /// From every walked state the healing moves end in a quiet one.
+    fn judge_healing(&mut self) -> Result<(), Stop> {
+        const UNKNOWN: u32 = u32::MAX;
+        const OPEN: u32 = u32::MAX - 1;
+        let mut far = vec![UNKNOWN; self.heals.len()];
+        let mut way = Vec::new();
+        for from in 0..self.heals.len() as u32 {
+            let mut at = from;
+            // A bounded walk has states whose moves nobody looked at: they end the way, too.
+            while (at as usize) < far.len() && far[at as usize] == UNKNOWN && self.heals[at as usize] != at {
+                far[at as usize] = OPEN;
+                way.push(at);
+                at = self.heals[at as usize];
+            }
+            let mut distance = match far.get(at as usize) {
+                Some(&OPEN) => {
+                    return Err((from, None, Verdict::new("live", "healing goes round in a circle")))
+                }
+                Some(&UNKNOWN) => {
+                    far[at as usize] = 0;
+                    0
+                }
+                Some(known) => *known,
+                None => 0,
+            };
+            while let Some(state) = way.pop() {
+                distance += 1;
+                far[state as usize] = distance;
+            }
+            self.seen.healing = self.seen.healing.max(far[from as usize]);
+        }
+        Ok(())
+    }
+
+    /// The moves that lead to a state, and the last one.
+    fn way(&mut self, to: u32, last: Option<Move>) -> Vec<String> {
+        let mut states = vec![to];
+        while let Some(parent) = states.last().map(|s| self.parents[*s as usize]).filter(|p| *p != NONE) {
+            states.push(parent);
+        }
+        states.reverse();
+        let mut told = Vec::new();
+        let mut moves = Vec::new();
+        for pair in states.windows(2) {
+            let world = World::unpack(self.table.get(pair[0]));
+            let wanted = self.table.get(pair[1]);
+            self.stage.moves(&world, &mut moves);
+            let found = moves.iter().find(|step| {
+                let next = self.stage.make(&world, **step);
+                next.ok().and_then(|w| w.pack()) == Some(wanted)
+            });
+            told.extend(found.map(|step| self.stage.words(&world, *step)));
+        }
+        if let Some(step) = last {
+            told.push(self.stage.words(&World::unpack(self.table.get(to)), step));
+        }
+        told
+    }
+}

@@ -1,0 +1,63 @@
+//! Hostile bytes: every decoder of bytes from a peer, a user or the disk, and two whole nodes driven by bytes.
+//!
+//! In: any bytes. Out: nothing, or a panic that says which promise was broken. A target is a plain function, run by the
+//! program `mutate` on stable Rust and by cargo-fuzz (`tests/fuzz`); what it was ever worth keeping lies in
+//! `tests/fuzz/corpus`. The daemon's own decoders have their targets in `daemon/src/hostile.rs`.
+//! Read next: `hunt`, then `wire` (the plainest targets) and `machine` (the largest).
+
+pub mod feed;
+pub mod files;
+pub mod hunt;
+pub mod invoice;
+pub mod machine;
+pub mod mutate;
+pub mod onion;
+pub mod record;
+pub mod seeds;
+pub mod stage;
+pub mod transaction;
+pub mod transport;
+pub mod wire;
+
+use hunt::Target;
+
+macro_rules! targets {
+    ($($name:literal $run:path, $seeds:path, $max_len:literal, $weight:literal, $about:literal;)*) => {
+        /// Every target.
+        pub const TARGETS: &[Target] = &[$(Target {
+            name: $name,
+            about: $about,
+            run: $run,
+            seeds: $seeds,
+            max_len: $max_len,
+            weight: $weight,
+        },)*];
+    };
+}
+
+targets! {
+    "message" wire::message, seeds::messages, 65_600, 2, "a peer's message";
+    "tlv" wire::tlv, seeds::tlvs, 65_600, 1, "a TLV stream, BigSize and truncated integers";
+    "features" wire::features, seeds::features, 2_000, 1, "feature bits";
+    "handshake" transport::handshake, seeds::few, 200, 1, "the three acts of the noise handshake";
+    "frames" transport::frames, seeds::few, 400, 1, "a stream of noise frames, cut, changed, out of order";
+    "onion_packet" onion::packet, onion::packet_seeds, 1_400, 1, "an onion, any or tampered with";
+    "onion_sealed" onion::sealed, seeds::sealed, 1_500, 1, "whatever a payer sealed for a hop";
+    "onion_payload" onion::payload, onion::payload_seeds, 1_400, 1, "a hop's layer";
+    "failure" onion::failure, seeds::failures, 1_200, 1, "a failure, any or tampered with on its way back";
+    "invoice_text" invoice::text, invoice::text_seeds, 8_000, 1, "an invoice as text";
+    "invoice_signed" invoice::signed, invoice::signed_seeds, 2_000, 2, "an invoice with a good checksum and signature";
+    "record_value" record::value, record::value_seeds, 70_000, 1, "a record's bytes";
+    "records" record::records, record::record_seeds, 2_000, 4, "a node's records, changed";
+    "transaction" transaction::transaction, transaction::transaction_seeds, 20_000, 1, "a transaction from the chain";
+    "script" transaction::script, transaction::script_seeds, 11_000, 1, "an output's script";
+    "files" files::damaged, files::damaged_seeds, 600, 3, "a database's files, changed";
+    "entries" files::entries, files::entry_seeds, 600, 2, "the engine's entries, changed";
+    "schedule" machine::schedule, machine::schedule_seeds, 600, 5, "two nodes in a bad world";
+    "hostile_wire" machine::hostile_wire, machine::hostile_seeds, 1_200, 6, "two nodes with somebody on the wire";
+}
+
+/// The target of that name.
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}

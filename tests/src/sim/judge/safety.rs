@@ -1,0 +1,121 @@
+//! `safety`: no revoked commitment leaves, no secret early or twice differently; honest peers find no fault in each other.
+//!
+//! In: every revocation, transaction and log line as it leaves. The secrets are worked out anew from the node's seed, so
+//! that a wrong one is known by itself. Out: a verdict. Read next: `durable`.
+
+use super::Verdict;
+use crate::sim::world::World;
+use bitcoin::Transaction;
+use chand_protocol::channel::Channel;
+use chand_protocol::id::ChannelId;
+use chand_protocol::node::effect::{Level, Notice};
+use chand_protocol::tx::commitment::commitment_number;
+use chand_protocol::wire::message::RevokeAndAck;
+use chand_protocol::wire::Message;
+use std::collections::BTreeMap;
+
+/// How many secrets of a channel a seat gave out.
+pub type Revealed = BTreeMap<(ChannelId, usize), u64>;
+
+/// Errors in the log that no fault of a node explains.
+const USUAL: [&str; 3] = ["the chain backend cannot be reached", "was refused:", "left the chain in a reorganisation"];
+
+fn wrong(name: &str, what: impl std::fmt::Display) -> Result<(), Verdict> {
+    Err(Verdict::new("safety", format!("{name} {what}")))
+}
+
+/// A message leaves.
+///
+/// # Errors
+/// It gives a secret out too early, again but differently, or out of order; or it is an `error` without need.
+pub fn said(world: &mut World, seat: usize, message: &Message) -> Result<(), Verdict> {
+    match message {
+        Message::RevokeAndAck(m) => revoked(world, seat, m),
+        Message::Error(m) if world.knobs.liar.is_none() => {
+            let name = world.seats[seat].name;
+            let used = |c: &Channel| c.confirmed.is_some();
+            let peer = world.seats[1 - seat].node();
+            match peer.and_then(|n| n.channel(&m.channel_id)).filter(|c| used(c)) {
+                Some(_) => wrong(name, format!("sends an error about a channel in use: {}", m.text())),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn revoked(world: &mut World, seat: usize, m: &RevokeAndAck) -> Result<(), Verdict> {
+    let place = &world.seats[seat];
+    let name = place.name;
+    let Some(channel) = place.node().and_then(|n| n.channel(&m.channel_id)) else {
+        return wrong(name, "revokes in a channel it has not");
+    };
+    let secrets = place.keys.channel_secrets(channel.terms.key_index);
+    let secret = |number: u64| secrets.per_commitment_secret(number).ok();
+    let next = world.judges.revealed.get(&(m.channel_id, seat)).copied().unwrap_or(0);
+    let number = if secret(next) == Some(m.per_commitment_secret) {
+        next
+    } else if next > 0 && secret(next - 1) == Some(m.per_commitment_secret) {
+        next - 1
+    } else {
+        return wrong(name, format!("gives out a secret that is neither of commitment {next} nor of the one before"));
+    };
+    if channel.commits.local_number <= number {
+        return wrong(name, format!("gives out the secret of its newest commitment {number}"));
+    }
+    if !world.judges.signed.contains_key(&(m.channel_id, seat, number + 1)) {
+        return wrong(name, format!("revokes commitment {number} before its peer signed the next"));
+    }
+    if secrets.per_commitment_point(place.crypto(), number + 2).ok() != Some(m.next_per_commitment_point) {
+        return wrong(name, format!("names a wrong point for commitment {}", number + 2));
+    }
+    world.judges.revealed.insert((m.channel_id, seat), next.max(number + 1));
+    Ok(())
+}
+
+/// A transaction leaves.
+///
+/// # Errors
+/// It is a revoked commitment, or a commitment without need.
+pub fn published(world: &mut World, seat: usize, tx: &Transaction, why: &str) -> Result<(), Verdict> {
+    let place = &world.seats[seat];
+    let Some(node) = place.node() else { return Ok(()) };
+    for input in &tx.input {
+        let Some(channel) = node.channels().find(|c| c.terms.funding == input.previous_output) else { continue };
+        let Some(number) = commitment_number(tx, channel.terms.obscure()) else { continue };
+        let revealed = world.judges.revealed.get(&(channel.id(), seat)).copied().unwrap_or(0);
+        if number < revealed {
+            return wrong(place.name, format!("publishes its REVOKED commitment {number} of {revealed}: {why}"));
+        }
+        if !world.cheat.may_fail() && channel.confirmed.is_some() {
+            return wrong(place.name, format!("closes by force without need: {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// A line goes into the log.
+///
+/// # Errors
+/// It tells of a fault of its own, or of a fault of an honest peer.
+pub fn noticed(world: &mut World, seat: usize, notice: &Notice) -> Result<(), Verdict> {
+    let (name, text) = (world.seats[seat].name, &notice.text);
+    world.trace.note(world.now, text.as_bytes(), || format!("{seat} notes {:?}: {text}", notice.level));
+    if text.contains("local fault") {
+        return wrong(name, format!("has a fault of its own: {text}"));
+    }
+    if text.contains("peer fault") && notice.level > Level::Debug {
+        world.cheat.complained(seat);
+        if world.knobs.liar.is_none() {
+            return wrong(name, format!("finds a fault in an honest peer: {text}"));
+        }
+    }
+    let usual = USUAL.iter().any(|usual| text.contains(usual));
+    if notice.level == Level::Error && !usual && world.knobs.liar.is_none() {
+        let used = notice.channel.and_then(|id| world.seats[seat].node()?.channel(&id)?.confirmed);
+        if used.is_some() || notice.channel.is_none() {
+            return wrong(name, format!("is in trouble: {text}"));
+        }
+    }
+    Ok(())
+}
