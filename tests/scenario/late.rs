@@ -122,3 +122,27 @@ fn texts_too_long_to_be_kept_are_refused() {
     // What was refused left nothing behind.
     duet.pay(ALICE, "after", 1_000);
 }
+
+#[test]
+fn a_clock_that_was_a_day_ahead_and_is_set_right_neither_stops_timers_nor_ages_invoices() {
+    let mut duet = Duet::opened(340, Open::default());
+    let right = duet.now;
+    duet.now = right.plus_ms(86_400_000);
+    duet.pay(ALICE, "a day ahead", 1_000);
+    duet.now = right.plus_ms(60_000);
+    duet.pay(ALICE, "set right", 1_000);
+    let invoice = duet.invoice(BOB, request("dated", Some(1_000)));
+    let week = 7 * 86_400;
+    let expected = duet.now.seconds() + week;
+    assert!(invoice.expires_at_s.abs_diff(expected) <= 1, "{} for {expected}", invoice.expires_at_s);
+    // What waits is told in its time, not a day later.
+    let waiting = duet.tell(BOB, Command::WaitAnyInvoice { lastpay_index: 100, timeout_s: Some(5) });
+    duet.run();
+    duet.wait_ms(4_000);
+    assert!(duet.answer(waiting).is_none());
+    duet.wait_ms(2_000);
+    assert!(matches!(duet.answer(waiting), Some(Err(_))));
+    duet.cut(None);
+    duet.settle();
+    duet.judge_agreement();
+}

@@ -118,7 +118,7 @@ impl Node {
 
     fn context<'a>(&'a self, crypto: &'a dyn crate::sign::Crypto) -> crate::channel::Context<'a> {
         crate::channel::Context {
-            now: self.now,
+            now: self.wall(),
             tip: self.tip_height(),
             crypto,
             feerate_normal: self.chain.fees.normal,

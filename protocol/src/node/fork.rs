@@ -27,6 +27,7 @@ impl Node {
             crypto: self.crypto.clone(),
             seq: 0,
             now: self.now,
+            ahead_ms: self.ahead_ms,
             chain: self.chain.clone(),
             counters: self.counters.clone(),
             peers: self.peers.clone(),

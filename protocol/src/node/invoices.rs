@@ -181,7 +181,7 @@ impl Node {
         } else {
             Description::Text(r.description.clone())
         };
-        let now_s = self.now.seconds();
+        let now_s = self.wall().seconds();
         let new = NewInvoice {
             currency: Currency::of(self.config.network.bitcoin()),
             amount: r.amount_msat,
@@ -212,7 +212,7 @@ impl Node {
             status: Status::Unpaid,
         };
         self.keep(put(invoice_key(&hash), &invoice));
-        let view = invoice.view(self.now);
+        let view = invoice.view(self.wall());
         self.invoices.insert(invoice);
         Ok(view)
     }
@@ -229,11 +229,14 @@ impl Node {
         };
         match one {
             Some(hash) => {
-                hash.and_then(|h| all.by_hash.get(&h)).map(|i| i.view(self.now)).into_iter().collect()
+                hash.and_then(|h| all.by_hash.get(&h)).map(|i| i.view(self.wall())).into_iter().collect()
             }
-            None => {
-                all.by_created.values().filter_map(|h| all.by_hash.get(h)).map(|i| i.view(self.now)).collect()
-            }
+            None => all
+                .by_created
+                .values()
+                .filter_map(|h| all.by_hash.get(h))
+                .map(|i| i.view(self.wall()))
+                .collect(),
         }
     }
 
@@ -245,7 +248,7 @@ impl Node {
         let Some(invoice) = self.labelled(label) else {
             return self.refuse(id, 905, "no invoice with this label");
         };
-        let view = invoice.view(self.now);
+        let view = invoice.view(self.wall());
         if view.status != status {
             return self.refuse(id, 906, format!("the invoice is {}, not {status}", view.status));
         }
@@ -263,12 +266,13 @@ impl Node {
     }
 
     fn wait_invoice(&mut self, id: CommandId, label: &str) {
-        let now = self.now;
+        let now = self.wall();
         let Some(invoice) = self.labelled(label) else {
             return self.refuse(id, -1, "no invoice with this label");
         };
         let (view, hash) = (invoice.view(now), invoice.hash);
-        let until = Timestamp(invoice.expires_at_s.saturating_add(1).saturating_mul(1_000));
+        let left_ms = invoice.expires_at_s.saturating_add(1).saturating_mul(1_000).saturating_sub(now.0);
+        let until = self.now.plus_ms(left_ms);
         match view.status {
             "paid" => self.reply(id, Ok(Reply::Invoice(view))),
             "expired" => self.refuse(id, 903, "the invoice expired unpaid"),
@@ -280,7 +284,7 @@ impl Node {
         let next = self.invoices.by_pay_index.range(after.saturating_add(1)..).next().map(|(_, h)| *h);
         match next.and_then(|h| self.invoices.by_hash.get(&h)) {
             Some(invoice) => {
-                let view = invoice.view(self.now);
+                let view = invoice.view(self.wall());
                 self.reply(id, Ok(Reply::Invoice(view)));
             }
             None => {
@@ -293,7 +297,7 @@ impl Node {
     /// An invoice was paid: tells who waits.
     pub(super) fn tell_paid(&mut self, hash: &PaymentHash) {
         let Some(invoice) = self.invoices.by_hash.get(hash) else { return };
-        let view = invoice.view(self.now);
+        let view = invoice.view(self.wall());
         let index = view.pay_index.unwrap_or(0);
         let mut told = Vec::new();
         self.invoices.waiting.retain(|(id, h, _)| {

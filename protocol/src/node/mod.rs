@@ -198,6 +198,11 @@ impl Node {
         self.now = self.now.max(shown);
     }
 
+    /// The caller's clock: what people and invoices go by. `now` is for waiting only.
+    const fn wall(&self) -> Timestamp {
+        Timestamp(self.now.0.saturating_sub(self.ahead_ms))
+    }
+
     /// When [`step`] wants to be called even without inputs, by the caller's clock.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
@@ -320,10 +325,10 @@ impl Node {
         id: ChannelId,
         f: impl FnOnce(&mut Channel, &Context<'_>, &mut Out) -> R,
     ) -> Option<R> {
-        let crypto = self.crypto.clone();
+        let (crypto, now) = (self.crypto.clone(), self.wall());
         let channel = self.channels.get_mut(&id)?;
         let cx = Context {
-            now: self.now,
+            now,
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,

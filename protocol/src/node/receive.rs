@@ -133,7 +133,7 @@ impl Node {
         let open = match invoice.status {
             // Money for an expired hold invoice that is here already stays.
             Status::Accepted => true,
-            Status::Unpaid => self.now.seconds() <= invoice.expires_at_s,
+            Status::Unpaid => self.wall().seconds() <= invoice.expires_at_s,
             Status::Paid { .. } | Status::Cancelled => false,
         };
         // Every byte is looked at: the time taken tells nothing of the secret.
@@ -161,7 +161,7 @@ impl Node {
             preimage: Some(preimage),
             hold: false,
             amount: Some(amount),
-            expires_at_s: self.now.seconds(),
+            expires_at_s: self.wall().seconds(),
             min_cltv_blocks: self.config.cltv_final_blocks,
             created_index,
             status: Status::Unpaid,
@@ -215,7 +215,7 @@ impl Node {
         for part in &set.parts {
             self.settle(part.channel, part.htlc, Removal::Fulfilled(preimage.clone()));
         }
-        let (pay_index, at_s) = (self.counters.next_pay(), self.now.seconds());
+        let (pay_index, at_s) = (self.counters.next_pay(), self.wall().seconds());
         let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
         invoice.preimage = Some(preimage.clone());
         invoice.status = Status::Paid { pay_index, received: sum, at_s };
@@ -250,7 +250,7 @@ impl Node {
             }
         }
         if let Some(invoice) = self.invoices.by_hash.get(&hash) {
-            let view = invoice.view(self.now);
+            let view = invoice.view(self.wall());
             self.reply(id, Ok(Reply::Invoice(view)));
         }
     }
@@ -275,7 +275,7 @@ impl Node {
         }
         self.give_back(hash);
         if let Some(invoice) = self.invoices.by_hash.get(&hash) {
-            let view = invoice.view(self.now);
+            let view = invoice.view(self.wall());
             self.reply(id, Ok(Reply::Invoice(view)));
         }
     }
@@ -328,7 +328,7 @@ impl Node {
 
     /// Whether the newest block known says little about now (never where blocks are made at will).
     fn is_chain_old(&self) -> bool {
-        let age_s = self.now.seconds().saturating_sub(u64::from(self.chain.tip_time_s));
+        let age_s = self.wall().seconds().saturating_sub(u64::from(self.chain.tip_time_s));
         !self.config.network.row().on_demand && (!self.chain.synced || age_s > OLD_TIP_S)
     }
 

@@ -230,7 +230,7 @@ impl Node {
                 return Err((code::PARAMS, "amount_msat: the invoice names none, so give one".into()))
             }
         };
-        if invoice.is_expired(self.now.seconds()) && !self.is_known(&invoice.payment_hash) {
+        if invoice.is_expired(self.wall().seconds()) && !self.is_known(&invoice.payment_hash) {
             return Err((
                 code::INVOICE_EXPIRED,
                 "the invoice has expired: ask the payee for a new one".into(),
@@ -360,7 +360,7 @@ impl Node {
             label: order.label,
             description: order.description,
             created_index: self.counters.next_payment(),
-            created_at_s: self.now.seconds(),
+            created_at_s: self.wall().seconds(),
             retry_until: self.now.plus_ms(order.retry_for_s.saturating_mul(1_000)),
             status: Status::Queued,
         };
@@ -473,7 +473,7 @@ impl Node {
         // Told again after a cut, it is no news.
         let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
         if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending { .. })) {
-            let at_s = self.now.seconds();
+            let at_s = self.wall().seconds();
             self.set_status(hash, Status::Complete { preimage, at_s });
             self.tell_payers(hash);
         }
@@ -506,7 +506,7 @@ impl Node {
     }
 
     fn end_payment(&mut self, hash: PaymentHash, code: i32, message: String) {
-        let at_s = self.now.seconds();
+        let at_s = self.wall().seconds();
         self.set_status(hash, Status::Failed { code, message, at_s });
         self.tell_payers(hash);
     }

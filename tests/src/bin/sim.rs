@@ -161,19 +161,20 @@ fn many(o: &Options) -> ExitCode {
             std::thread::park_timeout(Duration::from_millis(50));
             if said.elapsed() > Duration::from_secs(10) {
                 said = Instant::now();
-                eprintln!("{}", summary(&shared, started, "…"));
+                eprintln!("{}", summary(&shared, started.elapsed().as_secs_f64(), "…"));
             }
         }
     });
+    let seconds = started.elapsed().as_secs_f64();
     let failed = shared.failed.lock().expect("no thread panics with it").take();
     let Some((seed, verdict)) = failed else {
-        println!("{}", summary(&shared, started, "none"));
+        println!("{}", summary(&shared, seconds, "none"));
         return ExitCode::SUCCESS;
     };
     let after = seed - from + 1;
     println!("FAILED seed={seed} judge={} after={after} seeds: {}", verdict.judge, verdict.words);
     tell(&plan(seed, o.real), (0..Plan::new(seed).acts.len()).collect(), &verdict, o.real);
-    println!("{}", summary(&shared, started, verdict.judge));
+    println!("{}", summary(&shared, seconds, verdict.judge));
     ExitCode::FAILURE
 }
 
@@ -197,9 +198,8 @@ fn tell(plan: &Plan, places: Vec<usize>, verdict: &Verdict, real: bool) {
     );
 }
 
-fn summary(shared: &Shared, started: Instant, judge: &str) -> String {
+fn summary(shared: &Shared, seconds: f64, judge: &str) -> String {
     let (seeds, c) = *shared.done.lock().expect("no thread panics with it");
-    let seconds = started.elapsed().as_secs_f64();
     format!(
         "sim seeds={seeds} seconds={seconds:.1} rate={:.0}/s acts={} steps={} writes={} refused={} messages={} paid={} \
          unpaid={} crashes={} reloads={} cuts={} lies={} looks={} judge={judge}",

@@ -31,11 +31,7 @@ fn is_old_try(node: &Node, key: &[u8]) -> bool {
 ///
 /// # Errors
 /// The first record that is missing, old or left over.
-pub fn compare(
-    stored: &BTreeMap<Vec<u8>, Vec<u8>>,
-    wanted: Vec<Entry>,
-    node: &Node,
-) -> Result<(), String> {
+pub fn compare(stored: &BTreeMap<Vec<u8>, Vec<u8>>, wanted: Vec<Entry>, node: &Node) -> Result<(), String> {
     let wanted: BTreeMap<Vec<u8>, Vec<u8>> = wanted.into_iter().collect();
     for (key, value) in &wanted {
         match stored.get(key) {

@@ -159,7 +159,7 @@ impl World {
             }
             How::Twin(earlier) => match self.judges.book.tries.get(&earlier) {
                 Some(first) if first.hold => {
-                    let (hold, payer) = (Some(preimage(earlier).hash()), 1 - first.payer);
+                    let (hold, payer) = (Some(preimage(first.secret).hash()), 1 - first.payer);
                     self.make_invoice(number, payer, request(label, Some(msat), hold), None);
                 }
                 _ => self.make_invoice(number, payer, request(label, Some(msat), None), None),

@@ -102,7 +102,7 @@ lies! {
     /// Fewer commitments known than were.
     ReestablishCommitLow Fail,
     /// More than ever were.
-    ReestablishCommitHigh Mild,
+    ReestablishCommitHigh Ruin,
     /// Fewer revocations known than were.
     ReestablishRevokeLow Fail,
     /// More than ever were.
@@ -140,11 +140,11 @@ lies! {
     /// Rubbish.
     Rubbish Mild,
     /// A message is not sent.
-    Drop Mild,
+    Drop Ruin,
     /// A message is sent twice.
     Repeat Fail,
     /// A message overtakes the one before.
-    Swap Mild,
+    Swap Ruin,
     /// Hundreds of pings.
     PingFlood Mild,
     /// Hundreds of warnings.

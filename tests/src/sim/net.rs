@@ -209,7 +209,7 @@ impl World {
         let name = message.name();
         let bytes =
             message.encode().map_err(|e| Verdict::new("safety", format!("{name} does not encode: {e}")))?;
-        if Message::decode(&bytes).as_ref() != Ok(&message) {
+        if self.counts.messages.is_multiple_of(16) && Message::decode(&bytes).as_ref() != Ok(&message) {
             return Err(Verdict::new("safety", format!("{name} is not what its bytes say")));
         }
         if self.net.of(seat, link).is_none() {

@@ -305,7 +305,7 @@ impl Knobs {
             liar: rng.chance(30).then(|| rng.seat()),
             close: rng.chance(50),
             first: opening(rng, first_seat),
-            look_every: *rng.pick(&[1, 16, 16, 64, 64, 64, 1_000, 1_000]),
+            look_every: if rng.chance(3) { 1 } else { *rng.pick(&[60, 250, 1_000]) },
             prepare: rng.chance(50),
         }
     }

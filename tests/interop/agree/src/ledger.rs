@@ -225,7 +225,7 @@ fn some_htlcs(rng: &mut Rng, channel: &Channel, feerate: u64) -> Vec<SpecHtlc> {
         // Alike in some ways, or in all: the same hash, amount, direction, expiry.
         if !htlcs.is_empty() && rng.one_in(3) {
             let like = rng.pick(&htlcs);
-            let alike = rng.next();
+            let alike = rng.bits();
             if alike & 1 == 0 {
                 htlc.payment_hash = like.payment_hash;
             }

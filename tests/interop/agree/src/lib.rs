@@ -1,7 +1,7 @@
 //! What the property tests share: random cases that can be had again, and random keys.
 //!
 //! In: a property and how often to try it. Out: a panic that names the case, which `AGREE_CASE=N` plays alone.
-//! Half of the cases are the same in every run, half are new in each. `AGREE_CASES=N` tries so many instead.
+//! Half of the cases are the same in every run, half are new in each. `AGREE_TIMES=N` tries so many times as many.
 //! Read next: `ledger`, then `tests/commitment.rs`.
 
 pub mod ledger;
@@ -33,7 +33,7 @@ impl Rng {
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -47,7 +47,7 @@ impl Rng {
     /// When there is no such number.
     pub fn range(&mut self, low: u64, high: u64) -> u64 {
         assert!(low < high, "an empty range");
-        low + self.next() % (high - low)
+        low + self.bits() % (high - low)
     }
 
     /// As [`Rng::range`], for counts and indices.
@@ -60,7 +60,7 @@ impl Rng {
 
     /// True once in `of` times.
     pub fn one_in(&mut self, of: u64) -> bool {
-        self.next() % of == 0
+        self.bits().is_multiple_of(of)
     }
 
     /// One of these.
@@ -75,17 +75,17 @@ impl Rng {
     pub fn any_size(&mut self) -> u64 {
         let bits = self.range(0, 65);
         let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
-        self.next() & mask
+        self.bits() & mask
     }
 
     /// Random bytes.
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.next() as u8)
+        std::array::from_fn(|_| self.bits() as u8)
     }
 
     /// So many random bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next() as u8).collect()
+        (0..count).map(|_| self.bits() as u8).collect()
     }
 
     /// A private key.
@@ -168,13 +168,13 @@ pub fn property(cases: u64, mut holds: impl FnMut(&mut Rng)) {
     if let Some(case) = setting("AGREE_CASE") {
         return one(case);
     }
-    let cases = setting("AGREE_CASES").unwrap_or(cases);
+    let cases = cases * setting("AGREE_TIMES").unwrap_or(1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
     let fresh = u64::from_be_bytes(
         sha256::Hash::hash(&now.to_be_bytes()).as_byte_array()[..8].try_into().expect("eight bytes"),
     );
     for (from, count) in [(FIXED, cases.div_ceil(2)), (fresh, cases / 2)] {
         let mut seeds = Rng::new(from);
-        (0..count).for_each(|_| one(seeds.next()));
+        (0..count).for_each(|_| one(seeds.bits()));
     }
 }

@@ -28,7 +28,7 @@ fn some_text(rng: &mut Rng) -> String {
 fn some_hop(rng: &mut Rng) -> RouteHintHop {
     RouteHintHop {
         node_id: NodeId(rng.key()),
-        short_channel_id: ShortChannelId(rng.next()),
+        short_channel_id: ShortChannelId(rng.bits()),
         fee_base_msat: rng.any_size() as u32,
         fee_proportional_millionths: rng.any_size() as u32,
         cltv_expiry_delta_blocks: rng.any_size() as u16,

@@ -101,7 +101,7 @@ fn opening() {
             delayed_payment_basepoint: rng.key(),
             htlc_basepoint: rng.key(),
             first_per_commitment_point: rng.key(),
-            channel_flags: rng.next() as u8,
+            channel_flags: rng.bits() as u8,
             upfront_shutdown_script: script.clone(),
             channel_type: channel_type.clone(),
         };
@@ -177,7 +177,7 @@ fn funding() {
     property(CASES, |rng| {
         let (channel_id, ldk_id) = id(rng);
         let (txid, index, signature) =
-            (Txid::from_byte_array(rng.array()), rng.next() as u16, rng.signature());
+            (Txid::from_byte_array(rng.array()), rng.bits() as u16, rng.signature());
         same(
             Message::FundingCreated(ours::FundingCreated {
                 temporary_channel_id: channel_id,
@@ -196,7 +196,7 @@ fn funding() {
             Message::FundingSigned(ours::FundingSigned { channel_id, signature }),
             &msgs::FundingSigned { channel_id: ldk_id, signature },
         );
-        let (point, alias) = (rng.key(), rng.one_in(2).then(|| rng.next()));
+        let (point, alias) = (rng.key(), rng.one_in(2).then(|| rng.bits()));
         same(
             Message::ChannelReady(ours::ChannelReady {
                 channel_id,
@@ -284,7 +284,7 @@ fn adding_and_removing() {
         let (channel_id, ldk_id) = id(rng);
         let number = rng.any_size();
         let packet = ours::OnionPacket {
-            version: rng.next() as u8,
+            version: rng.bits() as u8,
             public_key: rng.key().serialize(),
             hop_payloads: rng.array(),
             hmac: rng.array(),
@@ -338,7 +338,7 @@ fn adding_and_removing() {
                 channel_id,
                 id: number,
                 sha256_of_onion: rng.array(),
-                failure_code: rng.next() as u16,
+                failure_code: rng.bits() as u16,
             },
         ));
     });
@@ -404,7 +404,7 @@ fn committing() {
 #[test]
 fn the_connection() {
     property(CASES, |rng| {
-        let (ponglen, byteslen) = (rng.next() as u16, rng.any_size() as u16 >> 2);
+        let (ponglen, byteslen) = (rng.bits() as u16, rng.any_size() as u16 >> 2);
         same(
             Message::Ping(ours::Ping { num_pong_bytes: ponglen, byteslen }),
             &msgs::Ping { ponglen, byteslen },

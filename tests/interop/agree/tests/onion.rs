@@ -96,7 +96,7 @@ impl Payment {
     fn any(rng: &mut Rng, nodes: &Nodes) -> Payment {
         let count = rng.index(1, 12);
         let chosen: Vec<usize> = (0..count).map(|_| rng.index(0, NODES)).collect();
-        let scids: Vec<u64> = (0..count).map(|_| rng.next()).collect();
+        let scids: Vec<u64> = (0..count).map(|_| rng.bits()).collect();
         let (fees, deltas): (Vec<u64>, Vec<u32>) =
             (0..count).map(|_| (rng.any_size() >> 24, rng.range(60, 150) as u32)).unzip();
         let amount = 1 + (rng.any_size() >> 14);
@@ -315,7 +315,7 @@ fn we_read_ldks_errors() {
         let count = rng.index(1, 8);
         let chosen: Vec<usize> = (0..count).map(|_| rng.index(0, NODES)).collect();
         let good = Forward {
-            short_channel_id: ShortChannelId(rng.next()),
+            short_channel_id: ShortChannelId(rng.bits()),
             amt_to_forward: Msat(1_000),
             outgoing_cltv_value: Height(HEIGHT + 100),
         };

@@ -18,7 +18,12 @@ use std::collections::BTreeMap;
 pub type Revealed = BTreeMap<(ChannelId, usize), u64>;
 
 /// Errors in the log that no fault of a node explains.
-const USUAL: [&str; 3] = ["the chain backend cannot be reached", "was refused:", "left the chain in a reorganisation"];
+const USUAL: [&str; 4] = [
+    "the chain backend cannot be reached",
+    "was refused:",
+    "left the chain in a reorganisation",
+    "the peer reports an error: the channel is closed",
+];
 
 fn wrong(name: &str, what: impl std::fmt::Display) -> Result<(), Verdict> {
     Err(Verdict::new("safety", format!("{name} {what}")))
@@ -34,6 +39,11 @@ pub fn said(world: &mut World, seat: usize, message: &Message) -> Result<(), Ver
         Message::Error(m) if world.knobs.liar.is_none() => {
             let name = world.seats[seat].name;
             let used = |c: &Channel| c.confirmed.is_some();
+            let over = |c: &Channel| c.is_over_for_peer();
+            if world.seats[seat].node().and_then(|n| n.channel(&m.channel_id)).is_some_and(over) {
+                // Its closing transaction is in a block that the peer has not seen.
+                return Ok(());
+            }
             let peer = world.seats[1 - seat].node();
             match peer.and_then(|n| n.channel(&m.channel_id)).filter(|c| used(c)) {
                 Some(_) => wrong(name, format!("sends an error about a channel in use: {}", m.text())),
@@ -63,7 +73,7 @@ fn revoked(world: &mut World, seat: usize, m: &RevokeAndAck) -> Result<(), Verdi
     if channel.commits.local_number <= number {
         return wrong(name, format!("gives out the secret of its newest commitment {number}"));
     }
-    if !world.judges.signed.contains_key(&(m.channel_id, seat, number + 1)) {
+    if !world.judges.signed.contains_key(&(m.channel_id, seat, number + 1)) && !world.cheat.may_fail() {
         return wrong(name, format!("revokes commitment {number} before its peer signed the next"));
     }
     if secrets.per_commitment_point(place.crypto(), number + 2).ok() != Some(m.next_per_commitment_point) {
