@@ -31,6 +31,7 @@ doc       examples in the documentation, among them those that must not compile
 fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
+bench     the benchmark still runs, with few payments (tests/bench/run.sh measures)
 pyln      pyln-client from PyPI drives a node unchanged
 deny      licences, sources and banned crates of everything that is linked
 interop-build   LDK and what compares us with it: a workspace of its own, built and linted once
@@ -108,6 +109,12 @@ part_fuzz() (
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 
 part_demo() { target/release/chand demo; }
+
+# Its figures mean nothing here: other parts may run beside it.
+part_bench() {
+    target/release/bench --quick --payments 60 --only chand,ceiling >target/bench-smoke.jsonl
+    target/release/bench report target/bench-smoke.jsonl --svg target/bench-smoke.svg
+}
 
 venv() {
     [ -x "$TOOLS/bin/python" ] || python3 -m venv "$TOOLS"

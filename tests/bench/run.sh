@@ -12,7 +12,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 RESULTS=${RESULTS:-target/bench-results.jsonl}
-LDK_TARGET=$PWD/target/bench-ldk
 ldk=yes
 docs=yes
 options=()
@@ -26,8 +25,8 @@ done
 
 cargo build --release --locked --workspace --bins
 if [ "$ldk" = yes ]; then
-    (cd tests/bench/ldk && CARGO_TARGET_DIR=$LDK_TARGET cargo build --release --locked)
-    options+=(--ldk "$LDK_TARGET/release/ldk-bench")
+    (cd tests/bench/ldk && cargo build --release --locked)
+    options+=(--ldk target/bench-ldk/release/ldk-bench)
 fi
 
 target/release/bench ${options[@]+"${options[@]}"} >"$RESULTS"

@@ -218,11 +218,12 @@ fn draw(out: &mut String, chart: &Chart, shift: f64, names: &[(&str, Style)]) {
     }
 }
 
+/// With a comma between thousands.
 fn number(value: f64) -> String {
-    if value >= 1.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value}")
+    match value {
+        v if v >= 1_000.0 => format!("{:.0},{:03.0}", (v / 1_000.0).floor(), v % 1_000.0),
+        v if v >= 1.0 => format!("{v:.0}"),
+        v => format!("{v}"),
     }
 }
 
@@ -232,13 +233,14 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{round, svg, ticks, Axis, Chart, Line};
+    use super::{number, round, svg, ticks, Axis, Chart, Line};
 
     #[test]
     fn axes_end_at_round_numbers() {
         assert_eq!((round(13.0, false), round(13.0, true)), (10.0, 20.0));
         assert_eq!((round(5.0, false), round(5.0, true)), (5.0, 5.0));
         assert_eq!(round(620.0, true), 1_000.0);
+        assert_eq!([0.5, 20.0, 5_000.0].map(number), ["0.5", "20", "5,000"]);
         let axis = Axis { low: 10.0, high: 200.0, from: 0.0, to: 100.0 };
         assert_eq!(ticks(&axis), [10.0, 20.0, 50.0, 100.0, 200.0]);
         assert!((axis.place(10.0)).abs() < 1e-9 && (axis.place(200.0) - 100.0).abs() < 1e-9);

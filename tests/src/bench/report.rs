@@ -113,7 +113,7 @@ impl Results {
         );
     }
 
-    /// A table with a line for each number in flight and a column for each of `columns`.
+    /// A table with a line for each number in flight and a column for each of `columns`; `head` stands above.
     fn table(
         &self,
         out: &mut String,
@@ -121,7 +121,7 @@ impl Results {
         columns: &[&str],
         cell: impl Fn(usize, usize) -> Option<String>,
     ) {
-        let _ = writeln!(out, "| {head} | {} |", columns.join(" | "));
+        let _ = writeln!(out, "**{head}**\n\n| in flight | {} |", columns.join(" | "));
         let _ = writeln!(out, "|---|{}", "---|".repeat(columns.len()));
         for in_flight in self.concurrencies() {
             let cells: Vec<String> =
@@ -135,7 +135,7 @@ impl Results {
         let measured = self.measured();
         let mut columns: Vec<&str> = measured.iter().map(|(_, name)| *name).collect();
         columns.extend(["limit, commits through sled", "limit, one `fdatasync` a step", "limit, pipelined"]);
-        self.table(out, "payments/s, in flight", &columns, |in_flight, column| {
+        self.table(out, "Payments per second", &columns, |in_flight, column| {
             match measured.get(column) {
                 Some((key, _)) => self.figure(key, in_flight, |v| v["per_s"].as_f64()),
                 None => self.limits(in_flight).map(|l| match column - measured.len() {
@@ -152,18 +152,18 @@ impl Results {
         let measured = self.measured();
         let mut columns: Vec<&str> = measured.iter().map(|(_, name)| *name).collect();
         columns.extend(["limit, commits through sled", "limit, one `fdatasync` a step"]);
-        self.table(out, "p50 / p99 ms, in flight", &columns, |in_flight, column| {
-            match measured.get(column) {
-                Some((key, _)) => {
-                    let p50 = self.figure(key, in_flight, |v| v["p50_ms"].as_f64())?;
-                    let p99 = self.figure(key, in_flight, |v| v["p99_ms"].as_f64())?;
-                    Some(format!("{} / {}", short(p50), short(p99)))
-                }
-                None => self.limits(in_flight).map(|l| match column - measured.len() {
-                    0 => short(l.latency_store_ms),
-                    _ => short(l.latency_ms),
-                }),
+        self.table(out, "From request to reply, ms: p50 / p99", &columns, |in_flight, column| match measured
+            .get(column)
+        {
+            Some((key, _)) => {
+                let p50 = self.figure(key, in_flight, |v| v["p50_ms"].as_f64())?;
+                let p99 = self.figure(key, in_flight, |v| v["p99_ms"].as_f64())?;
+                Some(format!("{} / {}", short(p50), short(p99)))
             }
+            None => self.limits(in_flight).map(|l| match column - measured.len() {
+                0 => short(l.latency_store_ms),
+                _ => short(l.latency_ms),
+            }),
         });
     }
 
@@ -171,7 +171,7 @@ impl Results {
         let measured = self.measured();
         let mut columns: Vec<&str> = measured.iter().map(|(_, name)| *name).collect();
         columns.push("bare cryptography");
-        self.table(out, "CPU ms a payment (payer + payee), in flight", &columns, |in_flight, column| {
+        self.table(out, "CPU ms for a payment (payer + payee)", &columns, |in_flight, column| {
             let Some((key, _)) = measured.get(column) else {
                 return self.limits(in_flight).map(|l| format!("{:.2}", l.cpu_ms));
             };
@@ -180,22 +180,16 @@ impl Results {
             Some(format!("{:.2} ({payer:.2} + {payee:.2})", payer + payee))
         });
         columns.pop();
-        self.table(out, "disk KB a payment, both nodes, in flight", &columns, |in_flight, column| {
+        self.table(out, "Written to disk for a payment, KB, both nodes", &columns, |in_flight, column| {
             let sum = |v: &Value| Some(v["disk_payer_kb"].as_f64()? + v["disk_payee_kb"].as_f64()?);
             self.figure(measured.get(column)?.0, in_flight, sum).map(short)
         });
         if self.of("syncs").any(|v| v["measured"] == true) {
-            self.table(
-                out,
-                "`fdatasync` a payment (payer + payee), in flight",
-                &columns,
-                |in_flight, column| {
-                    let (key, _) = measured.get(column)?;
-                    let found =
-                        self.of("syncs").find(|v| v["nodes"] == *key && v["in_flight"] == in_flight)?;
-                    Some(format!("{} + {}", calls(&found["payer"]), calls(&found["payee"])))
-                },
-            );
+            self.table(out, "Syncs for a payment (payer + payee)", &columns, |in_flight, column| {
+                let (key, _) = measured.get(column)?;
+                let found = self.of("syncs").find(|v| v["nodes"] == *key && v["in_flight"] == in_flight)?;
+                Some(format!("{} + {}", calls(&found["payer"]), calls(&found["payee"])))
+            });
         } else {
             out.push_str("Syncs: not measured (no strace, or it may not trace).\n\n");
         }
@@ -204,7 +198,7 @@ impl Results {
     fn lives(&self, out: &mut String) {
         let _ = writeln!(
             out,
-            "| payer / payee | payments behind them | start, ms | peak memory, MB |\n|---|---|---|---|"
+            "**After all those payments (payer / payee)**\n\n| | payments | start, ms | peak memory, MB |\n|---|---|---|---|"
         );
         for (key, name) in self.measured() {
             let lives: Vec<&Value> = self.of("life").filter(|v| v["nodes"] == key).collect();
@@ -222,7 +216,7 @@ impl Results {
         let all: Vec<&Value> = self.of("primitives").collect();
         let Some(first) = all.first().and_then(|v| v.as_object()) else { return };
         let of = medians(&all);
-        let _ = writeln!(out, "| primitive | µs |\n|---|---|");
+        let _ = writeln!(out, "**The primitives of the limits**\n\n| | µs |\n|---|---|");
         for name in first.keys().filter(|name| *name != "kind") {
             let _ = writeln!(out, "| {} | {} |", name.replace('_', " "), short(of(name)));
         }
