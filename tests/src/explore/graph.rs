@@ -135,11 +135,11 @@ fn must<T, E: std::fmt::Debug>(judge: &'static str, what: &str, result: Result<T
 }
 
 /// Runs what must not panic.
-fn guarded<T>(what: &str, f: impl FnOnce() -> T) -> Result<T, Verdict> {
+fn guarded<T>(judge: &'static str, f: impl FnOnce() -> T) -> Result<T, Verdict> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-        Verdict::new("panic", format!("{what}: {words}"))
+        Verdict::new(judge, words)
     })
 }
 
@@ -315,7 +315,7 @@ impl Graph {
         disk: Vec<Entry>,
         inputs: Vec<Input>,
     ) -> Result<(Life, Vec<After>), Verdict> {
-        let batch = guarded("step", || step(&mut node, self.now, inputs))?;
+        let batch = guarded("panic", || step(&mut node, self.now, inputs))?;
         let mut journal = Journal::new(MemoryStore::with_entries(disk));
         let batches = [batch];
         let proof = must("store", "the journal", journal.commit(&batches))?;

@@ -82,6 +82,7 @@ impl World {
     /// An act happens.
     pub(super) fn perform(&mut self, act: &Act) -> Result<(), Verdict> {
         self.counts.acts += 1;
+        self.judge_quiet()?;
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),

@@ -12,11 +12,12 @@ use chand_protocol::wire::message::{ErrorMessage, UpdateFailHtlc, UpdateFee};
 use chand_protocol::wire::Message;
 use secp256k1::ecdsa::Signature;
 use secp256k1::SecretKey;
+use serde::{Deserialize, Serialize};
 
 macro_rules! lies {
     ($($(#[$doc:meta])* $name:ident $fate:ident,)*) => {
         /// What is told instead of the truth.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
         pub enum Lie {
             $($(#[$doc])* $name,)*
         }
