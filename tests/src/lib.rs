@@ -5,6 +5,7 @@
 //! Nothing here looks inside chand: only what docs and help promise is used.
 //! Read next: `world` (a chain, Alice and Bob), `node`, `chain`, then the tests in `tests/process`.
 
+pub mod bench;
 pub mod books;
 pub mod chain;
 pub mod counterfeit;
