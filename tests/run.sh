@@ -31,6 +31,7 @@ vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
 sim       thousands of seeds through the simulator, new ones each time, and the kept plans
 explore   two nodes, a few operations, every interleaving of messages, cuts and crashes (EXPLORE_STARTS)
+plants    bugs planted in a copy of the sources: the simulator or the explorer finds each of them
 fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
@@ -42,7 +43,7 @@ agree     random transactions, keys, onions, invoices, messages: LDK's bytes and
 interop   an unmodified ldk-node opens, pays, holds, fails, is killed, closes (after build and interop-build)
 LIST
 }
-ALL=(tools format pure lint build unit vector doc sim explore fuzz process demo bench pyln deny interop-build agree interop)
+ALL=(tools format pure lint build unit vector doc sim explore plants fuzz process demo bench pyln deny interop-build agree interop)
 INTEROP=tests/interop/Cargo.toml
 INTEROP_TARGET=${CARGO_TARGET_DIR:-target}/interop
 
@@ -107,6 +108,8 @@ part_sim() {
     target/release/sim --kept tests/sim/kept
     target/release/sim --seconds "${SIM_SECONDS:-120}"
 }
+
+part_plants() { tests/plants/run.sh; }
 
 # A length that lies must not become memory: 4 GB of address space, threads and all, are plenty.
 part_fuzz() (
