@@ -139,8 +139,14 @@ impl Channel {
         let (Some((which, signature)), None) = (present.next(), present.next()) else {
             return Err(PeerFault::disconnect("closing_sig: not exactly one signature").into());
         };
-        let same =
-            m.fee_satoshis == fee && m.locktime == locktime && m.closer_scriptpubkey == terms.local_script;
+        // BOLT 2 [2.simple.31]. A form that we did not sign may leave our own output out.
+        if !closer_offers(&terms, Side::Local, fee).map_err(local)?.contains(&which) {
+            return Err(PeerFault::disconnect("closing_sig: a form that was not offered").into());
+        }
+        let scripts = (&m.closer_scriptpubkey, &m.closee_scriptpubkey);
+        let same = m.fee_satoshis == fee
+            && m.locktime == locktime
+            && scripts == (&terms.local_script, &terms.remote_script);
         let close = build_simple_close(&terms, Side::Local, fee, locktime, which)
             .map_err(|_| PeerFault::disconnect("closing_sig: for a transaction we did not offer"))?;
         let digest = close.sighash();
