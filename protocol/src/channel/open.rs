@@ -153,6 +153,10 @@ fn check_party(party: &Party, own: &Party, capacity: Sat) -> Result<(), PeerFaul
     if party.reserve < own.dust_limit || own.reserve < party.dust_limit {
         return refuse("channel_reserve_satoshis below a dust limit");
     }
+    // BOLT 2 [2.open.26].
+    if party.dust_limit > party.reserve {
+        return refuse("dust_limit_satoshis above channel_reserve_satoshis");
+    }
     if party.reserve.0 > capacity.0 / 5 {
         return refuse("channel_reserve_satoshis above a fifth of the channel");
     }
