@@ -12,6 +12,7 @@ use crate::node::effect::{Effect, FundAmount, FundedTx, Level};
 use crate::node::Node;
 use crate::record::{channel_key, put, Kind};
 use crate::store::Change;
+use crate::tx::close::may_send_shutdown;
 use crate::tx::ChannelType;
 use crate::units::{Feerate, Msat, Sat};
 use crate::wire::features::{Feature, Features};
@@ -77,6 +78,9 @@ impl Node {
         } else {
             ChannelType::StaticRemotekey
         };
+        if let Err((code, text)) = self.check_destination(&peer, order.close_to.as_ref(), "close_to") {
+            return self.refuse(id, code, text);
+        }
         let feerate = order.feerate.unwrap_or(self.chain.fees.normal).max(Feerate::FLOOR);
         let mut wishes = self.wishes(&peer);
         wishes.reserve = order.reserve;
@@ -446,6 +450,26 @@ impl Node {
         }
     }
 
+    /// Whether a script of the user's may stand in a `shutdown` to this peer.
+    fn check_destination(
+        &self,
+        peer: &NodeId,
+        script: Option<&ScriptBuf>,
+        name: &str,
+    ) -> Result<(), (i32, String)> {
+        let anysegwit = self.negotiated(peer, Feature::ShutdownAnysegwit);
+        let simple = self.negotiated(peer, Feature::SimpleClose);
+        // BOLT 2 [2.shutdown.8].
+        if script.is_none_or(|s| may_send_shutdown(s, anysegwit, simple)) {
+            return Ok(());
+        }
+        let text = format!(
+            "{name}: a channel can be closed to a segwit address only, of version 1 or later only to a peer that \
+             is connected and knows them"
+        );
+        Err((-32602, text))
+    }
+
     /// `close`.
     pub(super) fn close(&mut self, id: CommandId, command: Command) {
         let Command::Close { channel, unilateral_timeout_s, destination, feerange } = command else { return };
@@ -453,6 +477,10 @@ impl Node {
             Ok(found) => found,
             Err((code, text)) => return self.refuse(id, code, text),
         };
+        let peer = self.channels.get(&channel_id).map_or(self.id, |c| c.terms.peer);
+        if let Err((code, text)) = self.check_destination(&peer, destination.as_ref(), "destination") {
+            return self.refuse(id, code, text);
+        }
         if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
