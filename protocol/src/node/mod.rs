@@ -413,7 +413,7 @@ impl Node {
     }
 
     fn send(&mut self, peer: NodeId, message: Message) {
-        if let Some(link) = self.peers.get(&peer).and_then(Peer::link_id) {
+        if let Some(link) = self.peers.get(&peer).and_then(Peer::open_link_id) {
             self.out.effects.push(Effect::Send { peer, link, message });
         }
     }

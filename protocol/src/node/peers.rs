@@ -37,6 +37,8 @@ struct Link {
     address: String,
     since: Timestamp,
     init: Option<Init>,
+    /// An `init` came, good or bad: what is wrong with it may be said.
+    greeted: bool,
     heard: Timestamp,
     /// When the ping we sent must be answered.
     pong_due: Option<Timestamp>,
@@ -81,6 +83,12 @@ impl Peer {
 
     pub(super) fn link_id(&self) -> Option<LinkId> {
         self.link.as_ref().map(|l| l.id)
+    }
+
+    /// The link, once the peer's `init` came on it: before that nothing but our own may be sent.
+    pub(super) fn open_link_id(&self) -> Option<LinkId> {
+        // BOLT 1 [1.init.6].
+        self.link.as_ref().filter(|l| l.greeted).map(|l| l.id)
     }
 
     pub(super) fn features(&self) -> Option<&Features> {
@@ -141,8 +149,9 @@ impl Node {
         entry.next_dial = None;
         let (since, heard) = (now, now);
         let (init, pong_due, pings) = (None, None, Vec::new());
-        let troubled = false;
-        entry.link = Some(Link { id: link, inbound, address, since, init, heard, pong_due, pings, troubled });
+        let (greeted, troubled) = (false, false);
+        entry.link =
+            Some(Link { id: link, inbound, address, since, init, greeted, heard, pong_due, pings, troubled });
         let ours =
             Init { features: self.our_features(), networks: Some([self.config.network.chain_hash()].into()) };
         self.send_on(peer, link, Message::Init(ours));
@@ -226,6 +235,7 @@ impl Node {
             return;
         };
         state.heard = now;
+        state.greeted |= matches!(message, Message::Init(_));
         let greeted = state.init.is_some();
         let result = match message {
             Message::Init(init) if !greeted => self.on_init(peer, init),
