@@ -535,6 +535,10 @@ impl Node {
         let Some(secret) = payment_secret else {
             return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
         };
+        // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
+        if amount_msat.is_some_and(|total| total != hop.amount_msat) {
+            return self.refuse(id, code::PARAMS, "amount_msat: must be what the one hop carries");
+        }
         let known = self.payments.by_hash.get(&payment_hash);
         if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
             return self.reply(id, Ok(Reply::Sent(view)));
@@ -543,7 +547,7 @@ impl Node {
             hash: payment_hash,
             destination: hop.id,
             amount: hop.amount_msat,
-            total: amount_msat.unwrap_or(hop.amount_msat),
+            total: hop.amount_msat,
             final_cltv_blocks: hop.delay_blocks.min(MAX_FINAL_CLTV_BLOCKS),
             last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
             bolt11,
