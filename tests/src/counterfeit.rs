@@ -60,7 +60,8 @@ fn real() -> &'static RealCrypto {
 
 /// The public key of a secret, remembered by this thread.
 fn public_key(secret: &SecretKey) -> PublicKey {
-    let made = remembered(&PUBLIC, secret.secret_bytes(), || Ok::<_, Infallible>(secret.public_key(real().secp())));
+    let made =
+        remembered(&PUBLIC, secret.secret_bytes(), || Ok::<_, Infallible>(secret.public_key(real().secp())));
     match made {
         Ok(key) => key,
         Err(never) => match never {},

@@ -18,6 +18,7 @@ pub mod process;
 pub mod programs;
 pub mod sim;
 pub mod socket;
+pub mod spec;
 pub mod wait;
 pub mod world;
 

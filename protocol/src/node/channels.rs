@@ -110,9 +110,11 @@ impl Node {
         request: &OpenRequest,
         wishes: Wishes,
     ) -> Result<(Opening, OpenChannel), String> {
+        // BOLT 2 [2.open.2].
         let temporary = ChannelId(self.entropy.bytes32());
         let key_index = self.counters.next_key_index();
         let secrets = self.keys.channel_secrets(key_index);
+        // BOLT 2 [2.open.1].
         let chain_hash = self.config.network.chain_hash();
         let large = self.negotiated(&peer, Feature::LargeChannel);
         let crypto = self.crypto.clone();
@@ -135,6 +137,7 @@ impl Node {
 
     /// Messages about channels, on their way or open.
     pub(super) fn on_channel_message(&mut self, peer: NodeId, message: Message) {
+        // BOLT 1 [1.error.1, 1.error.2].
         let about = message.channel_id();
         let result = match message {
             Message::OpenChannel(m) => self.on_open(peer, &m),
@@ -176,6 +179,7 @@ impl Node {
     }
 
     fn on_open(&mut self, peer: NodeId, m: &OpenChannel) -> Result<(), Trouble> {
+        // BOLT 2 [2.open.20].
         if m.chain_hash != self.config.network.chain_hash() {
             return Err(PeerFault::fail("channel refused: unknown chain").into());
         }
@@ -331,6 +335,7 @@ impl Node {
                     mindepth: terms.minimum_depth,
                     tx: tx.clone(),
                 };
+                // BOLT 2 [2.created.3, 2.signed.5].
                 self.publish_and_reply(tx, "funding", command, reply);
             } else {
                 self.out.effects.push(Effect::Publish { tx, why: "funding" });
@@ -343,6 +348,7 @@ impl Node {
 
     /// A channel just made: from here on it is kept.
     fn adopt(&mut self, channel: Channel) {
+        // BOLT 2 [2.again.1, 2.again.2].
         let id = channel.id();
         self.funding.insert(channel.terms.funding, id);
         self.touched.insert(id);
@@ -382,6 +388,7 @@ impl Node {
             peer,
             Some(m.channel_id),
         );
+        // BOLT 1 [1.error.6].
         let meant: Vec<ChannelId> = if m.channel_id == ChannelId::ALL {
             self.end_openings(peer, &format!("the peer said: {text}"));
             self.channels_with(&peer)
@@ -397,6 +404,7 @@ impl Node {
             for key in named {
                 self.end_opening(key, &format!("the peer said: {text}"));
             }
+            // BOLT 1 [1.error.7, 1.error.8].
             self.channels_with(&peer).into_iter().filter(|id| *id == m.channel_id).collect()
         };
         for id in meant {
@@ -417,6 +425,7 @@ impl Node {
     fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
         let Some(channel) = self.channels.get(&id).filter(|c| c.wants_link()) else { return };
         let peer = channel.terms.peer;
+        // BOLT 1 [1.error.5].
         self.force_close(id, trigger);
         self.send(peer, Message::Error(ErrorMessage::new(id, trigger)));
     }

@@ -389,6 +389,7 @@ impl Node {
             Verdict::Fail => {
                 self.send(peer, Message::Error(told));
                 match own {
+                    // BOLT 1 [1.error.5].
                     Some(id) => self.force_close(id, &fault.what),
                     // A channel that never came to be: the error ends it, others with this peer go on.
                     None if channel.is_some() => {}

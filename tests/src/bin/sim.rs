@@ -81,7 +81,13 @@ fn spelled(places: &[usize]) -> String {
             _ => parts.push((*place, *place)),
         }
     }
-    let part = |(first, last): &(usize, usize)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+    let part = |(first, last): &(usize, usize)| {
+        if first == last {
+            format!("{first}")
+        } else {
+            format!("{first}-{last}")
+        }
+    };
     if parts.is_empty() {
         return "-".into();
     }
@@ -243,7 +249,8 @@ fn one(o: &Options, seed: u64) -> ExitCode {
 fn file(o: &Options, path: &str) -> Result<ExitCode, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
     let (mut count, mut failed) = (0, 0);
-    for line in text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).filter(|l| !l.is_empty()) {
+    for line in text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).filter(|l| !l.is_empty())
+    {
         let mut words = line.split_whitespace();
         let seed = words.next().unwrap_or_default().parse::<u64>().map_err(|e| format!("{line}: {e}"))?;
         let mut plan = plan(seed, o.real);
@@ -253,7 +260,10 @@ fn file(o: &Options, path: &str) -> Result<ExitCode, String> {
         count += 1;
         if let Some(verdict) = run(&plan, false).verdict {
             failed += 1;
-            println!("FAILED seed={seed} judge={} after={count} seeds: {} ({line})", verdict.judge, verdict.words);
+            println!(
+                "FAILED seed={seed} judge={} after={count} seeds: {} ({line})",
+                verdict.judge, verdict.words
+            );
         }
     }
     println!("sim kept seeds={count} failed={failed}");

@@ -175,7 +175,8 @@ impl World {
                 self.judges.book.tries.insert(number, Try { msat, hash, ..Try::new(payer) });
                 let destination = self.seats[payee].id;
                 let amount_msat = Msat(msat);
-                let command = Command::Keysend { destination, amount_msat, label: None, retry_for_s: RETRY_S };
+                let command =
+                    Command::Keysend { destination, amount_msat, label: None, retry_for_s: RETRY_S };
                 self.tell(payer, command, What::Pay { number, payer });
             }
             How::Stray => self.pay_stray(number, payer, msat),
@@ -344,9 +345,20 @@ impl World {
             (What::Invoice { number, payer, give }, Ok(Reply::Invoice(invoice))) => {
                 let msat = give.or(invoice.amount_msat.map(|m| m.0)).unwrap_or(0);
                 let (hash, bolt11) = (Some(invoice.payment_hash), invoice.bolt11.clone());
-                let (hold, secret) = (invoice.hold.is_some(), self.secret_number(number, invoice.payment_hash));
+                let (hold, secret) =
+                    (invoice.hold.is_some(), self.secret_number(number, invoice.payment_hash));
                 let attempts = 1;
-                let one = Try { payer, msat, give, hash, bolt11: bolt11.clone(), hold, secret, attempts, ..Try::new(payer) };
+                let one = Try {
+                    payer,
+                    msat,
+                    give,
+                    hash,
+                    bolt11: bolt11.clone(),
+                    hold,
+                    secret,
+                    attempts,
+                    ..Try::new(payer)
+                };
                 self.judges.book.tries.insert(number, one);
                 self.pay(number, payer, bolt11, give);
             }

@@ -112,11 +112,14 @@ impl World {
         if !place.reachable {
             return Ok(());
         }
-        let Some(tx) = place.life.as_mut().and_then(|life| life.publishing.pop_front()) else { return Ok(()) };
+        let Some(tx) = place.life.as_mut().and_then(|life| life.publishing.pop_front()) else {
+            return Ok(());
+        };
         let signed = self.knobs.signing == Signing::Real;
         let txid = tx.compute_txid();
-        let result =
-            self.chain.offer(&tx, signed).map_err(|broken| Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name)))?;
+        let result = self.chain.offer(&tx, signed).map_err(|broken| {
+            Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
+        })?;
         self.trace.note(self.now, &[7, seat as u8], || format!("{seat} publishes {txid}: {result:?}"));
         self.give(seat, Event::Input(Box::new(Input::Published { txid, result })));
         Ok(())

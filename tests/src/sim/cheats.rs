@@ -162,8 +162,17 @@ impl Lie {
         use Lie::*;
         matches!(
             self,
-            AddTooMuch | AddTime | AddSkip | AddZero | CommitWrong | CommitShort | CommitLong | RevokeWrong
-                | FulfillWrong | FulfillUnknown | FailUnknown
+            AddTooMuch
+                | AddTime
+                | AddSkip
+                | AddZero
+                | CommitWrong
+                | CommitShort
+                | CommitLong
+                | RevokeWrong
+                | FulfillWrong
+                | FulfillUnknown
+                | FailUnknown
         )
     }
 }
@@ -193,7 +202,11 @@ impl Cheat {
 
     /// The honest side may have closed a channel by force.
     pub fn may_fail(&self) -> bool {
-        self.told.iter().map(|(lie, _)| lie).chain(&self.arrived).any(|l| matches!(l.fate(), Fate::Fail | Fate::Ruin))
+        self.told
+            .iter()
+            .map(|(lie, _)| lie)
+            .chain(&self.arrived)
+            .any(|l| matches!(l.fate(), Fate::Fail | Fate::Ruin))
     }
 
     /// Some channel may not work any more.
@@ -247,7 +260,8 @@ fn changed(lie: Lie, message: &Message) -> Option<Message> {
         }
         (RevokeWrong, Message::RevokeAndAck(m)) => m.per_commitment_secret = other_secret(),
         (RevokePoint, Message::RevokeAndAck(m)) => {
-            m.next_per_commitment_point = super::seat::crypto(super::plan::Signing::Counterfeit).public_key(&other_secret());
+            m.next_per_commitment_point =
+                super::seat::crypto(super::plan::Signing::Counterfeit).public_key(&other_secret());
         }
         (FeeHigh, Message::UpdateFee(m)) => m.feerate_per_kw = Feerate(4_000_000_000),
         (FeeLow, Message::UpdateFee(m)) => m.feerate_per_kw = Feerate(1),
@@ -261,14 +275,18 @@ fn changed(lie: Lie, message: &Message) -> Option<Message> {
         (ReestablishRevokeHigh, Message::ChannelReestablish(m)) => m.next_revocation_number += 1,
         (ReestablishSecret, Message::ChannelReestablish(m)) => m.your_last_per_commitment_secret[9] ^= 1,
         (ReadyPoint, Message::ChannelReady(m)) => {
-            m.second_per_commitment_point = super::seat::crypto(super::plan::Signing::Counterfeit).public_key(&other_secret());
+            m.second_per_commitment_point =
+                super::seat::crypto(super::plan::Signing::Counterfeit).public_key(&other_secret());
         }
-        (ShutdownScript, Message::Shutdown(m)) => m.scriptpubkey = bitcoin::ScriptBuf::from_bytes(vec![0x51; 3]),
+        (ShutdownScript, Message::Shutdown(m)) => {
+            m.scriptpubkey = bitcoin::ScriptBuf::from_bytes(vec![0x51; 3])
+        }
         (CloseFee, Message::ClosingSigned(m)) => m.fee_satoshis = Sat(m.fee_satoshis.0 + 1),
         (CloseFee, Message::ClosingComplete(m)) => m.fee_satoshis = Sat(m.fee_satoshis.0 + 1),
         (CloseWrong, Message::ClosingSigned(m)) => m.signature = spoiled(&m.signature),
         (CloseWrong, Message::ClosingComplete(m) | Message::ClosingSig(m)) => {
-            for signature in [&mut m.closer_output_only, &mut m.closee_output_only, &mut m.closer_and_closee_outputs]
+            for signature in
+                [&mut m.closer_output_only, &mut m.closee_output_only, &mut m.closer_and_closee_outputs]
             {
                 *signature = signature.as_ref().map(spoiled);
             }
@@ -289,21 +307,30 @@ fn told_instead(lie: Lie, message: &Message, bytes: &[u8], rng: &mut Rng) -> Opt
     let with = |extra: Vec<u8>| Some(vec![bytes.to_vec(), extra]);
     match (lie, message) {
         (AddFlood, Message::UpdateAddHtlc(m)) => {
-            let copy = |n: u64| bytes_of(&Message::UpdateAddHtlc(chand_protocol::wire::message::UpdateAddHtlc { id: m.id + n, ..m.clone() }));
+            let copy = |n: u64| {
+                bytes_of(&Message::UpdateAddHtlc(chand_protocol::wire::message::UpdateAddHtlc {
+                    id: m.id + n,
+                    ..m.clone()
+                }))
+            };
             Some((0..500).map(copy).collect())
         }
         (FailEarly, Message::UpdateAddHtlc(m)) => {
             let (channel_id, id, reason) = (m.channel_id, m.id + 7, vec![1; 292]);
             with(bytes_of(&Message::UpdateFailHtlc(UpdateFailHtlc { channel_id, id, reason })))
         }
-        (CommitTwice, Message::CommitmentSigned(_)) | (RevokeTwice, Message::RevokeAndAck(_)) => with(bytes.to_vec()),
+        (CommitTwice, Message::CommitmentSigned(_)) | (RevokeTwice, Message::RevokeAndAck(_)) => {
+            with(bytes.to_vec())
+        }
         (ReestablishTwice, Message::ChannelReestablish(_)) => with(bytes.to_vec()),
         (FeeMadeUp, Message::UpdateAddHtlc(m)) => {
             let fee = UpdateFee { channel_id: m.channel_id, feerate_per_kw: Feerate(700) };
             with(bytes_of(&Message::UpdateFee(fee)))
         }
         (FeeFlood, Message::UpdateFee(m)) => {
-            let one = |n: u32| bytes_of(&Message::UpdateFee(UpdateFee { feerate_per_kw: Feerate(253 + n), ..m.clone() }));
+            let one = |n: u32| {
+                bytes_of(&Message::UpdateFee(UpdateFee { feerate_per_kw: Feerate(253 + n), ..m.clone() }))
+            };
             Some((0..300).map(one).collect())
         }
         (Error, _) => with(bytes_of(&Message::Error(ErrorMessage::new(channel?, "a lie")))),

@@ -32,7 +32,13 @@ impl World {
         self.connect(self.knobs.first.seat);
         self.wait(LINK_US, World::is_settled)?.then_some(()).ok_or_else(|| stuck("no first link"))?;
         let first = self.knobs.first;
-        let usual = Opening { sat: 1_000_000, push_msat: 300_000_000, anchors: first.anchors, feerate: 1_000, ..first };
+        let usual = Opening {
+            sat: 1_000_000,
+            push_msat: 300_000_000,
+            anchors: first.anchors,
+            feerate: 1_000,
+            ..first
+        };
         for opening in [first, usual] {
             self.open(opening);
             self.wait(ANSWER_US, |w| w.commands.is_empty())?;
@@ -73,7 +79,8 @@ impl World {
 
     /// Channels that both know.
     pub(super) fn shared(&self) -> Vec<ChannelId> {
-        let ids = |seat: usize| self.seats[seat].node().into_iter().flat_map(|n| n.channels()).map(Channel::id);
+        let ids =
+            |seat: usize| self.seats[seat].node().into_iter().flat_map(|n| n.channels()).map(Channel::id);
         let bobs: Vec<ChannelId> = ids(1).collect();
         ids(0).filter(|id| bobs.contains(id)).collect()
     }
@@ -86,7 +93,10 @@ impl World {
     fn is_quiet(&self) -> bool {
         let still = |seat: usize| {
             self.seats[seat].life.as_ref().is_some_and(|life| {
-                life.inbox.is_empty() && life.queue.is_empty() && life.writing.is_empty() && life.publishing.is_empty()
+                life.inbox.is_empty()
+                    && life.queue.is_empty()
+                    && life.writing.is_empty()
+                    && life.publishing.is_empty()
             })
         };
         self.net.is_quiet() && still(0) && still(1)
@@ -160,7 +170,9 @@ impl World {
         if self.is_ruined() {
             return Ok(());
         }
-        let state = [0, 1].map(|s| format!("{:?}", self.seats[s].node().map(|n| n.channels().map(|c| c.link).collect::<Vec<_>>())));
+        let state = [0, 1].map(|s| {
+            format!("{:?}", self.seats[s].node().map(|n| n.channels().map(|c| c.link).collect::<Vec<_>>()))
+        });
         Err(stuck(format!("two mended nodes find no common state: {}", state.join(" and "))))
     }
 
@@ -229,7 +241,10 @@ impl World {
         let honest = &self.seats[1 - liar];
         for (lie, before, life) in &self.cheat.unheard {
             if *life == honest.lives && self.cheat.complaints <= *before {
-                return Err(Verdict::new("safety", format!("{} did not complain about {lie:?}", honest.name)));
+                return Err(Verdict::new(
+                    "safety",
+                    format!("{} did not complain about {lie:?}", honest.name),
+                ));
             }
         }
         let forced = |c: &Channel| matches!(&c.phase, Phase::Onchain(o) if o.owner == Some(Side::Local));
@@ -255,7 +270,8 @@ impl World {
     fn judge_newest(&mut self) -> Result<(), Verdict> {
         for id in self.shared() {
             for seat in 0..2 {
-                let number = self.seats[seat].node().and_then(|n| n.channel(&id)).map(|c| c.commits.local_number);
+                let number =
+                    self.seats[seat].node().and_then(|n| n.channel(&id)).map(|c| c.commits.local_number);
                 let reply = self.look(seat, Command::DevSignLastTx { channel: ChannelRef::Id(id) })?;
                 let (Some(number), Reply::Tx(tx)) = (number, reply) else { continue };
                 judge::agree::given_up(self, seat, id, number, &tx)?;
@@ -267,7 +283,9 @@ impl World {
     /// Asks a node and waits for the answer.
     fn look(&mut self, seat: usize, command: Command) -> Result<Reply, Verdict> {
         let shown = format!("{command:?}");
-        let Some(id) = self.tell(seat, command, What::Keep) else { return Err(stuck(format!("{shown}: no node"))) };
+        let Some(id) = self.tell(seat, command, What::Keep) else {
+            return Err(stuck(format!("{shown}: no node")));
+        };
         self.wait(ANSWER_US, |w| w.judges.kept.contains_key(&id))?;
         match self.judges.kept.remove(&id) {
             Some(Ok(reply)) => Ok(reply),
@@ -279,7 +297,9 @@ impl World {
     fn lists(&mut self) -> Result<Lists, Verdict> {
         let mut lists = Lists { pays: Default::default(), invoices: Default::default() };
         for seat in 0..2 {
-            if let Reply::Pays(list) = self.look(seat, Command::ListPays { payment_hash: None, bolt11: None })? {
+            if let Reply::Pays(list) =
+                self.look(seat, Command::ListPays { payment_hash: None, bolt11: None })?
+            {
                 lists.pays[seat] = list;
             }
             if let Reply::Invoices(list) = self.look(seat, Command::ListInvoices(InvoiceFilter::default()))? {
@@ -304,7 +324,8 @@ impl World {
             self.close_one(closer, *id);
         }
         let closed = |w: &World| {
-            open.iter().all(|id| w.both(id).iter().all(|c| matches!(c.phase, Phase::Closed(_)))) && w.is_quiet()
+            open.iter().all(|id| w.both(id).iter().all(|c| matches!(c.phase, Phase::Closed(_))))
+                && w.is_quiet()
         };
         if !self.wait(CLOSE_US, closed)? {
             return Err(stuck(format!("no agreement on a close: {}", self.what_is_left())));
@@ -320,7 +341,8 @@ impl World {
         let Some(terms) = both.first().map(|c| &c.terms) else { return Ok(()) };
         let wrong = |words: String| Err(Verdict::new("money", words));
         let all = self.chain.blocks.iter().flat_map(|b| b.txs.iter());
-        let Some(tx) = all.into_iter().find(|tx| tx.input.iter().any(|i| i.previous_output == terms.funding)) else {
+        let Some(tx) = all.into_iter().find(|tx| tx.input.iter().any(|i| i.previous_output == terms.funding))
+        else {
             return wrong("an agreed close is not in the chain".into());
         };
         let had: Vec<u64> = both.iter().map(|c| c.to_us().0 / 1_000).collect();

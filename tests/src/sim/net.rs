@@ -98,7 +98,8 @@ impl Net {
 
     /// One link, up on both sides.
     pub fn is_linked(&self) -> bool {
-        self.conns.values().filter(|c| c.open == [true, true] && c.up == [true, true] && !c.silent).count() == 1
+        self.conns.values().filter(|c| c.open == [true, true] && c.up == [true, true] && !c.silent).count()
+            == 1
     }
 
     fn forget_closed(&mut self) {
@@ -256,7 +257,9 @@ impl World {
             let now = self.now;
             let Some(conn) = self.net.conns.get_mut(&number).filter(|c| !c.silent) else { return };
             let due = conn.dirs[from].under_way.front().is_some_and(|(at, _)| *at <= now);
-            let Some((_, cargo)) = due.then(|| conn.dirs[from].under_way.pop_front()).flatten() else { return };
+            let Some((_, cargo)) = due.then(|| conn.dirs[from].under_way.pop_front()).flatten() else {
+                return;
+            };
             if conn.open[to] {
                 self.unload(number, to, cargo);
             } else if conn.open[from] && self.seats[to].life.is_some() && !matches!(cargo, Cargo::End(_)) {

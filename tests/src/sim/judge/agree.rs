@@ -63,16 +63,20 @@ fn meant(channel: &Channel, m: &CommitmentSigned, crypto: &dyn Crypto) -> Result
     let (own, other) = (&terms.remote.basepoints, &terms.local.basepoints);
     let keys = crypto.commitment_keys(own, other, &point).map_err(|e| e.to_string())?;
     let number = channel.commits.remote_number + 1;
-    let built = build(&terms.commitment_terms(Side::Remote), &keys, number, &spec).map_err(|e| e.to_string())?;
+    let built =
+        build(&terms.commitment_terms(Side::Remote), &keys, number, &spec).map_err(|e| e.to_string())?;
     let digests = built.htlc_sighashes();
     if digests.len() != m.htlc_signatures.len() {
         return Err(format!("{} signatures for {} HTLCs", m.htlc_signatures.len(), digests.len()));
     }
-    let mut jobs = vec![VerifyJob { digest: built.sighash(), signature: m.signature, key: other.funding_pubkey }];
+    let mut jobs =
+        vec![VerifyJob { digest: built.sighash(), signature: m.signature, key: other.funding_pubkey }];
     let key = built.keys().other_htlc;
-    jobs.extend(
-        digests.into_iter().zip(&m.htlc_signatures).map(|(digest, s)| VerifyJob { digest, signature: *s, key }),
-    );
+    jobs.extend(digests.into_iter().zip(&m.htlc_signatures).map(|(digest, s)| VerifyJob {
+        digest,
+        signature: *s,
+        key,
+    }));
     if !crypto.verify_batch(&jobs) {
         return Err("the signature is for something else than the ledger says".into());
     }
@@ -129,7 +133,9 @@ pub fn quiet(world: &World, id: ChannelId) -> Result<(), Verdict> {
     for (mine, theirs, name) in [(alice, bob, "Alice"), (bob, alice, "Bob")] {
         if mine.commits.local_number != theirs.commits.remote_number || mine.commits.awaiting_revoke {
             let (ours, seen) = (mine.commits.local_number, theirs.commits.remote_number);
-            return wrong(format!("{name} is at commitment {ours}, its peer believes {seen}, and all is quiet"));
+            return wrong(format!(
+                "{name} is at commitment {ours}, its peer believes {seen}, and all is quiet"
+            ));
         }
         let ours = mine.ledger.spec(View::Signed(Side::Local), mine.terms.opener);
         let seen = theirs.ledger.spec(View::Signed(Side::Remote), theirs.terms.opener);

@@ -103,7 +103,8 @@ pub fn released(world: &mut World, seat: usize) -> Result<(), Verdict> {
 pub fn knows(world: &World, seat: usize, node: &Node) -> Result<(), Verdict> {
     let place = &world.seats[seat];
     let told = &world.judges.told[seat];
-    let lacks = |what: String| Err(Verdict::new("durable", format!("{} told it, and lost it: {what}", place.name)));
+    let lacks =
+        |what: String| Err(Verdict::new("durable", format!("{} told it, and lost it: {what}", place.name)));
     for (id, said) in &told.channels {
         match node.channel(id) {
             // One that never was used may be forgotten with its funding.
@@ -116,7 +117,8 @@ pub fn knows(world: &World, seat: usize, node: &Node) -> Result<(), Verdict> {
             }
         }
     }
-    let entries: BTreeMap<Vec<u8>, Vec<u8>> = place.store.durable().into_iter().collect::<Vec<Entry>>().into_iter().collect();
+    let entries: BTreeMap<Vec<u8>, Vec<u8>> =
+        place.store.durable().into_iter().collect::<Vec<Entry>>().into_iter().collect();
     if let Some(hash) = told.invoices.iter().find(|hash| !entries.contains_key(&invoice_key(hash))) {
         return lacks(format!("invoice {hash}"));
     }

@@ -83,7 +83,8 @@ pub fn told(
     match result {
         Ok(Reply::Paid(pay)) => {
             world.counts.paid += 1;
-            if pay.status != "complete" || pay.preimage.as_ref().map(Preimage::hash) != Some(pay.payment_hash) {
+            if pay.status != "complete" || pay.preimage.as_ref().map(Preimage::hash) != Some(pay.payment_hash)
+            {
                 return wrong(format!("payment {number} is told to be paid, without its secret"));
             }
             if tried.hash.is_some_and(|h| h != pay.payment_hash) || pay.amount_sent_msat.0 != tried.msat {
@@ -169,12 +170,16 @@ pub fn settle_up(world: &World, lists: &Lists) -> Result<(), Verdict> {
             return wrong(format!("{hash} was told to be paid, and is not"));
         }
         for number in &book.failed {
-            let Some(tried) = book.tries.get(number).filter(|t| t.payer == payer && t.attempts == 1) else { continue };
+            let Some(tried) = book.tries.get(number).filter(|t| t.payer == payer && t.attempts == 1) else {
+                continue;
+            };
             if tried.hash.is_some_and(|h| done.contains_key(&h)) {
                 return wrong(format!("payment {number} was told to have failed, and is paid"));
             }
         }
-        if let Some((_, hash)) = book.settled.iter().find(|(s, h)| *s == 1 - payer && !received.contains_key(h)) {
+        if let Some((_, hash)) =
+            book.settled.iter().find(|(s, h)| *s == 1 - payer && !received.contains_key(h))
+        {
             return wrong(format!("{hash} was settled by its payee, and is not paid"));
         }
     }
@@ -185,7 +190,9 @@ pub fn settle_up(world: &World, lists: &Lists) -> Result<(), Verdict> {
         let moved = moved(node);
         if moved != wanted {
             let name = world.seats[seat].name;
-            return wrong(format!("{name}'s channels hold {moved} msat more than at their start, the book says {wanted}"));
+            return wrong(format!(
+                "{name}'s channels hold {moved} msat more than at their start, the book says {wanted}"
+            ));
         }
     }
     Ok(())
@@ -220,7 +227,9 @@ pub fn not_robbed(world: &World, honest: usize, lists: &Lists) -> Result<(), Ver
     let moved = moved(node);
     if moved < wanted {
         let name = world.seats[honest].name;
-        return wrong(format!("{name}, who is honest, has {moved} msat more than at the start and should have {wanted}"));
+        return wrong(format!(
+            "{name}, who is honest, has {moved} msat more than at the start and should have {wanted}"
+        ));
     }
     Ok(())
 }

@@ -68,7 +68,10 @@ fn revoked(world: &mut World, seat: usize, m: &RevokeAndAck) -> Result<(), Verdi
     } else if next > 0 && secret(next - 1) == Some(m.per_commitment_secret) {
         next - 1
     } else {
-        return wrong(name, format!("gives out a secret that is neither of commitment {next} nor of the one before"));
+        return wrong(
+            name,
+            format!("gives out a secret that is neither of commitment {next} nor of the one before"),
+        );
     };
     if channel.commits.local_number <= number {
         return wrong(name, format!("gives out the secret of its newest commitment {number}"));
@@ -91,11 +94,16 @@ pub fn published(world: &mut World, seat: usize, tx: &Transaction, why: &str) ->
     let place = &world.seats[seat];
     let Some(node) = place.node() else { return Ok(()) };
     for input in &tx.input {
-        let Some(channel) = node.channels().find(|c| c.terms.funding == input.previous_output) else { continue };
+        let Some(channel) = node.channels().find(|c| c.terms.funding == input.previous_output) else {
+            continue;
+        };
         let Some(number) = commitment_number(tx, channel.terms.obscure()) else { continue };
         let revealed = world.judges.revealed.get(&(channel.id(), seat)).copied().unwrap_or(0);
         if number < revealed {
-            return wrong(place.name, format!("publishes its REVOKED commitment {number} of {revealed}: {why}"));
+            return wrong(
+                place.name,
+                format!("publishes its REVOKED commitment {number} of {revealed}: {why}"),
+            );
         }
         if !world.cheat.may_fail() && channel.confirmed.is_some() {
             return wrong(place.name, format!("closes by force without need: {why}"));
