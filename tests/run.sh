@@ -17,6 +17,7 @@ LOGS=target/test-logs
 # Nodes mostly wait for disks and for each other: more of them than cores.
 PROCESS_THREADS=${PROCESS_THREADS:-4}
 FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+EXPLORE_STARTS=${EXPLORE_STARTS:-all}
 
 describe() {
     cat <<'LIST'
@@ -28,6 +29,8 @@ build     every program and every test, once
 unit      the tests inside the crates
 vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
+sim       thousands of seeds through the simulator, new ones each time, and the kept plans
+explore   two nodes, a few operations, every interleaving of messages, cuts and crashes (EXPLORE_STARTS)
 fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
@@ -38,7 +41,7 @@ agree     random transactions, keys, onions, invoices, messages: LDK's bytes and
 interop   an unmodified ldk-node opens, pays, holds, fails, is killed, closes (after build and interop-build)
 LIST
 }
-ALL=(tools format pure lint build unit vector doc fuzz process demo pyln deny interop-build agree interop)
+ALL=(tools format pure lint build unit vector doc sim explore fuzz process demo pyln deny interop-build agree interop)
 INTEROP=tests/interop/Cargo.toml
 INTEROP_TARGET=${CARGO_TARGET_DIR:-target}/interop
 
@@ -73,7 +76,7 @@ part_tools() {
 
 part_format() {
     cargo fmt --all -- --check
-    cargo fmt --all --manifest-path "$INTEROP" -- --check
+    cargo fmt --manifest-path "$INTEROP" --package ldk-peer --package ldk-agree -- --check
 }
 
 # By itself, so that no other crate's features bring std in.
@@ -99,11 +102,19 @@ part_vector() {
 
 part_doc() { cargo test --release --locked --workspace --doc; }
 
+part_sim() {
+    target/release/sim --kept tests/sim/kept
+    target/release/sim --seconds "${SIM_SECONDS:-120}"
+}
+
 # A length that lies must not become memory: 4 GB of address space, threads and all, are plenty.
 part_fuzz() (
     ulimit -v 4194304
     target/release/mutate --seconds "$FUZZ_SECONDS"
+    HOSTILE_SECONDS=$((FUZZ_SECONDS / 4)) cargo test --release --locked --workspace --lib hostile -- --nocapture
 )
+
+part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts 1 --crashes 1; }
 
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 

@@ -19,6 +19,8 @@ pub struct Node {
     port: u16,
     chain_url: String,
     extra: Vec<String>,
+    /// Words of a shell that come before the program takes its place.
+    before: Option<&'static str>,
     process: Option<Process>,
     id: String,
 }
@@ -47,6 +49,7 @@ impl Node {
             port: ports::free(),
             chain_url: chain_url.into(),
             extra: extra.iter().map(|s| (*s).to_string()).collect(),
+            before: None,
             process: None,
             id: String::new(),
         }
@@ -75,8 +78,16 @@ impl Node {
     /// When it runs already.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let log = self.log_path();
-        let process = Process::start(self.name, &programs::find("chand"), &self.args(), &self.dir, &log);
+        let (log, program) = (self.log_path(), programs::find("chand"));
+        let process = match self.before {
+            None => Process::start(self.name, &program, &self.args(), &self.dir, &log),
+            Some(before) => {
+                let script = format!("{before}; exec \"$0\" \"$@\"");
+                let mut args = vec!["-c".into(), script, program.display().to_string()];
+                args.extend(self.args());
+                Process::start(self.name, Path::new("/bin/sh"), &args, &self.dir, &log)
+            }
+        };
         self.process = Some(process);
     }
 
@@ -102,6 +113,11 @@ impl Node {
     /// Changes what it is started with next time.
     pub fn set_extra(&mut self, extra: &[&str]) {
         self.extra = extra.iter().map(|s| (*s).to_string()).collect();
+    }
+
+    /// Has a shell run `before` in its process first, from the next start on.
+    pub fn set_before(&mut self, before: &'static str) {
+        self.before = Some(before);
     }
 
     /// SIGKILL.

@@ -8,6 +8,7 @@ use chand_tests::sim::core::note_panics;
 use chand_tests::sim::plan::Signing;
 use chand_tests::sim::world::Counts;
 use chand_tests::sim::{run, shrink, Outcome, Plan, Verdict};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
@@ -15,8 +16,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 usage: sim [--seeds N | --seconds S] [--from S] [--threads T] [--real]
-       sim --seed S [--keep P,P-P,…] [--trace] [--real] [--shrink]
-       sim --file F     the seeds of a file, one a line, each with the places to keep if not all
+       sim --seed S [--keep P,P-P,…] [--trace] [--real] [--shrink] [--save FILE]
+       sim --plan FILE [--trace]      one plan as it was saved
+       sim --kept FOLDER              every plan of a folder
 
 Plays N seeds (1,000 when nothing is said), or as many as fit in S seconds, from a number drawn from the clock unless
 --from names it. Every sixteenth seed, or with --real each, signs with the real curve and runs every transaction through
@@ -30,7 +32,9 @@ struct Options {
     from: Option<u64>,
     seed: Option<u64>,
     keep: Option<Vec<usize>>,
-    file: Option<String>,
+    save: Option<String>,
+    plan: Option<String>,
+    kept: Option<String>,
     threads: Option<usize>,
     real: bool,
     trace: bool,
@@ -50,7 +54,9 @@ fn options() -> Result<Options, String> {
             "--seed" => o.seed = Some(number(value()?)?),
             "--threads" => o.threads = Some(number(value()?)?.max(1) as usize),
             "--keep" => o.keep = Some(places(&value()?)?),
-            "--file" => o.file = Some(value()?),
+            "--save" => o.save = Some(value()?),
+            "--plan" => o.plan = Some(value()?),
+            "--kept" => o.kept = Some(value()?),
             "--real" => o.real = true,
             "--trace" => o.trace = true,
             "--shrink" => o.shrink = true,
@@ -196,6 +202,11 @@ fn tell(plan: &Plan, places: Vec<usize>, verdict: &Verdict, real: bool) {
     if let Some(small) = small.verdict {
         println!("then: {}: {}", small.judge, small.words);
     }
+    let path = std::env::temp_dir().join(format!("sim-{}.json", plan.seed));
+    match std::fs::write(&path, plan.clone().keep(&kept).to_json()) {
+        Ok(()) => println!("saved: {}; tests/sim/kept is for plans that found something", path.display()),
+        Err(error) => println!("not saved: {}: {error}", path.display()),
+    }
     let real = if real { " --real" } else { "" };
     println!(
         "again: cargo run --release -p chand-tests --bin sim -- --seed {} --keep {}{real} --trace",
@@ -208,7 +219,7 @@ fn summary(shared: &Shared, seconds: f64, judge: &str) -> String {
     let (seeds, c) = *shared.done.lock().expect("no thread panics with it");
     format!(
         "sim seeds={seeds} seconds={seconds:.1} rate={:.0}/s acts={} steps={} writes={} refused={} messages={} paid={} \
-         unpaid={} crashes={} reloads={} cuts={} lies={} looks={} judge={judge}",
+         unpaid={} crashes={} reloads={} cuts={} lies={} looks={} quiet={} judge={judge}",
         seeds as f64 / seconds.max(0.001),
         c.acts,
         c.steps,
@@ -221,53 +232,58 @@ fn summary(shared: &Shared, seconds: f64, judge: &str) -> String {
         c.reloads,
         c.cuts,
         c.lies,
-        c.looks
+        c.looks,
+        c.quiet
     )
 }
 
-/// One seed, as its own story.
-fn one(o: &Options, seed: u64) -> ExitCode {
-    let whole = plan(seed, o.real);
+/// One seed, or one plan, as its own story.
+fn one(o: &Options) -> Result<ExitCode, String> {
+    let whole = match (&o.plan, o.seed) {
+        (Some(path), _) => read(Path::new(path))?,
+        (None, seed) => plan(seed.unwrap_or(0), o.real),
+    };
     let all: Vec<usize> = (0..whole.acts.len()).collect();
     let kept = o.keep.clone().unwrap_or(all);
-    let outcome = run(&whole.clone().keep(&kept), o.trace);
+    let played = whole.clone().keep(&kept);
+    if let Some(path) = &o.save {
+        std::fs::write(path, played.to_json()).map_err(|e| format!("{path}: {e}"))?;
+    }
+    let outcome = run(&played, o.trace);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     println!("trace {:016x} {:?}", outcome.trace, outcome.counts);
-    match outcome.verdict {
-        None => ExitCode::SUCCESS,
-        Some(verdict) => {
-            println!("FAILED seed={seed} judge={} after=1 seeds: {}", verdict.judge, verdict.words);
-            if o.shrink {
-                tell(&whole, kept, &verdict, o.real);
-            }
-            ExitCode::FAILURE
-        }
+    let Some(verdict) = outcome.verdict else { return Ok(ExitCode::SUCCESS) };
+    println!("FAILED seed={} judge={} after=1 seeds: {}", whole.seed, verdict.judge, verdict.words);
+    if o.shrink {
+        tell(&whole, kept, &verdict, o.real);
     }
+    Ok(ExitCode::FAILURE)
 }
 
-/// Every seed of a file: a number, and perhaps the places to keep.
-fn file(o: &Options, path: &str) -> Result<ExitCode, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    let (mut count, mut failed) = (0, 0);
-    for line in text.lines().map(|l| l.split('#').next().unwrap_or_default().trim()).filter(|l| !l.is_empty())
-    {
-        let mut words = line.split_whitespace();
-        let seed = words.next().unwrap_or_default().parse::<u64>().map_err(|e| format!("{line}: {e}"))?;
-        let mut plan = plan(seed, o.real);
-        if let Some(kept) = words.next() {
-            plan = plan.keep(&places(kept)?);
-        }
-        count += 1;
-        if let Some(verdict) = run(&plan, false).verdict {
+fn read(path: &Path) -> Result<Plan, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Plan::from_json(&text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// Every plan of a folder, each played twice.
+fn kept(folder: &str) -> Result<ExitCode, String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{folder}: {e}"))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let mut failed = 0;
+    for path in &paths {
+        let plan = read(path)?;
+        let (outcome, again) = (run(&plan, false), run(&plan, false));
+        let same = || Verdict::new("same", "the same plan left another trace");
+        let verdict = outcome.verdict.or_else(|| (outcome.trace != again.trace).then(same));
+        if let Some(verdict) = verdict {
             failed += 1;
-            println!(
-                "FAILED seed={seed} judge={} after={count} seeds: {} ({line})",
-                verdict.judge, verdict.words
-            );
+            println!("FAILED plan={} judge={}: {}", path.display(), verdict.judge, verdict.words);
         }
     }
-    println!("sim kept seeds={count} failed={failed}");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("sim kept plans={} failed={failed}", paths.len());
+    Ok(if failed == 0 && !paths.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn main() -> ExitCode {
@@ -279,14 +295,13 @@ fn main() -> ExitCode {
         }
     };
     note_panics();
-    if let Some(path) = &o.file {
-        return file(&o, path).unwrap_or_else(|words| {
-            eprintln!("{words}");
-            ExitCode::from(2)
-        });
-    }
-    match o.seed {
-        Some(seed) => one(&o, seed),
-        None => many(&o),
-    }
+    let done = match (&o.kept, o.seed.is_some() || o.plan.is_some()) {
+        (Some(folder), _) => kept(folder),
+        (None, true) => one(&o),
+        (None, false) => Ok(many(&o)),
+    };
+    done.unwrap_or_else(|words| {
+        eprintln!("{words}");
+        ExitCode::from(2)
+    })
 }

@@ -82,6 +82,7 @@ impl World {
     /// An act happens.
     pub(super) fn perform(&mut self, act: &Act) -> Result<(), Verdict> {
         self.counts.acts += 1;
+        self.judge_quiet()?;
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
@@ -348,17 +349,7 @@ impl World {
                 let (hold, secret) =
                     (invoice.hold.is_some(), self.secret_number(number, invoice.payment_hash));
                 let attempts = 1;
-                let one = Try {
-                    payer,
-                    msat,
-                    give,
-                    hash,
-                    bolt11: bolt11.clone(),
-                    hold,
-                    secret,
-                    attempts,
-                    ..Try::new(payer)
-                };
+                let one = Try { payer, msat, give, hash, bolt11: bolt11.clone(), hold, secret, attempts };
                 self.judges.book.tries.insert(number, one);
                 self.pay(number, payer, bolt11, give);
             }

@@ -27,6 +27,8 @@ pub mod plan;
 pub mod rng;
 pub mod seat;
 pub mod shrink;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 pub mod wire;
 pub mod world;

@@ -7,6 +7,7 @@
 
 use super::cheats::Lie;
 use super::rng::Rng;
+use serde::{Deserialize, Serialize};
 
 /// Microseconds.
 pub const MS: u64 = 1_000;
@@ -14,7 +15,7 @@ pub const MS: u64 = 1_000;
 pub const SECOND: u64 = 1_000_000;
 
 /// Which crypto signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Signing {
     /// Hashes.
     Counterfeit,
@@ -23,7 +24,7 @@ pub enum Signing {
 }
 
 /// The conditions of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Knobs {
     /// Which crypto.
     pub signing: Signing,
@@ -56,7 +57,7 @@ pub struct Knobs {
 }
 
 /// A channel to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Opening {
     /// Who opens.
     pub seat: usize,
@@ -71,7 +72,7 @@ pub struct Opening {
 }
 
 /// How a payment is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum How {
     /// By an invoice with an amount.
     Invoice,
@@ -90,7 +91,7 @@ pub enum How {
 }
 
 /// How much is paid.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Much {
     /// So many msat.
     Msat(u64),
@@ -99,7 +100,7 @@ pub enum Much {
 }
 
 /// Where a node dies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum When {
     /// Wherever it stands.
     Now,
@@ -119,7 +120,7 @@ pub enum When {
 }
 
 /// What a disk does with one write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Trouble {
     /// Nothing is written, and it says so.
     Before,
@@ -130,7 +131,7 @@ pub enum Trouble {
 }
 
 /// One thing that happens.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Act {
     Pay { number: usize, payer: usize, much: Much, how: How },
@@ -159,7 +160,7 @@ pub enum Act {
 }
 
 /// An act and its time.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Timed {
     /// When, after the first channel is open.
     pub at_us: u64,
@@ -168,7 +169,7 @@ pub struct Timed {
 }
 
 /// One whole run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// The number it came from.
     pub seed: u64,
@@ -208,7 +209,7 @@ enum Kind {
 
 /// Each kind with its usual weight.
 const KINDS: [(u64, Kind); 21] = [
-    (60, Kind::Pay),
+    (45, Kind::Pay),
     (14, Kind::Decide),
     (6, Kind::Feerate),
     (2, Kind::Estimate),
@@ -221,14 +222,14 @@ const KINDS: [(u64, Kind); 21] = [
     (4, Kind::Mine),
     (1, Kind::Unmine),
     (1, Kind::Unreachable),
-    (8, Kind::Cut),
+    (12, Kind::Cut),
     (1, Kind::Silence),
-    (8, Kind::Crash),
+    (12, Kind::Crash),
     (3, Kind::Disk),
-    (2, Kind::Slow),
-    (1, Kind::Bug),
+    (3, Kind::Slow),
+    (2, Kind::Bug),
     (1, Kind::Clock),
-    (8, Kind::Lie),
+    (50, Kind::Lie),
 ];
 
 impl Weights {
@@ -242,7 +243,7 @@ impl Weights {
                 Kind::Crash | Kind::Cut => rng.chance(75),
                 _ => rng.chance(50),
             };
-            let factor = if always { rng.between(2, 12) } else { rng.between(1, 8) };
+            let factor = if always { rng.between(3, 12) } else { rng.between(1, 8) };
             if on {
                 list.push((usual * factor, kind));
             }
@@ -340,7 +341,7 @@ fn how(rng: &mut Rng, pays: usize) -> How {
     }
 }
 
-fn crash(rng: &mut Rng) -> Act {
+fn crash(rng: &mut Rng, span_us: u64) -> Act {
     let when = match rng.below(8) {
         0 => When::Now,
         1 => When::BeforeWrite,
@@ -354,7 +355,7 @@ fn crash(rng: &mut Rng) -> Act {
         seat: rng.seat(),
         when,
         after: rng.below(8),
-        down_us: rng.spread(MS, 20 * SECOND),
+        down_us: rng.spread(MS, span_us),
         silent: rng.chance(15),
     }
 }
@@ -365,8 +366,8 @@ fn disk(rng: &mut Rng) -> Act {
     Act::Disk { seat: rng.seat(), troubles: (0..count).map(|_| *rng.pick(&troubles)).collect() }
 }
 
-/// One act of a kind; `pays` payments were planned before it.
-fn act(kind: Kind, rng: &mut Rng, knobs: &Knobs, pays: usize) -> Act {
+/// One act of a kind; `pays` payments were planned before it, and what lasts lasts `span_us` at most.
+fn act(kind: Kind, rng: &mut Rng, knobs: &Knobs, pays: usize, span_us: u64) -> Act {
     let seat = rng.seat();
     match kind {
         Kind::Pay => Act::Pay { number: pays, payer: seat, much: much(rng), how: how(rng, pays) },
@@ -387,11 +388,10 @@ fn act(kind: Kind, rng: &mut Rng, knobs: &Knobs, pays: usize) -> Act {
             Act::Ping { seat, len: rng.spread(1, 60_000) as u16, pong: rng.spread(1, 65_535) as u16 }
         }
         Kind::Chatter => Act::Chatter { seat, what: rng.below(5) as u8 },
-        Kind::Disconnect if rng.chance(50) => Act::Disconnect { seat },
-        Kind::Disconnect => Act::Connect { seat },
+        Kind::Disconnect => Act::Disconnect { seat },
         Kind::Mine => Act::Mine { blocks: if rng.chance(80) { 1 } else { rng.between(2, 12) as u32 } },
         Kind::Unmine => Act::Unmine { blocks: rng.between(1, 3) as u32, forget: rng.chance(20) },
-        Kind::Unreachable => Act::Unreachable { seat, for_us: rng.spread(10 * MS, 30 * SECOND) },
+        Kind::Unreachable => Act::Unreachable { seat, for_us: rng.spread(10 * MS, 2 * span_us) },
         Kind::Cut => {
             let keep = |rng: &mut Rng| match rng.below(3) {
                 0 => 0,
@@ -401,12 +401,12 @@ fn act(kind: Kind, rng: &mut Rng, knobs: &Knobs, pays: usize) -> Act {
             Act::Cut { keep: [keep(rng), keep(rng)] }
         }
         Kind::Silence => Act::Silence,
-        Kind::Crash => crash(rng),
+        Kind::Crash => crash(rng, span_us),
         Kind::Disk => disk(rng),
         Kind::Slow => Act::Slow {
             seat,
-            sync_us: rng.spread(20 * MS, 3 * SECOND),
-            for_us: rng.spread(100 * MS, 20 * SECOND),
+            sync_us: rng.spread(20 * MS, span_us / 4),
+            for_us: rng.spread(100 * MS, span_us),
         },
         Kind::Bug => Act::Bug { seat },
         Kind::Clock => {
@@ -429,14 +429,48 @@ impl Plan {
         let count = rng.between(20, 110);
         // Dense runs pile everything up, sparse ones let most things end first.
         let pace_us = rng.spread(MS, 2 * SECOND);
+        let span_us = (30 * pace_us).clamp(100 * MS, 20 * SECOND);
         let (mut at_us, mut pays, mut acts) = (0, 0, Vec::new());
-        for _ in 0..count {
+        for place in 0..count {
             at_us += if rng.chance(30) { 0 } else { rng.below(2 * pace_us) };
-            let act = act(weights.pick(rng), rng, &knobs, pays);
+            let kind = match weights.pick(rng) {
+                // Nothing but what comes after would be left of the run.
+                Kind::Close if place < count * 2 / 3 => Kind::Pay,
+                Kind::Silence if pace_us < 300 * MS => Kind::Cut,
+                kind => kind,
+            };
+            let act = act(kind, rng, &knobs, pays, span_us);
             pays += usize::from(matches!(act, Act::Pay { .. }));
+            if let Act::Disconnect { seat } = act {
+                // Whoever hung up calls again some time.
+                let later = at_us + rng.below(span_us);
+                acts.push(Timed { at_us: later, act: Act::Connect { seat } });
+            }
             acts.push(Timed { at_us, act });
         }
+        acts.sort_by_key(|timed| timed.at_us);
         Plan { seed, knobs, acts }
+    }
+
+    /// A plan as it was kept.
+    ///
+    /// # Errors
+    /// What stands in the way, in words.
+    pub fn from_json(text: &str) -> Result<Plan, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    /// For keeping: an act a line.
+    pub fn to_json(&self) -> String {
+        let shown = |value: serde_json::Result<String>| value.unwrap_or_else(|e| format!("\"{e}\""));
+        let acts: Vec<String> =
+            self.acts.iter().map(|timed| format!("    {}", shown(serde_json::to_string(timed)))).collect();
+        format!(
+            "{{\n  \"seed\": {},\n  \"knobs\": {},\n  \"acts\": [\n{}\n  ]\n}}\n",
+            self.seed,
+            shown(serde_json::to_string(&self.knobs)),
+            acts.join(",\n")
+        )
     }
 
     /// The acts of these places only.
@@ -445,5 +479,20 @@ impl Plan {
         let kept = all.into_iter().enumerate().filter(|(place, _)| places.contains(place));
         self.acts = kept.map(|(_, timed)| timed).collect();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_comes_back_as_it_was_kept() {
+        for seed in 0..200 {
+            let plan = Plan::new(seed);
+            let again = Plan::from_json(&plan.to_json()).expect("it is JSON");
+            assert_eq!(again.to_json(), plan.to_json());
+            assert_eq!(again.acts, plan.acts);
+        }
     }
 }

@@ -52,6 +52,7 @@ pub struct Counts {
     pub paid: u64,
     pub failed: u64,
     pub looks: u64,
+    pub quiet: u64,
 }
 
 impl Counts {
@@ -70,6 +71,7 @@ impl Counts {
         self.paid += other.paid;
         self.failed += other.failed;
         self.looks += other.looks;
+        self.quiet += other.quiet;
     }
 }
 
