@@ -19,6 +19,7 @@ pub mod process;
 pub mod programs;
 pub mod sim;
 pub mod socket;
+pub mod spec;
 pub mod stranger;
 pub mod wait;
 pub mod world;
