@@ -20,7 +20,8 @@ const TAIL_LINES: usize = 40;
 const TAIL_WIDTH: usize = 240;
 /// Lines of LDK's log after which its state may differ from what it saved last.
 const CHANGES: [&str; 3] = ["Updating ChannelMonitor", "Enqueueing message", "Handling event"];
-/// The line that says that it is saved.
+/// The lines that say that it begins to save its state, and that this is done.
+const SAVING: &str = "Persisting ChannelManager";
 const SAVED: &str = "Done persisting ChannelManager";
 
 /// What a reading thread collects.
@@ -154,11 +155,13 @@ impl Ldk {
     pub fn kill(&mut self) {
         wait_for("LDK to have saved its state", || {
             let log = self.log();
-            let saved = log.rfind(SAVED).ok_or("it never saved")?;
-            match CHANGES.iter().filter_map(|mark| log.rfind(mark)).max() {
-                Some(changed) if changed > saved => Err("a change is not saved yet".to_string()),
-                _ => Ok(()),
+            let last = |mark: &str| log.rfind(mark);
+            let (saving, saved) = (last(SAVING).ok_or("it never saved")?, last(SAVED));
+            // What changed after it began to save may not be part of what it saved.
+            if CHANGES.iter().filter_map(|mark| last(mark)).any(|changed| changed > saving) {
+                return Err("a change is not saved yet".to_string());
             }
+            saved.filter(|saved| *saved > saving).map(drop).ok_or_else(|| "it is saving".to_string())
         });
         let mut running = self.put_away();
         assert_eq!(running.child.try_wait().expect("its state"), None, "LDK had ended by itself");
