@@ -9,6 +9,8 @@ pub mod config;
 pub mod core;
 pub mod crypto;
 pub mod demo;
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 pub mod log;
 pub mod peer;
 pub mod regtest;

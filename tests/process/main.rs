@@ -8,6 +8,7 @@
 mod backend;
 mod cli;
 mod close;
+mod disk;
 mod door;
 mod files;
 mod hold;
@@ -17,3 +18,4 @@ mod pay;
 mod refuse;
 mod restart;
 mod snapshot;
+mod stranger;

@@ -77,6 +77,8 @@ pub struct Seen {
     pub whole: bool,
     /// How long it took.
     pub took: Duration,
+    /// Of that on a processor, where the system tells.
+    pub busy: Option<Duration>,
 }
 
 /// A judge's no, and how to get there.

@@ -19,6 +19,8 @@ pub struct Node {
     port: u16,
     chain_url: String,
     extra: Vec<String>,
+    /// A program, with its arguments, that is given ours to run; empty: none.
+    under: Vec<String>,
     process: Option<Process>,
     id: String,
 }
@@ -47,6 +49,7 @@ impl Node {
             port: ports::free(),
             chain_url: chain_url.into(),
             extra: extra.iter().map(|s| (*s).to_string()).collect(),
+            under: Vec::new(),
             process: None,
             id: String::new(),
         }
@@ -76,8 +79,11 @@ impl Node {
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = self.log_path();
-        let process = Process::start(self.name, &programs::find("chand"), &self.args(), &self.dir, &log);
-        self.process = Some(process);
+        let mut line = self.under.clone();
+        line.push(programs::find("chand").display().to_string());
+        line.extend(self.args());
+        let program = PathBuf::from(line.remove(0));
+        self.process = Some(Process::start(self.name, &program, &line, &self.dir, &log));
     }
 
     /// The arguments it is started with.
@@ -99,9 +105,21 @@ impl Node {
         args
     }
 
+    /// From the next start on, runs under another program, which is given chand and its arguments as its last ones and
+    /// must keep the process id.
+    pub fn run_under(&mut self, program: &[String]) {
+        self.under = program.to_vec();
+    }
+
     /// Changes what it is started with next time.
     pub fn set_extra(&mut self, extra: &[&str]) {
         self.extra = extra.iter().map(|s| (*s).to_string()).collect();
+    }
+
+    /// Has a shell run `before` in its process first, from the next start on.
+    pub fn set_before(&mut self, before: &str) {
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        self.under = vec!["/bin/sh".into(), "-c".into(), script];
     }
 
     /// SIGKILL.

@@ -27,6 +27,8 @@ use tokio::task::JoinHandle;
 
 pub use node::Node;
 pub use options::{Options, DEFAULT_PREMINE_BLOCKS, DEFAULT_RPC_PORT};
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) use rpc::answer as rpc_answer;
 
 use consensus::{BlockReject, ChainError};
 use rpc::hex as rpc_hex;

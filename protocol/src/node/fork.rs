@@ -55,7 +55,7 @@ impl Node {
     /// Secrets of payments stand in these bytes: hash them, do not show them.
     pub fn volatile(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        bytes.extend(encode(&(self.now, self.wallet_kept.as_slice(), self.wallet_changes.len())));
+        bytes.extend(encode(&(self.now, self.ahead_ms, &self.wallet_kept, self.wallet_changes.len())));
         let chain = &self.chain;
         let world =
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
@@ -70,7 +70,8 @@ impl Node {
 }
 
 impl Channel {
-    /// The link, the HTLCs and feerates as they stand in memory, and whether anything is still to be saved.
+    /// The link, the talk about a close, the HTLCs and feerates as they stand in memory, and whether anything is still to
+    /// be saved.
     fn volatile(&self, bytes: &mut Vec<u8>) {
         let htlcs: Vec<(&Htlc, Option<[u8; 32]>)> = self
             .ledger
@@ -79,6 +80,6 @@ impl Channel {
             .map(|h| (h, h.onion.as_ref().map(|onion| sha256(&onion.hop_payloads))))
             .collect();
         bytes.extend(encode(&(htlcs, &self.ledger.fees, self.ledger.next_id, &self.log, self.is_dirty())));
-        bytes.extend(format!("{:?}", self.link).into_bytes());
+        bytes.extend(format!("{:?}{:?}", self.link, self.phase).into_bytes());
     }
 }

@@ -41,9 +41,10 @@ fn options() -> Result<Options, String> {
 
 fn line(seen: &Seen) -> String {
     let seconds = seen.took.as_secs_f64().max(0.001);
+    let busy = seen.busy.map_or(0.0, |b| b.as_secs_f64());
     let end = if seen.whole { "whole" } else { "bounded" };
     format!(
-        "start={} {end} states={} moves={} depth={} quiet={} healing={} nodes={}+{} steps={} messages={} seconds={seconds:.1} states_per_s={:.0}",
+        "start={} {end} states={} moves={} depth={} quiet={} healing={} nodes={}+{} steps={} messages={} seconds={seconds:.1} busy_seconds={busy:.1} states_per_s={:.0}",
         seen.start,
         seen.states,
         seen.moves,

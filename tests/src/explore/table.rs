@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn each_state_has_one_number() {
         let mut table = Table::default();
-        let state = |n: u128| n << 77 | n * n;
+        let state = |n: u128| (n << 77) | (n * n);
         for n in 0..200_000u128 {
             assert_eq!(table.insert(state(n)), (n as u32, true));
         }

@@ -22,6 +22,14 @@ struct Walk {
     /// Where the healing move of each walked state leads; itself when it is quiet.
     heals: Vec<u32>,
     seen: Seen,
+    /// What the thread had done before.
+    idle: Duration,
+}
+
+/// What this thread spent on a processor (Linux tells).
+fn busy() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Walks one start to its end, or to the bound.
@@ -33,8 +41,10 @@ pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, 
     let since = Instant::now();
     let failed = |verdict| Failure { start: name.clone(), verdict, moves: Vec::new() };
     let (stage, world) = Stage::new(start, bounds).map_err(failed)?;
+    let idle = busy().unwrap_or_default();
     let seen = Seen { start: name.clone(), ..Seen::default() };
-    let mut walk = Walk { stage, table: Table::default(), parents: Vec::new(), heals: Vec::new(), seen };
+    let mut walk =
+        Walk { stage, table: Table::default(), parents: Vec::new(), heals: Vec::new(), seen, idle };
     walk.meet(&world, NONE).map_err(failed)?;
     let ended = walk.run(bounds, since, tell).and_then(|()| walk.judge_healing());
     match ended {
@@ -114,6 +124,7 @@ impl Walk {
         seen.steps = sizes.iter().map(|s| s.1).sum();
         seen.messages = self.stage.wires.count();
         seen.took = took;
+        seen.busy = busy().and_then(|now| now.checked_sub(self.idle));
     }
 
     /// From every walked state the healing moves end in a quiet one.

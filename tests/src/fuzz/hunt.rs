@@ -7,7 +7,7 @@
 //! Read next: `mutate`, then the targets.
 
 use super::mutate::{mutate, Dice};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::hash_map::DefaultHasher;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -88,6 +88,7 @@ pub struct Finding {
 thread_local! {
     static SEEN: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
     static WORDS: RefCell<String> = const { RefCell::new(String::new()) };
+    static HUNTING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A target tells what an input led to: an error's name, a phase, a count. Cheap, and no part of the promise.
@@ -99,11 +100,16 @@ pub fn saw(what: impl Hash) {
     });
 }
 
-/// Keeps the words of a panic for the thread it happened in, and prints nothing.
+/// Keeps the words of a panic for a thread that hunts, and prints nothing there.
 fn quiet() {
     static ONCE: Once = Once::new();
+    HUNTING.set(true);
     ONCE.call_once(|| {
-        std::panic::set_hook(Box::new(|info| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !HUNTING.get() {
+                return before(info);
+            }
             let payload = info.payload();
             let text = payload.downcast_ref::<&str>().map(|text| (*text).to_string());
             let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -134,6 +140,17 @@ fn run(target: &Target, input: &[u8]) -> Result<BTreeSet<u64>, String> {
 /// The first finding.
 pub fn hunt(target: &Target, kept: &[Vec<u8>], seed: u64, bounds: Bounds) -> Result<Report, Box<Finding>> {
     quiet();
+    let outcome = hunt_quietly(target, kept, seed, bounds);
+    HUNTING.set(false);
+    outcome
+}
+
+fn hunt_quietly(
+    target: &Target,
+    kept: &[Vec<u8>],
+    seed: u64,
+    bounds: Bounds,
+) -> Result<Report, Box<Finding>> {
     let since = Instant::now();
     let mut dice = Dice::new(seed);
     let mut seen = BTreeSet::new();
@@ -198,7 +215,9 @@ fn shrink(target: &Target, input: &[u8]) -> Vec<u8> {
 /// The words of the panic.
 pub fn replay(target: &Target, input: &[u8]) -> Result<usize, String> {
     quiet();
-    run(target, input).map(|seen| seen.len())
+    let outcome = run(target, input).map(|seen| seen.len());
+    HUNTING.set(false);
+    outcome
 }
 
 /// The inputs kept in a folder, in the order of their names.

@@ -92,6 +92,11 @@ impl Net {
         self.conns.iter().rev().find(|(_, c)| whole(c)).map(|(number, _)| *number)
     }
 
+    /// The link of a seat that stands longest, silent or not.
+    pub(super) fn oldest(&self, seat: usize) -> Option<u64> {
+        self.conns.iter().find(|(_, c)| c.open[seat] && c.up[seat]).map(|(number, _)| *number)
+    }
+
     /// Nothing is under way on any link that could still arrive.
     pub fn is_quiet(&self) -> bool {
         self.conns.values().all(|c| c.silent || c.dirs.iter().all(|d| d.under_way.is_empty()))

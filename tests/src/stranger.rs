@@ -1,0 +1,141 @@
+//! Somebody who speaks the transport of BOLT 8 well and says whatever it likes over it.
+//!
+//! In: a node's port and id; messages or frames as bytes. Out: what the node answers, until it hangs up.
+//! Read next: `tests/process/stranger.rs`.
+
+use crate::node::Node;
+use crate::wait::PATIENCE;
+use bitcoin::secp256k1::{PublicKey, Secp256k1, SecretKey};
+use chand_protocol::noise::{Initiator, Opener, Sealer, ACT_TWO_BYTES, BODY_TAG_BYTES, LENGTH_BYTES};
+use chand_protocol::wire::features::Features;
+use chand_protocol::wire::message::{Init, Ping};
+use chand_protocol::wire::Message;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+
+/// One connection, its handshake done.
+#[derive(Debug)]
+pub struct Stranger {
+    stream: TcpStream,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Stranger {
+    /// Dials a node with a key of its own, made of `number`.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    pub fn dial(node: &Node, number: u8) -> Stranger {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port())).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+        let key = |salt: u8| SecretKey::from_slice(&[salt | 1; 32].map(|b| b ^ number)).expect("a key");
+        let remote: PublicKey = node.id().parse().expect("a node id");
+        let (initiator, one) = Initiator::new(key(0x30), remote, key(0x50));
+        stream.write_all(&one).expect("act one");
+        let mut two = [0; ACT_TWO_BYTES];
+        stream.read_exact(&mut two).expect("act two");
+        let (three, transport) = initiator.act_two(&two).expect("the node's act two");
+        stream.write_all(&three).expect("act three");
+        let (sealer, opener) = transport.split();
+        Stranger { stream, sealer, opener }
+    }
+
+    /// The same, with `init` exchanged.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn greet(node: &Node, number: u8) -> Stranger {
+        let mut stranger = Stranger::dial(node, number);
+        let init = Message::Init(Init { features: Features::ours_init(false), networks: None });
+        stranger.say(&init.encode().expect("init")).expect("init sent");
+        let theirs = stranger.hear().expect("their init");
+        assert!(matches!(Message::decode(&theirs), Ok(Message::Init(_))), "{theirs:?}");
+        stranger
+    }
+
+    /// The id under which a node knows it.
+    pub fn id(number: u8) -> PublicKey {
+        let key = SecretKey::from_slice(&[0x31 ^ number; 32]).expect("a key");
+        key.public_key(&Secp256k1::signing_only())
+    }
+
+    /// The frame of a message, not yet sent; each is good once, in this order.
+    ///
+    /// # Panics
+    /// When the message is too long.
+    pub fn seal(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        self.sealer.seal(message, &mut frame).expect("a message that fits");
+        frame
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the node has hung up.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// When the node has hung up.
+    pub fn say(&mut self, message: &[u8]) -> io::Result<()> {
+        let frame = self.seal(message);
+        self.write(&frame)
+    }
+
+    /// The node's next message.
+    ///
+    /// # Errors
+    /// When the node has hung up, or says nothing.
+    ///
+    /// # Panics
+    /// When a frame of the node's does not open.
+    pub fn hear(&mut self) -> io::Result<Vec<u8>> {
+        let mut head = [0; LENGTH_BYTES];
+        self.stream.read_exact(&mut head)?;
+        let length = self.opener.open_length(&head).expect("the node's frame");
+        let mut body = vec![0; length + BODY_TAG_BYTES];
+        self.stream.read_exact(&mut body)?;
+        Ok(self.opener.open_body(&mut body).expect("the node's frame").to_vec())
+    }
+
+    /// Asks for a pong and waits for it, whatever else is said before; the other messages.
+    ///
+    /// # Errors
+    /// When the node hung up instead.
+    pub fn ping(&mut self, pong_bytes: u16) -> io::Result<Vec<Message>> {
+        let ping = Message::Ping(Ping { num_pong_bytes: pong_bytes, byteslen: 3 });
+        self.say(&ping.encode().map_err(io::Error::other)?)?;
+        let mut others = Vec::new();
+        loop {
+            match Message::decode(&self.hear()?).map_err(io::Error::other)? {
+                Message::Pong(pong) if pong.byteslen == pong_bytes => return Ok(others),
+                // The node asks, too, when it has heard nothing for long.
+                Message::Ping(_) => {}
+                other => others.push(other),
+            }
+        }
+    }
+
+    /// Everything the node says until it hangs up.
+    ///
+    /// # Panics
+    /// When it does not hang up.
+    pub fn until_the_end(&mut self) -> Vec<Message> {
+        let mut said = Vec::new();
+        loop {
+            match self.hear() {
+                Ok(bytes) => said.push(Message::decode(&bytes).expect("a message of the node's")),
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    panic!("it did not hang up, and said {said:?}")
+                }
+                Err(_) => return said,
+            }
+        }
+    }
+}
