@@ -71,8 +71,9 @@ make_build() {
     cp -al target/release/deps target/release/build target/release/.fingerprint "$BUILD/half"
     find "$BUILD/half/deps" "$BUILD/half/.fingerprint" -maxdepth 1 \
         \( -name '*chand*' -o -name '*chan_cli*' -o -name '*chan-cli*' \) -exec rm -rf {} +
-    # Programs and tests of ours, by whatever name: they have no .rlib and are executable.
+    # Programs and tests of ours, by whatever name, are executable; of the lists of sources (*.d) cargo needs none.
     find "$BUILD/half/deps" -maxdepth 1 -type f -perm -u+x ! -name '*.so' -delete
+    find "$BUILD/half/deps" -maxdepth 1 -name '*.d' -delete
     mv "$BUILD/half" "$BUILD/release"
 }
 
