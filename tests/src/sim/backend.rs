@@ -45,7 +45,7 @@ impl World {
                     Input::BlockConnected {
                         height: Height(next),
                         hash: block.hash,
-                        time_s: (EPOCH_MS / 1_000) as u32 + next,
+                        time_s: self.mined_at.get(&block.hash).copied().unwrap_or((EPOCH_MS / 1_000) as u32),
                         txs: block.txs.clone(),
                         wallet: None,
                     }
@@ -60,6 +60,14 @@ impl World {
         life.told_synced = false;
         self.give(seat, Event::Input(Box::new(input)));
         self.follow_in(seat, READ_US);
+    }
+
+    /// One more block, of this moment.
+    pub(super) fn mine_one(&mut self) {
+        self.chain.mine();
+        let newest = self.chain.blocks.last().map(|b| b.hash);
+        let now_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
+        self.mined_at.extend(newest.map(|hash| (hash, now_s)));
     }
 
     /// The chain changed: both will see, each in its time.

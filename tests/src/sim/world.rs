@@ -13,6 +13,7 @@ use super::rng::Rng;
 use super::seat::Seat;
 use super::trace::Trace;
 use crate::duet::chain::TinyChain;
+use bitcoin::BlockHash;
 use chand_protocol::id::CommandId;
 use std::collections::BTreeMap;
 
@@ -98,6 +99,8 @@ pub struct World {
     pub(super) commands: BTreeMap<CommandId, Asked>,
     pub(super) next_command: u64,
     pub(super) cheat: Cheat,
+    /// When each block was made, in seconds of true time.
+    pub(super) mined_at: BTreeMap<BlockHash, u32>,
     happened: u64,
 }
 
@@ -144,6 +147,7 @@ impl World {
             commands: BTreeMap::new(),
             next_command: 0,
             cheat: Cheat::default(),
+            mined_at: BTreeMap::new(),
             happened: 0,
         }
     }
