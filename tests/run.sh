@@ -79,6 +79,7 @@ part_tools() {
 part_format() {
     cargo fmt --all -- --check
     cargo fmt --manifest-path "$INTEROP" --package ldk-peer --package ldk-agree -- --check
+    cargo fmt --manifest-path tests/bench/ldk/Cargo.toml -- --check
 }
 
 # By itself, so that no other crate's features bring std in.
@@ -106,7 +107,7 @@ part_doc() { cargo test --release --locked --workspace --doc; }
 
 part_sim() {
     target/release/sim --kept tests/sim/kept
-    target/release/sim --seconds "${SIM_SECONDS:-120}"
+    target/release/sim --seconds "${SIM_SECONDS:-75}"
 }
 
 part_plants() { tests/plants/run.sh; }

@@ -147,7 +147,7 @@ impl Ldks {
             line.extend([kind.name(), &data, &port, &seed, addr, user, password].map(String::from));
             Seat::spawn(line, home.join("log"))
         });
-        let mut pair = Ldks { seats, received: 0, chain: chain, dir };
+        let mut pair = Ldks { seats, received: 0, chain, dir };
         pair.open_channel();
         pair
     }

@@ -44,8 +44,8 @@ impl World {
         let links = [0, 1].map(|seat| self.net.oldest(seat));
         self.silence();
         self.run_until(self.now + NOTICED_US)?;
-        for seat in 0..2 {
-            if links[seat].is_some() && links[seat] == self.net.oldest(seat) {
+        for (seat, link) in links.into_iter().enumerate() {
+            if link.is_some() && link == self.net.oldest(seat) {
                 let name = self.seats[seat].name;
                 return Err(stuck(format!("{name} does not notice that a link is dead")));
             }
