@@ -45,7 +45,7 @@ impl World {
                     Input::BlockConnected {
                         height: Height(next),
                         hash: block.hash,
-                        time_s: self.mined_at.get(&block.hash).copied().unwrap_or((EPOCH_MS / 1_000) as u32),
+                        time_s: block.time_s,
                         txs: block.txs.clone(),
                         wallet: None,
                     }
@@ -53,7 +53,8 @@ impl World {
                 None if life.told_synced => return,
                 None => {
                     life.told_synced = true;
-                    return self.give(seat, Event::Input(Box::new(Input::ChainSynced)));
+                    let tip_time_s = self.chain.blocks.last().map(|block| block.time_s);
+                    return self.give(seat, Event::Input(Box::new(Input::ChainSynced { tip_time_s })));
                 }
             }
         };
@@ -64,10 +65,8 @@ impl World {
 
     /// One more block, of this moment.
     pub(super) fn mine_one(&mut self) {
+        self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
         self.chain.mine();
-        let newest = self.chain.blocks.last().map(|b| b.hash);
-        let now_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
-        self.mined_at.extend(newest.map(|hash| (hash, now_s)));
     }
 
     /// The chain changed: both will see, each in its time.

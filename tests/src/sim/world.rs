@@ -13,7 +13,6 @@ use super::rng::Rng;
 use super::seat::Seat;
 use super::trace::Trace;
 use crate::duet::chain::TinyChain;
-use bitcoin::BlockHash;
 use chand_protocol::id::CommandId;
 use std::collections::BTreeMap;
 
@@ -99,8 +98,6 @@ pub struct World {
     pub(super) commands: BTreeMap<CommandId, Asked>,
     pub(super) next_command: u64,
     pub(super) cheat: Cheat,
-    /// When each block was made, in seconds of true time.
-    pub(super) mined_at: BTreeMap<BlockHash, u32>,
     happened: u64,
 }
 
@@ -147,7 +144,6 @@ impl World {
             commands: BTreeMap::new(),
             next_command: 0,
             cheat: Cheat::default(),
-            mined_at: BTreeMap::new(),
             happened: 0,
         }
     }
