@@ -146,3 +146,13 @@ fn a_clock_that_was_a_day_ahead_and_is_set_right_neither_stops_timers_nor_ages_i
     duet.settle();
     duet.judge_agreement();
 }
+
+#[test]
+fn a_node_that_starts_again_knows_that_its_newest_block_is_fresh() {
+    let mut duet = on_signet(301);
+    for seat in [ALICE, BOB] {
+        duet.restart(seat);
+        duet.settle();
+        duet.pay(ALICE, &format!("after the start of {seat}"), 1_000_000);
+    }
+}

@@ -195,10 +195,10 @@ impl Heart {
                 let wallet = self.purse.block_disconnected(height, hash)?;
                 Input::BlockDisconnected { height, hash, wallet }
             }
-            ChainEvent::Synced { height, .. } => {
+            ChainEvent::Synced { height, best_time_s } => {
                 tracing::debug!(height = height.0, "all blocks are read");
                 inputs.extend(self.purse.offers());
-                Input::ChainSynced
+                Input::ChainSynced { tip_time_s: Some(best_time_s) }
             }
             ChainEvent::Unreachable { reason } => {
                 tracing::warn!("{reason}; it is tried again until it serves");

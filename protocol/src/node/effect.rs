@@ -114,7 +114,10 @@ pub enum Input {
         wallet: Option<Vec<u8>>,
     },
     /// The chain backend has no newer block.
-    ChainSynced,
+    ChainSynced {
+        /// When the tip was made, seconds since the Unix epoch; `None` when that is not known.
+        tip_time_s: Option<u32>,
+    },
     /// The chain backend cannot be reached, or can be again.
     ChainReachable(bool),
     /// New fee estimates.

@@ -230,8 +230,10 @@ impl Node {
                 self.keep_wallet(wallet);
                 self.on_block_gone(height, hash);
             }
-            Input::ChainSynced => {
+            Input::ChainSynced { tip_time_s } => {
                 self.chain.synced = true;
+                // After a start the tip is known by its records, which do not tell its time.
+                self.chain.tip_time_s = tip_time_s.unwrap_or(self.chain.tip_time_s);
                 self.unpark();
             }
             Input::ChainReachable(reachable) => {

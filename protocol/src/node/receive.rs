@@ -60,6 +60,8 @@ impl Node {
         let Some((htlc, onion)) = self
             .channels
             .get(&channel)
+            // Of a channel that is closed it can no longer be taken: its invoice is not paid by it.
+            .filter(|c| !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_)))
             .and_then(|c| c.htlc(id))
             .filter(|h| h.is_settleable())
             .and_then(|h| Some((h.clone(), h.onion.clone()?)))

@@ -314,7 +314,8 @@ impl Duet {
     /// Feeds a node every block and tells it that there are no more.
     pub(super) fn follow(&mut self, seat: usize) {
         while self.next_block(seat) {}
-        self.step(seat, vec![Input::ChainSynced]);
+        let tip_time_s = self.chain.blocks.last().map(|block| block.time_s);
+        self.step(seat, vec![Input::ChainSynced { tip_time_s }]);
     }
 
     pub(super) fn next_block(&mut self, seat: usize) -> bool {

@@ -353,7 +353,8 @@ impl Graph {
     fn awaken(&self, mut node: Node, entries: Vec<Entry>) -> Result<Life, Verdict> {
         let _ = node.take_wallet_changes();
         let reason = "not now".into();
-        let inputs = vec![Input::ChainSynced, Input::DialFailed { peer: self.peer, reason }];
+        let inputs =
+            vec![Input::ChainSynced { tip_time_s: None }, Input::DialFailed { peer: self.peer, reason }];
         let (life, released) = self.finish(node, entries, inputs)?;
         let (said, published) = self.judge_released(Act::Unlink, released)?;
         facts::judge_published(&published, facts::closing_of(&life.node, self.channel)?)?;

@@ -128,7 +128,7 @@ fn live(duet: &mut Duet, seat: usize, mut node: Node, entries: Vec<Entry>) {
     let init = Message::Init(Init { features: Features::ours_init(true), networks: None });
     let mut days: Vec<Vec<Input>> = vec![
         Vec::new(),
-        vec![Input::ChainSynced, Input::Fees(fees(5_000))],
+        vec![Input::ChainSynced { tip_time_s: None }, Input::Fees(fees(5_000))],
         vec![Input::Linked { peer, link, inbound: true, address: "127.0.0.1:9736".into() }],
         vec![Input::Message { peer, link, message: init }],
     ];

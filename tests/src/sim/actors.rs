@@ -312,7 +312,7 @@ impl World {
 
     pub(super) fn mine(&mut self, blocks: u32) {
         for _ in 0..blocks {
-            self.chain.mine();
+            self.mine_one();
         }
         self.chain_moved();
     }

@@ -45,7 +45,7 @@ impl World {
                     Input::BlockConnected {
                         height: Height(next),
                         hash: block.hash,
-                        time_s: (EPOCH_MS / 1_000) as u32 + next,
+                        time_s: block.time_s,
                         txs: block.txs.clone(),
                         wallet: None,
                     }
@@ -53,13 +53,20 @@ impl World {
                 None if life.told_synced => return,
                 None => {
                     life.told_synced = true;
-                    return self.give(seat, Event::Input(Box::new(Input::ChainSynced)));
+                    let tip_time_s = self.chain.blocks.last().map(|block| block.time_s);
+                    return self.give(seat, Event::Input(Box::new(Input::ChainSynced { tip_time_s })));
                 }
             }
         };
         life.told_synced = false;
         self.give(seat, Event::Input(Box::new(input)));
         self.follow_in(seat, READ_US);
+    }
+
+    /// One more block, of this moment.
+    pub(super) fn mine_one(&mut self) {
+        self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
+        self.chain.mine();
     }
 
     /// The chain changed: both will see, each in its time.

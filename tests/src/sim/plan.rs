@@ -54,6 +54,9 @@ pub struct Knobs {
     pub look_every: u64,
     /// Keys are prepared between steps, as the daemon does.
     pub prepare: bool,
+    /// A chain whose blocks are not made at will: while its tip is old, HTLCs that come in wait.
+    #[serde(default)]
+    pub signet: bool,
 }
 
 /// A channel to be.
@@ -308,6 +311,7 @@ impl Knobs {
             first: opening(rng, first_seat),
             look_every: if rng.chance(3) { 1 } else { *rng.pick(&[60, 250, 1_000]) },
             prepare: rng.chance(50),
+            signet: rng.chance(20),
         }
     }
 }

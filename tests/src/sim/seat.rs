@@ -132,8 +132,8 @@ pub struct Seat {
 }
 
 /// Keys are the same in every seed, so that they are worked out once.
-fn keys(place: usize) -> NodeKeys {
-    NodeKeys::from_seed(&[place as u8 + 1; 64], Network::Regtest)
+fn keys(place: usize, network: Network) -> NodeKeys {
+    NodeKeys::from_seed(&[place as u8 + 1; 64], network)
 }
 
 fn seed_bytes(seed: u64, place: usize, life: u64) -> [u8; 32] {
@@ -159,12 +159,13 @@ impl Seat {
         let crypto = crypto(knobs.signing);
         let coins_key = Entropy::new(seed_bytes(0, place, u64::MAX)).secret_key();
         let wallet = TinyWallet::new(coins_key, COINS, chain, &*crypto);
-        let mut config = NodeConfig::new(Network::Regtest, name, wallet.script.clone());
+        let network = if knobs.signet { Network::Signet } else { Network::Regtest };
+        let mut config = NodeConfig::new(network, name, wallet.script.clone());
         config.dev = true;
         config.simple_close = knobs.simple_close[place];
         config.funding_confirms = knobs.confirms[place];
         config.max_in_flight_percent = knobs.in_flight_percent[place];
-        let keys = keys(place);
+        let keys = keys(place, network);
         let id = NodeId(crypto.public_key(keys.node_secret()));
         Seat {
             name,
@@ -206,7 +207,13 @@ impl Seat {
     /// What stands in its way.
     pub fn born(&self, entries: Vec<Entry>) -> Result<Node, RestoreError> {
         let entropy = Entropy::new(seed_bytes(self.seed, self.place, self.lives));
-        Node::restore(self.config.clone(), keys(self.place), entropy, self.crypto.clone(), entries)
+        Node::restore(
+            self.config.clone(),
+            keys(self.place, self.config.network),
+            entropy,
+            self.crypto.clone(),
+            entries,
+        )
     }
 
     /// A program around a node just made.

@@ -25,6 +25,9 @@ const USUAL: [&str; 4] = [
     "the peer reports an error: the channel is closed",
 ];
 
+/// Openings that are refused for reasons of one's own.
+const NO_BLAME: [&str; 2] = ["too many are pending already", "still reading the chain"];
+
 fn wrong(name: &str, what: impl std::fmt::Display) -> Result<(), Verdict> {
     Err(Verdict::new("safety", format!("{name} {what}")))
 }
@@ -145,9 +148,7 @@ pub fn noticed(world: &mut World, seat: usize, notice: &Notice) -> Result<(), Ve
     }
     if text.contains("peer fault") && notice.level > Level::Debug {
         world.cheat.complained(seat);
-        // A limit that any peer may reach.
-        let limit = text.contains("too many are pending already");
-        if world.knobs.liar.is_none() && !limit {
+        if world.knobs.liar.is_none() && !NO_BLAME.iter().any(|usual| text.contains(usual)) {
             return wrong(name, format!("finds a fault in an honest peer: {text}"));
         }
     }
