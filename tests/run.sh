@@ -31,9 +31,11 @@ vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
 sim       thousands of seeds through the simulator, new ones each time, and the kept plans
 explore   two nodes, a few operations, every interleaving of messages, cuts and crashes (EXPLORE_STARTS)
+plants    bugs planted in a copy of the sources: the simulator or the explorer finds each of them
 fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
 process   real nodes on a real chain: paid, killed, cut off, fed rubbish
 demo      chand demo, every check of it
+bench     the benchmark still runs, with few payments (tests/bench/run.sh measures)
 pyln      pyln-client from PyPI drives a node unchanged
 deny      licences, sources and banned crates of everything that is linked
 interop-build   LDK and what compares us with it: a workspace of its own, built and linted once
@@ -41,7 +43,7 @@ agree     random transactions, keys, onions, invoices, messages: LDK's bytes and
 interop   an unmodified ldk-node opens, pays, holds, fails, is killed, closes (after build and interop-build)
 LIST
 }
-ALL=(tools format pure lint build unit vector doc sim explore fuzz process demo pyln deny interop-build agree interop)
+ALL=(tools format pure lint build unit vector doc sim explore plants fuzz process demo bench pyln deny interop-build agree interop)
 INTEROP=tests/interop/Cargo.toml
 INTEROP_TARGET=${CARGO_TARGET_DIR:-target}/interop
 
@@ -76,7 +78,8 @@ part_tools() {
 
 part_format() {
     cargo fmt --all -- --check
-    cargo fmt --all --manifest-path "$INTEROP" -- --check
+    cargo fmt --manifest-path "$INTEROP" --package ldk-peer --package ldk-agree -- --check
+    cargo fmt --manifest-path tests/bench/ldk/Cargo.toml -- --check
 }
 
 # By itself, so that no other crate's features bring std in.
@@ -104,8 +107,10 @@ part_doc() { cargo test --release --locked --workspace --doc; }
 
 part_sim() {
     target/release/sim --kept tests/sim/kept
-    target/release/sim --seconds "${SIM_SECONDS:-120}"
+    target/release/sim --seconds "${SIM_SECONDS:-75}"
 }
+
+part_plants() { tests/plants/run.sh; }
 
 # A length that lies must not become memory: 4 GB of address space, threads and all, are plenty.
 part_fuzz() (
@@ -119,6 +124,12 @@ part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts 1 --cra
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 
 part_demo() { target/release/chand demo; }
+
+# Its figures mean nothing here: other parts may run beside it.
+part_bench() {
+    target/release/bench --quick --payments 60 --only chand,ceiling >target/bench-smoke.jsonl
+    target/release/bench report target/bench-smoke.jsonl --svg target/bench-smoke.svg
+}
 
 venv() {
     [ -x "$TOOLS/bin/python" ] || python3 -m venv "$TOOLS"

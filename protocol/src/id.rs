@@ -121,6 +121,7 @@ impl ChannelId {
 
     /// The final id: the funding txid with its last two bytes mixed with the output index (BOLT 2).
     pub fn from_funding(outpoint: &bitcoin::OutPoint) -> ChannelId {
+        // BOLT 2 [2.signed.2].
         let mut id: [u8; 32] = *AsRef::<[u8; 32]>::as_ref(&outpoint.txid);
         let vout = (outpoint.vout as u16).to_be_bytes();
         id[30] ^= vout[0];

@@ -104,6 +104,7 @@ impl NodeKeys {
             payment: expand_key(&self.root, "payment", index),
             delayed_payment: expand_key(&self.root, "delayed payment", index),
             htlc: expand_key(&self.root, "htlc", index),
+            // BOLT 3 [3.secret.1].
             shachain_seed: expand(&self.root, "shachain", index),
         }
     }

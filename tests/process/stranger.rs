@@ -136,7 +136,8 @@ fn frames_that_were_tampered_with_end_the_connection() {
         let _ = dave.write(&bytes);
         let said = dave.until_the_end();
         let pongs = said.iter().filter(|m| matches!(m, Message::Pong(_))).count();
-        assert_eq!(pongs, usize::from(what == "a frame twice"), "{what}: {said:?}");
+        // The first of two is sound; its answer may meet a connection that the second has ended.
+        assert!(pongs <= usize::from(what == "a frame twice"), "{what}: {said:?}");
     }
     // Half a frame, then an end: nothing was said.
     let mut dave = Stranger::greet(&world.bob, 80);

@@ -8,6 +8,7 @@ use chand_tests::duet::{Cut, Duet, ALICE, BOB};
 
 #[test]
 fn either_side_closes_either_type_in_either_dialect() {
+    // BOLT 2 [2.legacy.2, 2.legacy.6, 2.simple.14, 2.simple.26, 2.simple.27, 2.simple.34, 2.shutdown.9].
     for simple in [false, true] {
         for anchors in [true, false] {
             for closer in [ALICE, BOB] {
@@ -29,6 +30,7 @@ fn either_side_closes_either_type_in_either_dialect() {
 
 #[test]
 fn a_side_with_nothing_worth_an_output_gets_none() {
+    // BOLT 2, 3 [2.simple.10, 2.simple.19, 3.close.3].
     for simple in [false, true] {
         for push_msat in [0, 200_000] {
             let mut duet = Duet::with(41, |_, config| config.simple_close = simple);
@@ -49,6 +51,7 @@ fn a_side_with_nothing_worth_an_output_gets_none() {
 
 #[test]
 fn pending_htlcs_end_first_and_new_ones_are_not_taken() {
+    // BOLT 2 [2.shutdown.5].
     for settle in [true, false] {
         for closer in [ALICE, BOB] {
             let mut duet = Duet::opened(42, Open::default());
@@ -88,6 +91,7 @@ fn pending_htlcs_end_first_and_new_ones_are_not_taken() {
 
 #[test]
 fn a_close_is_cut_at_every_message_and_still_ends() {
+    // BOLT 2 [2.again.40].
     for simple in [false, true] {
         for closer in [ALICE, BOB] {
             for after in 0..8 {

@@ -85,11 +85,13 @@ fn cut_everywhere(keep: Option<usize>) {
 
 #[test]
 fn the_link_is_cut_after_each_message_and_all_under_way_is_lost() {
+    // BOLT 2 [2.again.3, 2.again.4, 2.again.5, 2.again.7, 2.again.8, 2.again.23, 2.again.26, 2.again.27].
     cut_everywhere(None);
 }
 
 #[test]
 fn the_link_is_cut_after_each_message_and_one_direction_still_arrives() {
+    // BOLT 2 [2.again.28].
     cut_everywhere(Some(ALICE));
     cut_everywhere(Some(BOB));
 }

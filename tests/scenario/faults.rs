@@ -67,6 +67,7 @@ fn expiry_is_a_time(message: Message) -> Option<Message> {
 
 #[test]
 fn what_can_be_said_again_costs_only_the_link() {
+    // BOLT 2 [2.add.5, 2.commit.9, 2.commit.10, 2.commit.11].
     let faults: [fn(Message) -> Option<Message>; 7] = [
         wrong_signature,
         wrong_htlc_signature,
@@ -113,6 +114,7 @@ fn onion_without_key(message: Message) -> Option<Message> {
 
 #[test]
 fn an_onion_that_cannot_be_read_goes_back_as_malformed() {
+    // BOLT 2, 4 [2.add.18, 4.version.1, 4.version.2, 4.peel.1, 4.peel.2, 4.peel.5].
     for change in [bad_onion, onion_of_another_version, onion_without_key] {
         let mut duet = Duet::opened(91, Open::default());
         let invoice = duet.invoice(BOB, request("one", Some(10_000_000)));
@@ -141,6 +143,7 @@ fn wrong_secret(message: Message) -> Option<Message> {
 
 #[test]
 fn what_breaks_the_channel_closes_it_with_our_newest_commitment() {
+    // BOLT 1, 2 [1.error.5, 1.error.7, 2.remove.6, 2.revoke.4].
     for change in [wrong_preimage, wrong_secret] {
         for anchors in [true, false] {
             let mut duet = Duet::opened(92, Open { anchors, ..Open::default() });
@@ -169,6 +172,7 @@ fn what_breaks_the_channel_closes_it_with_our_newest_commitment() {
 
 #[test]
 fn messages_out_of_place_change_nothing() {
+    // BOLT 1, 2 [1.error.8, 2.remove.5, 2.fee.3, 2.fee.4].
     let mut duet = Duet::opened(93, Open::default());
     duet.pay_held(ALICE, 1, 10_000_000);
     let id = duet.channel_id();
@@ -216,6 +220,7 @@ fn messages_out_of_place_change_nothing() {
 
 #[test]
 fn what_a_peer_said_and_never_signed_is_forgotten_with_the_link() {
+    // BOLT 2 [2.again.4].
     let mut duet = Duet::opened(98, Open::default());
     let channel_id = duet.channel_id();
     let fee = UpdateFee { channel_id, feerate_per_kw: Feerate(2_000) };
@@ -243,6 +248,7 @@ fn carol(duet: &mut Duet) -> (NodeId, LinkId) {
 
 #[test]
 fn one_peer_cannot_touch_the_channel_of_another() {
+    // BOLT 1 [1.error.7].
     let mut duet = Duet::opened(94, Open::default());
     let (peer, link) = carol(&mut duet);
     let id = duet.channel_id();
@@ -292,6 +298,7 @@ fn one_peer_cannot_touch_the_channel_of_another() {
 
 #[test]
 fn an_old_copy_of_the_database_is_noticed_and_its_commitment_never_published() {
+    // BOLT 2 [2.again.30, 2.revoke.5].
     let mut duet = Duet::opened(95, Open::default());
     duet.pay(ALICE, "one", 10_000_000);
     let old = duet.seats[ALICE].store.durable();

@@ -105,6 +105,7 @@ fn an_htlc_above_what_may_be_in_flight_with_those_before_it() {
 
 #[test]
 fn an_htlc_of_nothing() {
+    // BOLT 2 [2.add.3].
     let mut duet = Duet::opened(203, Open::default());
     let id = duet.channel_id();
     inside_and_outside(&mut duet, ALICE, &add(id, 0, 1), &add(id, 0, 0), "the amount is zero");
@@ -112,6 +113,7 @@ fn an_htlc_of_nothing() {
 
 #[test]
 fn a_feerate_above_the_ceiling_that_the_opener_could_pay() {
+    // BOLT 2 [2.fee.3].
     let mut duet = Duet::opened(204, Open::default());
     let id = duet.channel_id();
     inside_and_outside(&mut duet, ALICE, &fee(id, 100_000), &fee(id, 100_001), "update_fee 100001");
@@ -176,6 +178,7 @@ fn forged_close(message: Message) -> Option<Message> {
 
 #[test]
 fn a_closing_signature_of_nobody() {
+    // BOLT 2 [2.legacy.3].
     for forger in [ALICE, BOB] {
         let mut duet = Duet::opened(208, Open::default());
         let (before, deceived) = (balances(&duet), 1 - forger);
@@ -231,6 +234,7 @@ fn script_named_early(message: Message) -> Option<Message> {
 
 #[test]
 fn a_shutdown_with_another_script_than_the_one_named_at_the_opening() {
+    // BOLT 2 [2.shutdown.10].
     for closer in [ALICE, BOB] {
         let mut duet = Duet::new(210);
         duet.connect();

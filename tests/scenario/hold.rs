@@ -78,6 +78,7 @@ fn a_secret_that_fits_no_invoice_or_no_money_settles_nothing() {
 
 #[test]
 fn a_held_payment_whose_expiry_comes_near_goes_back() {
+    // BOLT 2 [2.expiry.4].
     let mut duet = Duet::opened(33, Open::default());
     let order = duet.pay_held(ALICE, 1, 30_000_000);
     let expiry = duet.channel(BOB).ledger.htlcs.values().next().expect("an HTLC").cltv_expiry.0;

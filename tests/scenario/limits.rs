@@ -10,6 +10,7 @@ const MOST: u64 = 483;
 
 #[test]
 fn four_hundred_eighty_three_each_way_and_the_next_one_waits() {
+    // BOLT 2 [2.add.6].
     for anchors in [true, false] {
         let mut duet = Duet::with(50, |_, _| {});
         duet.burst = 50;
@@ -69,6 +70,7 @@ fn four_hundred_eighty_three_each_way_and_the_next_one_waits() {
 
 #[test]
 fn all_a_side_can_send_it_can_send_and_no_msat_more() {
+    // BOLT 2 [2.add.1, 2.add.2].
     for anchors in [true, false] {
         for payer in [ALICE, BOB] {
             let mut duet = Duet::opened(51, Open { anchors, ..Open::default() });
@@ -123,6 +125,7 @@ fn dust_is_paid_and_bounded() {
 
 #[test]
 fn what_may_be_in_flight_is_bounded_and_the_rest_waits() {
+    // BOLT 2 [2.add.7].
     let mut duet = Duet::with(53, |place, config| {
         config.max_in_flight_percent = if place == BOB { 10 } else { 100 };
     });
@@ -150,6 +153,7 @@ fn set_feerate(duet: &mut Duet, seat: usize, feerate: u32) -> Option<i32> {
 
 #[test]
 fn the_opener_changes_the_feerate_with_htlcs_in_flight() {
+    // BOLT 2 [2.fee.1].
     for anchors in [true, false] {
         let mut duet = Duet::opened(54, Open { anchors, ..Open::default() });
         duet.pay_held(ALICE, 1, 30_000_000);

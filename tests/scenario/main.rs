@@ -2,6 +2,7 @@
 //!
 //! Read next: `chand_tests::duet`.
 mod chaos;
+mod clauses;
 mod close;
 mod crash;
 mod determinism;

@@ -9,6 +9,7 @@ use chand_tests::duet::{Duet, ALICE, BOB};
 
 #[test]
 fn both_types_with_and_without_a_gift() {
+    // BOLT 2 [2.open.6, 2.created.5, 2.signed.1, 2.signed.3, 2.ready.2].
     for (anchors, push_msat) in [(true, 0), (true, 123_456_789), (false, 0), (false, 399_999_999)] {
         let mut duet = Duet::opened(20, Open { anchors, push_msat, ..Open::default() });
         let wanted = if anchors { ChannelType::Anchors } else { ChannelType::StaticRemotekey };
@@ -27,6 +28,7 @@ fn both_types_with_and_without_a_gift() {
 
 #[test]
 fn orders_that_make_no_channel_are_refused_in_words() {
+    // BOLT 2 [2.open.4, 2.open.28].
     let mut duet = Duet::new(21);
     let order = duet.fund_order(ALICE, Open::default());
     assert_eq!(duet.must_fail(ALICE, order).code, 400, "nobody is connected");
@@ -62,6 +64,7 @@ fn orders_that_make_no_channel_are_refused_in_words() {
 
 #[test]
 fn a_cut_at_any_message_of_the_opening_loses_no_coin() {
+    // BOLT 2 [2.again.1, 2.again.2].
     for after in 0..8 {
         for keep in [None, Some(ALICE), Some(BOB)] {
             let mut duet = Duet::new(22);
@@ -86,6 +89,7 @@ fn a_cut_at_any_message_of_the_opening_loses_no_coin() {
 
 #[test]
 fn a_deeper_wish_is_waited_for_and_a_restart_meanwhile_changes_nothing() {
+    // BOLT 2 [2.ready.8, 2.open.33].
     let mut duet = Duet::with(23, |place, config| {
         config.funding_confirms = if place == BOB { 3 } else { 1 };
     });

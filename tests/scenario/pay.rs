@@ -9,6 +9,7 @@ use chand_tests::duet::{other, Duet, ALICE, BOB};
 
 #[test]
 fn open_pay_both_ways_restart_and_close() {
+    // BOLT 2, 4 [2.add.15, 2.add.17, 2.add.19, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
     for anchors in [true, false] {
         let mut duet = Duet::opened(1, Open { anchors, ..Open::default() });
         assert_eq!(duet.balance_msat(ALICE), 600_000_000);
@@ -55,6 +56,7 @@ fn an_invoice_is_paid_once_and_its_second_payment_is_the_same_answer() {
 
 #[test]
 fn an_invoice_without_amount_takes_what_the_payer_gives() {
+    // BOLT 4 [4.mpp.3].
     let mut duet = Duet::opened(4, Open::default());
     let invoice = duet.invoice(BOB, request("any", None));
     let error = duet.must_not_move(ALICE, pay(&invoice.bolt11, None));
@@ -91,6 +93,7 @@ fn given_back(duet: &mut Duet, order: Command, hash: u64) -> (i32, String) {
 
 #[test]
 fn a_payee_that_does_not_know_the_payment_gives_it_back() {
+    // BOLT 2, 4 [2.expiry.5, 4.read.28, 4.mpp.8, 4.fail.10, 4.fail.11, 4.fail.12, 4.fail.13, 4.fail.14, 4.fail.15, 4.fail.16, 4.fail.17].
     let mut duet = Duet::opened(5, Open::default());
     // No such invoice.
     let order = send(&duet, ALICE, 1, [7; 32], 1_000_000, 24);
@@ -179,6 +182,7 @@ fn while_the_peer_is_away_a_payment_waits_and_then_goes_or_ends() {
 
 #[test]
 fn many_at_once_share_commitments() {
+    // BOLT 2 [2.add.9, 2.commit.2, 2.commit.20, 2.revoke.1, 2.revoke.2].
     const EACH: usize = 200;
     let mut duet = Duet::with(9, |_, _| {});
     duet.burst = 8;

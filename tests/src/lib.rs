@@ -5,6 +5,7 @@
 //! Nothing here looks inside chand: only what docs and help promise is used.
 //! Read next: `world` (a chain, Alice and Bob), `node`, `chain`, then the tests in `tests/process`.
 
+pub mod bench;
 pub mod books;
 pub mod chain;
 pub mod counterfeit;
@@ -18,6 +19,7 @@ pub mod process;
 pub mod programs;
 pub mod sim;
 pub mod socket;
+pub mod spec;
 pub mod stranger;
 pub mod wait;
 pub mod world;

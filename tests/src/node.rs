@@ -19,8 +19,8 @@ pub struct Node {
     port: u16,
     chain_url: String,
     extra: Vec<String>,
-    /// Words of a shell that come before the program takes its place.
-    before: Option<&'static str>,
+    /// A program, with its arguments, that is given ours to run; empty: none.
+    under: Vec<String>,
     process: Option<Process>,
     id: String,
 }
@@ -49,7 +49,7 @@ impl Node {
             port: ports::free(),
             chain_url: chain_url.into(),
             extra: extra.iter().map(|s| (*s).to_string()).collect(),
-            before: None,
+            under: Vec::new(),
             process: None,
             id: String::new(),
         }
@@ -78,17 +78,12 @@ impl Node {
     /// When it runs already.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let (log, program) = (self.log_path(), programs::find("chand"));
-        let process = match self.before {
-            None => Process::start(self.name, &program, &self.args(), &self.dir, &log),
-            Some(before) => {
-                let script = format!("{before}; exec \"$0\" \"$@\"");
-                let mut args = vec!["-c".into(), script, program.display().to_string()];
-                args.extend(self.args());
-                Process::start(self.name, Path::new("/bin/sh"), &args, &self.dir, &log)
-            }
-        };
-        self.process = Some(process);
+        let log = self.log_path();
+        let mut line = self.under.clone();
+        line.push(programs::find("chand").display().to_string());
+        line.extend(self.args());
+        let program = PathBuf::from(line.remove(0));
+        self.process = Some(Process::start(self.name, &program, &line, &self.dir, &log));
     }
 
     /// The arguments it is started with.
@@ -110,14 +105,21 @@ impl Node {
         args
     }
 
+    /// From the next start on, runs under another program, which is given chand and its arguments as its last ones and
+    /// must keep the process id.
+    pub fn run_under(&mut self, program: &[String]) {
+        self.under = program.to_vec();
+    }
+
     /// Changes what it is started with next time.
     pub fn set_extra(&mut self, extra: &[&str]) {
         self.extra = extra.iter().map(|s| (*s).to_string()).collect();
     }
 
     /// Has a shell run `before` in its process first, from the next start on.
-    pub fn set_before(&mut self, before: &'static str) {
-        self.before = Some(before);
+    pub fn set_before(&mut self, before: &str) {
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        self.under = vec!["/bin/sh".into(), "-c".into(), script];
     }
 
     /// SIGKILL.

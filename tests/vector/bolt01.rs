@@ -39,6 +39,7 @@ fn number(value: &Value) -> u64 {
 
 #[test]
 fn bigsize() {
+    // BOLT 1 [1.tlv.3, 1.tlv.5].
     let vectors = data(include_str!("data/bolt01-bigsize.json"));
     for case in list(&vectors, "decode") {
         let bytes = bytes(case, "bytes");
@@ -122,6 +123,7 @@ fn is_fault_of(reason: &str, fault: Malformed) -> bool {
 
 #[test]
 fn tlv_streams() {
+    // BOLT 1 [1.tlv.4, 1.tlv.5, 1.tlv.6, 1.tlv.7, 1.tlv.8, 1.tlv.9, 1.tlv.10, 1.tlv.11, 1.tlv.12].
     let vectors = data(include_str!("data/bolt01-tlv.json"));
     for case in list(&vectors, "cases") {
         let stream = bytes(case, "stream");
@@ -382,6 +384,7 @@ fn messages_as_others_write_them() {
 
 #[test]
 fn both_feature_maps_of_init_are_merged() {
+    // BOLT 1 [1.init.7].
     let vectors = data(include_str!("data/bolt01-messages.json"));
     for case in list(&vectors, "init_with_two_feature_maps") {
         let message = [vec![0, 16], bytes(case, "payload")].concat();
@@ -400,6 +403,7 @@ fn bits(case: &Value, key: &str) -> Vec<u16> {
 
 #[test]
 fn feature_bits_are_a_set() {
+    // BOLT 1, 2 [1.init.1, 2.open.13].
     let vectors = data(include_str!("data/bolt01-features.json"));
     for case in list(&vectors, "encoding") {
         let mut bits = bits(case, "bits");
@@ -460,6 +464,7 @@ fn peers_and_chand_accept_each_other() {
 
 #[test]
 fn requirements_and_dependencies() {
+    // BOLT 1 [1.init.9, 1.init.10, 1.init.11].
     let vectors = data(include_str!("data/bolt01-features.json"));
     for case in list(&vectors, "dependencies") {
         let missing = Features::of(&bits(case, "bits")).missing_dependency();
@@ -483,6 +488,7 @@ fn requirements_and_dependencies() {
 
 #[test]
 fn channel_types_are_exact() {
+    // BOLT 2 [2.open.31, 2.open.32].
     let vectors = data(include_str!("data/bolt01-features.json"));
     for case in list(&vectors, "channel_types") {
         let features = Features::of(&bits(case, "bits"));

@@ -127,6 +127,7 @@ fn appendix_b_funding_output() {
 
 #[test]
 fn appendix_d_generation() {
+    // BOLT 3 [3.secret.3, 3.secret.4].
     let file = data(include_str!("data/bolt03-secret-generation.json"));
     for case in list(&file, "cases") {
         let secret = generate(&bytes32(text(case, "seed")), number(case, "i"));
@@ -241,6 +242,7 @@ fn appendix_e_key_derivation() {
 
 #[test]
 fn secrets_are_not_printed() {
+    // BOLT 3 [3.secret.2].
     let alice = channel_secrets(0x11);
     let job = chand_protocol::sign::SignJob { digest: [7; 32], key: alice.funding };
     assert_eq!(format!("{alice:?} {job:?}"), "ChannelSecrets(secret) SignJob(secret)");

@@ -106,6 +106,7 @@ fn the_published_payloads_are_understood() {
 
 #[test]
 fn the_published_failure_travels_back_byte_for_byte() {
+    // BOLT 4 [4.return.1].
     let vector = data(include_str!("data/bolt04-errors.json"));
     let body = bytes(&vector["failuremsg_and_padding"]);
     let length = usize::from(u16::from_be_bytes([body[0], body[1]]));

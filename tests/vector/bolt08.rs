@@ -67,6 +67,7 @@ fn run(case: &Value) -> Result<Transport, String> {
 
 #[test]
 fn handshakes_and_their_failures() {
+    // BOLT 8 [8.act1.1, 8.act1.2, 8.act2.1, 8.act2.2, 8.act3.1, 8.act3.2, 8.act3.3].
     let file = load(include_str!("data/bolt08-handshake.json"));
     let cases = file["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 15);
@@ -78,6 +79,7 @@ fn handshakes_and_their_failures() {
 
 #[test]
 fn messages_through_two_rotations() {
+    // BOLT 8 [8.noise.3, 8.frame.2, 8.frame.3].
     let handshakes = load(include_str!("data/bolt08-handshake.json"));
     let file = load(include_str!("data/bolt08-messages.json"));
     let of_role = |role: &str| {

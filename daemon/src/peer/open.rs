@@ -44,6 +44,7 @@ impl From<io::Error> for OpenError {
 /// # Errors
 /// When `/dev/urandom` cannot be read.
 pub fn os_ephemeral() -> io::Result<SecretKey> {
+    // BOLT 8 [8.noise.4].
     let mut source = std::fs::File::open("/dev/urandom")?;
     let mut bytes = Zeroizing::new([0u8; 32]);
     loop {

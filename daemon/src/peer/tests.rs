@@ -182,6 +182,7 @@ async fn a_server_that_says_nothing_fails_the_dial_in_time() {
 
 #[tokio::test]
 async fn garbage_and_cut_handshakes_leave_no_trace() {
+    // BOLT 8 [8.noise.1].
     let limits = Limits { handshake_timeout: Duration::from_millis(300), ..Limits::default() };
     let mut bob = Node::start(BOB, limits, 16).await;
     for bytes in [&b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\nmore than fifty bytes"[..], &[0; 50], &[]] {
@@ -254,6 +255,7 @@ async fn links_have_a_limit_and_strangers_a_lower_one() {
 
 #[tokio::test]
 async fn a_message_that_does_not_decode_is_told_and_ends_only_that_link() {
+    // BOLT 1 [1.format.5].
     let mut bob = Node::start(BOB, Limits::default(), 16).await;
     let (mut stream, transport, link) = carol_calls(&mut bob).await;
     let (mut sealer, mut opener) = transport.split();

@@ -71,6 +71,7 @@ fn amount(text: &str, bare_places: usize) -> Result<Msat, String> {
     } else {
         decimal(text, bare_places)?
     };
+    // BOLT 1 [1.types.3].
     if msat > Sat::MAX_MONEY.to_msat().0 {
         return Err(format!("'{}' is more than all bitcoin there will ever be", shorten(text)));
     }

@@ -103,6 +103,7 @@ pub enum WalletError {
 }
 
 /// Keys, coins and reservations.
+// BOLT 2 [2.created.2].
 pub struct Wallet {
     inner: bdk_wallet::Wallet,
     key: Xpriv,

@@ -139,6 +139,7 @@ impl Channel {
             Phase::Closed(c) => c.closing.remote_script.as_ref(),
             _ => self.terms.remote.upfront_shutdown.as_ref().filter(|s| !s.is_empty()),
         };
+        // BOLT 2 [2.shutdown.10].
         if known.is_some_and(|script| *script != m.scriptpubkey) {
             return Err(PeerFault::disconnect("shutdown: another script than the one agreed on"));
         }
@@ -162,8 +163,10 @@ impl Channel {
         let unacknowledged = !self.log.is_empty();
         let quiet = self.is_quiet();
         let Phase::Closing(closing) = &mut self.phase else { return Ok(()) };
+        // BOLT 2 [2.shutdown.3, 2.shutdown.9].
         if closing.local_script.is_none() {
             // "MUST NOT send a shutdown if there are updates pending on the receiving node's commitment."
+            // BOLT 2 [2.shutdown.2].
             if unacknowledged {
                 return Ok(());
             }
@@ -177,6 +180,7 @@ impl Channel {
         if closing.remote_script.is_none() || !quiet {
             return Ok(());
         }
+        // BOLT 1 [1.format.1].
         if self.terms.simple_close {
             self.offer_simple_close(cx, out)
         } else if self.terms.opener == Side::Local && closing.talk.our_fee.is_none() {
@@ -271,6 +275,7 @@ impl Channel {
         cx: &Context<'_>,
         out: &mut Out,
     ) {
+        // BOLT 2 [2.legacy.2].
         let signature = cx.crypto.sign(&close.sighash(), &self.secrets.funding);
         let channel_id = self.id();
         let message = ClosingSigned { channel_id, fee_satoshis: fee, signature, fee_range };
@@ -303,6 +308,7 @@ impl Channel {
         if ours == Some(fee) {
             self.agree(m, close, cx, out);
         } else if fee >= low && fee <= high {
+            // BOLT 2 [2.legacy.6].
             self.send_closing_signed(fee, &close, Some((low, high)), cx, out);
             self.agree(m, close, cx, out);
         } else {
@@ -328,8 +334,10 @@ impl Channel {
             return Err(PeerFault::disconnect("closing_signed: no fee suits both; change the fee range"));
         }
         match ours {
+            // BOLT 2 [2.legacy.8].
             None => Ok(preferred.clamp(from, to)),
             Some(last) => {
+                // BOLT 2 [2.legacy.9].
                 let middle = Sat(last.0.midpoint(m.fee_satoshis.0)).clamp(from, to);
                 if middle == last {
                     return Err(PeerFault::disconnect("closing_signed: the fee does not come closer"));
@@ -352,6 +360,7 @@ impl Channel {
                 let Ok(close) = build_close(&terms, self.terms.opener, m.fee_satoshis, dust, omit) else {
                     continue;
                 };
+                // BOLT 2 [2.legacy.3].
                 if cx.crypto.verify(&close.sighash(), &m.signature, key) {
                     return Ok(close);
                 }
@@ -390,6 +399,7 @@ impl Channel {
     /// "if it has sent a previous shutdown: MUST retransmit shutdown" (BOLT 2, "Message Retransmission").
     pub(crate) fn relink_close(&mut self, out: &mut Out) {
         let script = self.closing().and_then(|c| c.local_script.clone());
+        // BOLT 2 [2.again.40].
         if let (Some(scriptpubkey), Link::Up) = (script, self.link) {
             let message = Shutdown { channel_id: self.id(), scriptpubkey };
             self.send(Message::Shutdown(message), out);

@@ -37,6 +37,7 @@ fn fill(m: &mut ClosingComplete, which: CloseOutputs, signature: Signature) {
 impl Channel {
     /// Offers a transaction that we pay for, once a link.
     pub(crate) fn offer_simple_close(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        // BOLT 2 [2.simple.15].
         if self.closing().is_none_or(|c| c.talk.offered.is_some()) {
             return Ok(());
         }
@@ -44,6 +45,7 @@ impl Channel {
         let weight = close_weight([terms.local_script.as_script(), terms.remote_script.as_script()]);
         let highest = self.closing().and_then(|c| c.feerange).map_or(cx.feerate_normal, |(_, high)| high);
         let feerate = cx.feerate_normal.min(highest);
+        // BOLT 2 [2.simple.1].
         let fee = feerate.fee(weight).min(terms.to_local.floor_sat());
         if fee < Feerate::FLOOR.fee(weight) {
             // We cannot pay what relays: the peer's offer closes the channel.
@@ -54,9 +56,11 @@ impl Channel {
             // Nothing of ours is worth an output: the peer's offer closes the channel.
             return Ok(());
         }
+        // BOLT 2 [2.simple.5].
         let locktime = 0;
         let mut message = self.complete_message(&terms, Side::Local, fee, locktime);
         for which in offers {
+            // BOLT 2 [2.simple.13, 2.simple.14].
             let close = build_simple_close(&terms, Side::Local, fee, locktime, *which).map_err(local)?;
             fill(&mut message, *which, cx.crypto.sign(&close.sighash(), &self.secrets.funding));
         }
@@ -68,6 +72,7 @@ impl Channel {
     }
 
     fn complete_message(&self, terms: &CloseTerms, closer: Side, fee: Sat, locktime: u32) -> ClosingComplete {
+        // BOLT 2 [2.simple.3, 2.simple.4].
         let (closer_script, closee_script) = match closer {
             Side::Local => (&terms.local_script, &terms.remote_script),
             Side::Remote => (&terms.remote_script, &terms.local_script),
@@ -103,20 +108,25 @@ impl Channel {
         let has_both = m.closer_and_closee_outputs.is_some();
         let which = closee_choice(&terms, Side::Remote, m.fee_satoshis, has_both).map_err(bad)?;
         let close =
+            // BOLT 2 [2.simple.18].
             build_simple_close(&terms, Side::Remote, m.fee_satoshis, m.locktime, which).map_err(bad)?;
         let digest = close.sighash();
         let key = self.terms.remote.basepoints.funding_pubkey;
+        // BOLT 2 [2.simple.23, 2.simple.24, 2.simple.25].
         let signature = slot(m, which)
             .filter(|s| cx.crypto.verify(&digest, s, &key))
             .ok_or_else(|| PeerFault::disconnect("closing_complete: bad or missing signature"))?;
         let own = cx.crypto.sign(&digest, &self.secrets.funding);
         let mut answer = self.complete_message(&terms, Side::Remote, m.fee_satoshis, m.locktime);
+        // BOLT 2 [2.simple.27].
         fill(&mut answer, which, own);
         if let Some(closing) = self.closing_mut() {
             // "the last script it received" (BOLT 2) is where a later offer of ours must pay.
+            // BOLT 2 [2.simple.28].
             closing.remote_script = Some(m.closer_scriptpubkey.clone());
         }
         self.send(Message::ClosingSig(answer), out);
+        // BOLT 2 [2.simple.26].
         self.close_with(close.with_signatures(&own, &signature), close.fee, m.fee_satoshis, out);
         Ok(())
     }
@@ -136,18 +146,27 @@ impl Channel {
         let forms = [CloseOutputs::CloserOnly, CloseOutputs::CloseeOnly, CloseOutputs::Both];
         let mut present = forms.into_iter().filter_map(|w| Some((w, slot(m, w)?)));
         // "If closing_sig does not contain exactly one signature: ..." (BOLT 2).
+        // BOLT 2 [2.simple.30].
         let (Some((which, signature)), None) = (present.next(), present.next()) else {
             return Err(PeerFault::disconnect("closing_sig: not exactly one signature").into());
         };
-        let same =
-            m.fee_satoshis == fee && m.locktime == locktime && m.closer_scriptpubkey == terms.local_script;
+        // BOLT 2 [2.simple.31]. A form that we did not sign may leave our own output out.
+        if !closer_offers(&terms, Side::Local, fee).map_err(local)?.contains(&which) {
+            return Err(PeerFault::disconnect("closing_sig: a form that was not offered").into());
+        }
+        let scripts = (&m.closer_scriptpubkey, &m.closee_scriptpubkey);
+        let same = m.fee_satoshis == fee
+            && m.locktime == locktime
+            && scripts == (&terms.local_script, &terms.remote_script);
         let close = build_simple_close(&terms, Side::Local, fee, locktime, which)
             .map_err(|_| PeerFault::disconnect("closing_sig: for a transaction we did not offer"))?;
         let digest = close.sighash();
+        // BOLT 2 [2.simple.29, 2.simple.32, 2.simple.33].
         if !same || !cx.crypto.verify(&digest, &signature, &self.terms.remote.basepoints.funding_pubkey) {
             return Err(PeerFault::disconnect("closing_sig: bad signature").into());
         }
         let own = cx.crypto.sign(&digest, &self.secrets.funding);
+        // BOLT 2 [2.simple.34].
         self.close_with(close.with_signatures(&own, &signature), close.fee, m.fee_satoshis, out);
         Ok(())
     }

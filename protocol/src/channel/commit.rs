@@ -118,6 +118,7 @@ impl Channel {
             return Ok(());
         }
         // "MUST NOT send a commitment_signed message that does not include any updates."
+        // BOLT 2 [2.commit.1].
         if !self.ledger.has_news_for(Side::Local, self.terms.opener) {
             return Ok(());
         }
@@ -138,6 +139,7 @@ impl Channel {
         spec: &Spec,
         cx: &Context<'_>,
     ) -> Result<Message, LocalFault> {
+        // BOLT 2 [2.commit.2].
         let commitment = self.build_commitment(Side::Remote, number, point, spec, cx)?;
         let signature = cx.crypto.sign(&commitment.sighash(), &self.secrets.funding);
         let htlc_signatures = if commitment.htlcs.is_empty() {
@@ -199,6 +201,7 @@ impl Channel {
         let commitment = self.build_commitment(Side::Local, number, &point, &spec, cx)?;
         let digests = commitment.htlc_sighashes();
         // "if num_htlcs is not equal to the number of HTLC outputs" (BOLT 2).
+        // BOLT 2 [2.commit.10].
         if digests.len() != m.htlc_signatures.len() {
             let (got, want) = (m.htlc_signatures.len(), digests.len());
             let what = format!("commitment_signed {number}: {got} HTLC signatures for {want} outputs");
@@ -216,6 +219,7 @@ impl Channel {
             signature: *signature,
             key,
         }));
+        // BOLT 2 [2.commit.9, 2.commit.11].
         if !cx.crypto.verify_batch(&jobs) {
             // The next line is the whole defence of our money: nothing is kept of what is not signed.
             return Err(PeerFault::disconnect(format!("commitment_signed {number}: bad signature")).into());
@@ -231,12 +235,15 @@ impl Channel {
                 feerate: spec.feerate,
                 time_s: cx.now.seconds(),
             },
+            // BOLT 2 [2.revoke.1].
             secret: self.secrets.per_commitment_secret(number - 1).map_err(key_fault)?,
+            // BOLT 2 [2.revoke.2].
             next_point: self.local_point(number + 1, cx.crypto)?,
         })
     }
 
     fn apply_commitment(&mut self, v: Verified, out: &mut Out) {
+        // BOLT 2 [2.commit.20, 2.revoke.3].
         let number = v.entry.number;
         let dirty = &mut self.dirty;
         for htlc in self.ledger.htlcs.values_mut() {
@@ -307,6 +314,7 @@ impl Channel {
         let number = self.commits.remote_number;
         // "if per_commitment_secret is not a valid secret key or does not generate the previous
         // per_commitment_point: MUST send an error and fail the channel."
+        // BOLT 2 [2.revoke.4].
         if cx.crypto.public_key(&m.per_commitment_secret) != self.commits.remote_point {
             return Err(PeerFault::fail(format!("revoke_and_ack: not the secret of commitment {number}")));
         }

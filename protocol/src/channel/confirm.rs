@@ -35,6 +35,7 @@ impl Channel {
     /// A fault of ours (keys).
     pub fn on_tip(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
         let waiting = matches!(self.phase, Phase::Confirming | Phase::Closing(_)) && !self.ready.0;
+        // BOLT 2 [2.ready.8].
         if !waiting || self.depth(cx.tip) < self.terms.minimum_depth.max(1) {
             return Ok(());
         }
@@ -47,6 +48,7 @@ impl Channel {
     }
 
     pub(crate) fn ready_message(&self, cx: &Context<'_>) -> Result<Message, LocalFault> {
+        // BOLT 2 [2.ready.2].
         let second = self.local_point(1, cx.crypto)?;
         Ok(Message::ChannelReady(ChannelReady {
             channel_id: self.id(),
@@ -62,6 +64,7 @@ impl Channel {
         _cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<(), Trouble> {
+        // BOLT 2 [2.again.25].
         if self.ready.1 {
             // Said again after a cut; once commitments moved on, its point is history.
             let same = self.commits.remote_next_point == Some(m.second_per_commitment_point);
@@ -85,6 +88,7 @@ impl Channel {
     }
 
     fn opened(&mut self, out: &mut Out) {
+        // BOLT 2 [2.open.33].
         if self.ready == (true, true) && self.phase == Phase::Confirming {
             self.phase = Phase::Open;
             out.notice(Level::Info, format!("channel open, capacity {}", self.terms.capacity));

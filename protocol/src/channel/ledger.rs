@@ -109,6 +109,7 @@ pub struct Ledger {
     /// Changes of it under way, oldest first.
     pub fees: Vec<FeeUpdate>,
     /// Every HTLC not yet forgotten.
+    // BOLT 2 [2.add.13].
     pub htlcs: BTreeMap<HtlcId, Htlc>,
     /// The next id of an HTLC of ours, and of the peer's.
     pub next_id: (u64, u64),
@@ -122,6 +123,7 @@ impl Ledger {
             feerate,
             fees: Vec::new(),
             htlcs: BTreeMap::new(),
+            // BOLT 2 [2.add.8].
             next_id: (0, 0),
         }
     }
@@ -253,12 +255,15 @@ impl Ledger {
         max_dust: Msat,
     ) -> Result<(), Refusal> {
         let receiver = terms.party(offerer.other());
+        // BOLT 2 [2.add.3].
         if amount == Msat::ZERO {
             return Err(Refusal::Zero);
         }
+        // BOLT 2 [2.add.4].
         if amount < receiver.htlc_minimum {
             return Err(Refusal::BelowMinimum { minimum: receiver.htlc_minimum });
         }
+        // BOLT 2 [2.add.5].
         if cltv_expiry.0 >= MAX_CLTV_EXPIRY {
             return Err(Refusal::BadExpiry { expiry: cltv_expiry.0 });
         }
@@ -281,9 +286,11 @@ impl Ledger {
             count += 1;
             sum = sum.saturating_add(htlc.amount);
         }
+        // BOLT 2 [2.add.6].
         if count >= usize::from(receiver.max_accepted_htlcs) {
             return Err(Refusal::TooMany { limit: receiver.max_accepted_htlcs });
         }
+        // BOLT 2 [2.add.7].
         if sum > receiver.max_in_flight {
             return Err(Refusal::TooMuchInFlight { limit: receiver.max_in_flight });
         }
@@ -333,6 +340,7 @@ impl Ledger {
             }
             let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(offerer));
             let reserve = terms.party(offerer.other()).reserve.to_msat();
+            // BOLT 2 [2.add.1, 2.add.2].
             let fee = if terms.opener == offerer {
                 let count =
                     self.untrimmed(view, terms, feerate) + usize::from(!trimmed) + usize::from(prudent);

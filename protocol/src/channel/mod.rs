@@ -257,6 +257,7 @@ impl Channel {
 
     /// The connection is gone: what the peer had not yet committed to is forgotten (BOLT 2, "Message Retransmission").
     pub fn unlink(&mut self) {
+        // BOLT 2 [2.again.4, 2.again.38].
         if self.link == Link::Down {
             return;
         }
@@ -271,6 +272,7 @@ impl Channel {
         for id in &forgotten {
             self.ledger.htlcs.remove(id);
         }
+        // BOLT 2 [2.add.14].
         self.ledger.next_id.1 -= forgotten.len() as u64;
         for htlc in self.ledger.htlcs.values_mut() {
             if htlc.id.offered_by == Side::Local && htlc.step == htlc::Step::RemoveHtlc {
@@ -291,6 +293,7 @@ impl Channel {
 
     /// Whether new HTLCs may be offered now, by phase and link.
     pub fn is_usable(&self) -> bool {
+        // BOLT 2 [2.shutdown.5, 2.shutdown.6].
         self.phase == Phase::Open && self.link == Link::Up && !self.doubt
     }
 
@@ -306,6 +309,7 @@ impl Channel {
 
     /// Sends when connected; otherwise `resume` will say it again.
     pub(crate) fn send(&self, message: Message, out: &mut Out) {
+        // BOLT 2 [2.again.6].
         if self.link == Link::Up {
             out.messages.push(message);
         }

@@ -51,10 +51,12 @@ impl Channel {
         if matches!(self.phase, Phase::Closed(_) | Phase::Onchain(_)) {
             return Ok(true);
         }
+        // BOLT 2 [2.again.30].
         if self.doubt {
             out.notice(Level::Error, "not publishing a commitment that may be old; ask the peer to close");
             return Ok(false);
         }
+        // BOLT 2 [2.revoke.5].
         let (commitment, tx) = self.signed_commitment(cx)?;
         let txid = tx.compute_txid();
         out.notice(Level::Warn, format!("closing by force with commitment {}: {trigger}", commitment.number));

@@ -79,6 +79,7 @@ enum Stage {
 use alloc::boxed::Box;
 
 /// A channel on its way; lives in memory only.
+// BOLT 2 [2.shutdown.1].
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// With whom.
@@ -131,6 +132,7 @@ fn own_party(secrets: &ChannelSecrets, capacity: Sat, wishes: &Wishes, cx: &Cont
     let in_flight =
         u128::from(capacity.to_msat().0) * u128::from(wishes.max_in_flight_percent.min(100)) / 100;
     // Above any usual dust limit: the peer's must be below it.
+    // BOLT 2 [2.open.7].
     let reserve = wishes.reserve.unwrap_or(Sat((capacity.0 / 100).max(1_000))).max(MIN_DUST_LIMIT);
     Party {
         basepoints: secrets.basepoints(cx.crypto.secp()),
@@ -147,18 +149,26 @@ fn own_party(secrets: &ChannelSecrets, capacity: Sat, wishes: &Wishes, cx: &Cont
 /// Refuses what no side should ask of the other (BOLT 2, "The open_channel Message" and "The accept_channel Message").
 fn check_party(party: &Party, own: &Party, capacity: Sat) -> Result<(), PeerFault> {
     let refuse = |what: &str| Err(PeerFault::fail(format!("channel refused: {what}")));
+    // BOLT 2 [2.open.27].
     if party.dust_limit < MIN_DUST_LIMIT || party.dust_limit > MAX_DUST_LIMIT {
         return refuse("dust_limit_satoshis must be 354 to 10,000");
     }
+    // BOLT 2 [2.accept.3, 2.accept.4, 2.accept.6, 2.accept.7].
     if party.reserve < own.dust_limit || own.reserve < party.dust_limit {
         return refuse("channel_reserve_satoshis below a dust limit");
+    }
+    // BOLT 2 [2.open.26].
+    if party.dust_limit > party.reserve {
+        return refuse("dust_limit_satoshis above channel_reserve_satoshis");
     }
     if party.reserve.0 > capacity.0 / 5 {
         return refuse("channel_reserve_satoshis above a fifth of the channel");
     }
+    // BOLT 2 [2.open.23].
     if party.max_accepted_htlcs == 0 || party.max_accepted_htlcs > 483 {
         return refuse("max_accepted_htlcs must be 1 to 483");
     }
+    // BOLT 2 [2.open.22].
     if party.to_self_delay > MAX_TO_SELF_DELAY {
         return refuse("to_self_delay above 2,016 blocks");
     }
@@ -190,11 +200,14 @@ fn check_start(
     push: Msat,
     reserves: (Sat, Sat),
 ) -> Result<(), &'static str> {
+    // BOLT 2 [2.open.4, 2.open.21].
     let opener = capacity.to_msat().checked_sub(push).ok_or("push_msat is more than the channel holds")?;
     let cost = funder_cost(channel_type, feerate, 0);
     let after_fee =
+        // BOLT 2 [2.open.28].
         opener.checked_sub(cost.to_msat()).ok_or("the opener cannot pay the first commitment's fee")?;
     let enough = reserves.0.max(reserves.1).to_msat();
+    // BOLT 2 [2.open.29].
     if after_fee <= enough && push <= enough {
         return Err("neither side would have more than the reserve");
     }
@@ -222,6 +235,7 @@ impl Opening {
         if capacity < MIN_CAPACITY {
             return Err(format!("a channel must hold at least {MIN_CAPACITY}"));
         }
+        // BOLT 2 [2.open.3].
         if capacity >= LARGE && !large {
             return Err(format!("the peer takes no channels of {LARGE} or more"));
         }
@@ -241,6 +255,7 @@ impl Opening {
                 "push_msat leaves {kept}, but the opener needs {needs} for its reserve and fees"
             ));
         }
+        // BOLT 2 [2.open.6].
         let point = secrets.per_commitment_point(cx.crypto, 0).map_err(|e| format!("{e}"))?;
         let b = &local.basepoints;
         let message = OpenChannel {
@@ -262,8 +277,11 @@ impl Opening {
             htlc_basepoint: b.htlc_basepoint,
             first_per_commitment_point: point,
             // Not announced: chand does not gossip yet.
+            // BOLT 2 [2.open.8].
             channel_flags: 0,
+            // BOLT 1, 2 [1.format.3, 2.open.9, 2.open.10].
             upfront_shutdown_script: Some(ScriptBuf::new()),
+            // BOLT 1, 2 [1.format.3, 2.open.11, 2.open.12].
             channel_type: Some(request.channel_type.to_features()),
         };
         let opening = Opening {
@@ -304,6 +322,7 @@ impl Opening {
         cx: &Context<'_>,
     ) -> Result<(Opening, AcceptChannel), Trouble> {
         let refuse = |what: &str| PeerFault::fail(format!("channel refused: {what}"));
+        // BOLT 2 [2.open.16, 2.open.31, 2.open.32].
         let channel_type = m
             .channel_type
             .as_ref()
@@ -314,9 +333,11 @@ impl Opening {
         }
         let capacity = m.funding_satoshis;
         let large = negotiated.supports(crate::wire::features::Feature::LargeChannel);
+        // BOLT 2 [2.open.30].
         if capacity < MIN_CAPACITY || capacity > Sat::MAX_MONEY || (capacity >= LARGE && !large) {
             return Err(refuse("funding_satoshis out of range").into());
         }
+        // BOLT 2 [2.open.24].
         if m.feerate_per_kw < Feerate::FLOOR || m.feerate_per_kw > cx.feerate_ceiling {
             let (low, high) = (Feerate::FLOOR, cx.feerate_ceiling);
             return Err(refuse(&format!("feerate_per_kw must be {low} to {high}")).into());
@@ -345,6 +366,7 @@ impl Opening {
         let point = secrets.per_commitment_point(cx.crypto, 0).map_err(key_fault)?;
         let b = &local.basepoints;
         let answer = AcceptChannel {
+            // BOLT 2 [2.accept.1].
             temporary_channel_id: m.temporary_channel_id,
             dust_limit_satoshis: local.dust_limit,
             max_htlc_value_in_flight_msat: local.max_in_flight,
@@ -360,6 +382,7 @@ impl Opening {
             htlc_basepoint: b.htlc_basepoint,
             first_per_commitment_point: point,
             upfront_shutdown_script: Some(ScriptBuf::new()),
+            // BOLT 2 [2.accept.5].
             channel_type: m.channel_type.clone(),
         };
         let opening = Opening {
@@ -375,6 +398,7 @@ impl Opening {
             channel_type,
             push: m.push_msat,
             feerate: m.feerate_per_kw,
+            // BOLT 2 [2.open.15].
             announce: m.channel_flags & 1 == 1,
             minimum_depth: wishes.minimum_depth,
             wishes,
@@ -416,6 +440,7 @@ impl Opening {
         check_start(self.channel_type, self.feerate, self.capacity, self.push, reserves)
             .map_err(|what| PeerFault::fail(format!("channel refused: {what}")))?;
         // "channel_type: MUST be the one in open_channel".
+        // BOLT 2 [2.accept.8, 2.accept.9].
         if m.channel_type.as_ref() != Some(&self.channel_type.to_features()) {
             return Err(PeerFault::fail("accept_channel: another channel_type"));
         }
@@ -453,6 +478,7 @@ impl Opening {
         let terms = self.terms(OutPoint { txid, vout: funded.vout })?;
         let signature = self.sign_first(&terms, cx)?;
         self.stage = Stage::Created { terms: Box::new(terms), funded: Box::new(funded) };
+        // BOLT 2 [2.created.1, 2.created.4].
         Ok(FundingCreated {
             temporary_channel_id: self.temporary_channel_id,
             funding_txid: txid,
@@ -558,6 +584,7 @@ impl Opening {
     }
 
     fn sign_first(&self, terms: &Terms, cx: &Context<'_>) -> Result<Signature, LocalFault> {
+        // BOLT 2 [2.created.5, 2.signed.3].
         let commitment = self.first(terms, Side::Remote, cx)?;
         Ok(cx.crypto.sign(&commitment.sighash(), &self.secrets.funding))
     }
@@ -565,6 +592,7 @@ impl Opening {
     fn verify_first(&self, terms: &Terms, signature: &Signature, cx: &Context<'_>) -> Result<(), Trouble> {
         let commitment = self.first(terms, Side::Local, cx)?;
         let key = &terms.remote.basepoints.funding_pubkey;
+        // BOLT 2 [2.created.6, 2.signed.4].
         if !cx.crypto.verify(&commitment.sighash(), signature, key) {
             return Err(PeerFault::fail("bad signature on the first commitment").into());
         }

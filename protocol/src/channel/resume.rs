@@ -26,6 +26,7 @@ impl Channel {
     /// # Errors
     /// A fault of ours (keys).
     pub fn relink(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        // BOLT 2 [2.again.3, 2.again.5].
         self.unlink();
         let message = self.reestablish_message(cx)?;
         self.link = Link::Syncing;
@@ -35,15 +36,19 @@ impl Channel {
 
     fn reestablish_message(&self, cx: &Context<'_>) -> Result<Message, LocalFault> {
         let commits = &self.commits;
+        // BOLT 2 [2.again.10, 2.again.11].
         let last_secret = commits
             .remote_number
             .checked_sub(1)
             .and_then(|n| commits.remote_secrets.get(n))
             .map_or([0; 32], |secret| secret.secret_bytes());
+        // BOLT 2 [2.again.9].
         let point = self.local_point(commits.local_number, cx.crypto);
         Ok(Message::ChannelReestablish(ChannelReestablish {
             channel_id: self.id(),
+            // BOLT 2 [2.again.7].
             next_commitment_number: commits.local_number + 1,
+            // BOLT 2 [2.again.8].
             next_revocation_number: commits.remote_number,
             your_last_per_commitment_secret: last_secret,
             my_current_per_commitment_point: point?,
@@ -69,6 +74,7 @@ impl Channel {
             Err(trouble) => return Err(trouble),
             Ok(Some(missing)) => missing,
             Ok(None) => {
+                // BOLT 2 [2.again.30].
                 self.doubt = true;
                 self.dirty.state = true;
                 out.notice(
@@ -89,6 +95,7 @@ impl Channel {
 
     /// What the peer misses; `None` when it proved that *we* do.
     fn check_reestablish(&self, m: &ChannelReestablish) -> Result<Option<Missing>, Trouble> {
+        // BOLT 2 [2.again.29].
         let commits = &self.commits;
         if let Some(last) = m.next_revocation_number.checked_sub(1) {
             // Whoever knows the secret of a commitment we believe unrevoked has a later state than we.
@@ -121,6 +128,7 @@ impl Channel {
         } else if m.next_commitment_number > signed + 1 {
             return Err(PeerFault::disconnect("channel_reestablish: a commitment we never signed").into());
         } else {
+            // BOLT 2 [2.again.22].
             return Err(PeerFault::fail("channel_reestablish: the peer lost commitments of ours").into());
         };
         Ok(Some(Missing { revocation, commitment }))
@@ -136,10 +144,13 @@ impl Channel {
         let mut again = Vec::new();
         // "if next_commitment_number is 1 in both the channel_reestablish it sent and received:
         // MUST retransmit channel_ready."
+        // BOLT 2 [2.again.23, 2.again.24].
         if self.ready.0 && m.next_commitment_number == 1 && self.commits.local_number == 0 {
             again.push(self.ready_message(cx)?);
         }
+        // BOLT 2 [2.again.27].
         let revocation = if missing.revocation { Some(self.last_revocation(cx)?) } else { None };
+        // BOLT 2 [2.again.28].
         if self.commits.commit_was_last {
             again.extend(revocation);
             self.commitment_again(missing.commitment, cx, &mut again)?;
@@ -166,6 +177,7 @@ impl Channel {
             self.log.iter().filter(|(_, committed)| *committed).filter_map(|(s, _)| self.sent_message(*s)),
         );
         let spec = self.spec(View::Signed(Side::Remote))?;
+        // BOLT 2 [2.again.26].
         again.push(self.sign_commitment(self.commits.remote_number + 1, &point, &spec, cx)?);
         Ok(())
     }

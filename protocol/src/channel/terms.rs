@@ -94,6 +94,7 @@ impl Terms {
     pub fn commitment_terms(&self, owner: Side) -> CommitmentTerms {
         let (own, other) = (self.party(owner), self.party(owner.other()));
         CommitmentTerms {
+            // BOLT 2 [2.signed.1].
             channel_type: self.channel_type,
             funding: self.funding,
             capacity: self.capacity,

@@ -55,6 +55,7 @@ impl Channel {
         out: &mut Out,
     ) -> HtlcId {
         let id = HtlcId { offered_by: Side::Local, id: self.ledger.next_id.0 };
+        // BOLT 2 [2.add.9, 2.add.12].
         self.ledger.next_id.0 += 1;
         let htlc = Htlc {
             id,
@@ -96,6 +97,7 @@ impl Channel {
         if matches!(self.phase, Phase::Onchain(_) | Phase::Closed(_)) {
             return false;
         }
+        // BOLT 2 [2.remove.1].
         let Some(htlc) = self.ledger.htlcs.get_mut(&name).filter(|h| h.is_settleable()) else { return false };
         if removal.is_fulfilled() {
             self.stats.in_fulfilled += 1;
@@ -135,6 +137,7 @@ impl Channel {
     /// Changes the feerate of both commitments; only the opener may, and only to what it can pay.
     /// `false` when that is not possible now.
     pub fn set_feerate(&mut self, feerate: Feerate, out: &mut Out) -> bool {
+        // BOLT 2 [2.fee.1].
         let may = self.terms.opener == Side::Local && self.is_usable() && feerate >= Feerate::FLOOR;
         if !may || !self.ledger.can_set_feerate(&self.terms, feerate) {
             return false;
@@ -192,6 +195,7 @@ impl Channel {
     /// The HTLC of ours that the peer wants to remove: locked in, not removed yet.
     fn check_removable(&self, id: u64, what: &str) -> Result<&Htlc, PeerFault> {
         let name = HtlcId { offered_by: Side::Local, id };
+        // BOLT 2 [2.remove.5].
         match self.ledger.htlcs.get(&name) {
             Some(htlc) if htlc.is_settleable() => Ok(htlc),
             Some(_) => {
@@ -213,6 +217,7 @@ impl Channel {
     pub(crate) fn on_fulfill(&mut self, m: &UpdateFulfillHtlc, out: &mut Out) -> Result<(), Trouble> {
         let htlc = self.check_removable(m.id, "update_fulfill_htlc")?;
         let preimage = Preimage(m.payment_preimage);
+        // BOLT 2 [2.remove.6].
         if preimage.hash() != htlc.payment_hash {
             return Err(PeerFault::fail(format!("update_fulfill_htlc {}: wrong preimage", m.id)).into());
         }
@@ -235,6 +240,7 @@ impl Channel {
     /// `update_fail_malformed_htlc`.
     pub(crate) fn on_fail_malformed(&mut self, m: &UpdateFailMalformedHtlc) -> Result<(), Trouble> {
         self.check_removable(m.id, "update_fail_malformed_htlc")?;
+        // BOLT 2 [2.remove.7].
         if m.failure_code & BADONION == 0 {
             // "MUST fail the channel" or warn and close the connection (BOLT 2).
             return Err(PeerFault::disconnect("update_fail_malformed_htlc without BADONION").into());
@@ -246,10 +252,12 @@ impl Channel {
 
     /// `update_fee`.
     pub(crate) fn on_fee(&mut self, m: &UpdateFee, cx: &Context<'_>, out: &mut Out) -> Result<(), Trouble> {
+        // BOLT 2 [2.fee.4].
         if self.terms.opener != Side::Remote {
             // "MUST fail the channel if the sender is not responsible for paying the Bitcoin fee" (or warn and close).
             return Err(PeerFault::disconnect("update_fee from the side that does not pay it").into());
         }
+        // BOLT 2 [2.fee.3].
         if m.feerate_per_kw < Feerate::FLOOR || m.feerate_per_kw > cx.feerate_ceiling {
             let (low, high) = (Feerate::FLOOR, cx.feerate_ceiling);
             let what = format!("update_fee {}: accepted are {low} to {high}", m.feerate_per_kw);

@@ -12,6 +12,7 @@ use crate::node::effect::{Effect, FundAmount, FundedTx, Level};
 use crate::node::Node;
 use crate::record::{channel_key, put, Kind};
 use crate::store::Change;
+use crate::tx::close::may_send_shutdown;
 use crate::tx::ChannelType;
 use crate::units::{Feerate, Msat, Sat};
 use crate::wire::features::{Feature, Features};
@@ -77,6 +78,9 @@ impl Node {
         } else {
             ChannelType::StaticRemotekey
         };
+        if let Err((code, text)) = self.check_destination(&peer, order.close_to.as_ref(), "close_to") {
+            return self.refuse(id, code, text);
+        }
         let feerate = order.feerate.unwrap_or(self.chain.fees.normal).max(Feerate::FLOOR);
         let mut wishes = self.wishes(&peer);
         wishes.reserve = order.reserve;
@@ -106,9 +110,11 @@ impl Node {
         request: &OpenRequest,
         wishes: Wishes,
     ) -> Result<(Opening, OpenChannel), String> {
+        // BOLT 2 [2.open.2].
         let temporary = ChannelId(self.entropy.bytes32());
         let key_index = self.counters.next_key_index();
         let secrets = self.keys.channel_secrets(key_index);
+        // BOLT 2 [2.open.1].
         let chain_hash = self.config.network.chain_hash();
         let large = self.negotiated(&peer, Feature::LargeChannel);
         let crypto = self.crypto.clone();
@@ -131,6 +137,7 @@ impl Node {
 
     /// Messages about channels, on their way or open.
     pub(super) fn on_channel_message(&mut self, peer: NodeId, message: Message) {
+        // BOLT 1 [1.error.1, 1.error.2].
         let about = message.channel_id();
         let result = match message {
             Message::OpenChannel(m) => self.on_open(peer, &m),
@@ -172,6 +179,7 @@ impl Node {
     }
 
     fn on_open(&mut self, peer: NodeId, m: &OpenChannel) -> Result<(), Trouble> {
+        // BOLT 2 [2.open.20].
         if m.chain_hash != self.config.network.chain_hash() {
             return Err(PeerFault::fail("channel refused: unknown chain").into());
         }
@@ -327,6 +335,7 @@ impl Node {
                     mindepth: terms.minimum_depth,
                     tx: tx.clone(),
                 };
+                // BOLT 2 [2.created.3, 2.signed.5].
                 self.publish_and_reply(tx, "funding", command, reply);
             } else {
                 self.out.effects.push(Effect::Publish { tx, why: "funding" });
@@ -339,6 +348,7 @@ impl Node {
 
     /// A channel just made: from here on it is kept.
     fn adopt(&mut self, channel: Channel) {
+        // BOLT 2 [2.again.1, 2.again.2].
         let id = channel.id();
         self.funding.insert(channel.terms.funding, id);
         self.touched.insert(id);
@@ -378,6 +388,7 @@ impl Node {
             peer,
             Some(m.channel_id),
         );
+        // BOLT 1 [1.error.6].
         let meant: Vec<ChannelId> = if m.channel_id == ChannelId::ALL {
             self.end_openings(peer, &format!("the peer said: {text}"));
             self.channels_with(&peer)
@@ -393,6 +404,7 @@ impl Node {
             for key in named {
                 self.end_opening(key, &format!("the peer said: {text}"));
             }
+            // BOLT 1 [1.error.7, 1.error.8].
             self.channels_with(&peer).into_iter().filter(|id| *id == m.channel_id).collect()
         };
         for id in meant {
@@ -413,6 +425,7 @@ impl Node {
     fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
         let Some(channel) = self.channels.get(&id).filter(|c| c.wants_link()) else { return };
         let peer = channel.terms.peer;
+        // BOLT 1 [1.error.5].
         self.force_close(id, trigger);
         self.send(peer, Message::Error(ErrorMessage::new(id, trigger)));
     }
@@ -446,6 +459,26 @@ impl Node {
         }
     }
 
+    /// Whether a script of the user's may stand in a `shutdown` to this peer.
+    fn check_destination(
+        &self,
+        peer: &NodeId,
+        script: Option<&ScriptBuf>,
+        name: &str,
+    ) -> Result<(), (i32, String)> {
+        let anysegwit = self.negotiated(peer, Feature::ShutdownAnysegwit);
+        let simple = self.negotiated(peer, Feature::SimpleClose);
+        // BOLT 2 [2.shutdown.8].
+        if script.is_none_or(|s| may_send_shutdown(s, anysegwit, simple)) {
+            return Ok(());
+        }
+        let text = format!(
+            "{name}: a channel can be closed to a segwit address only, of version 1 or later only to a peer that \
+             is connected and knows them"
+        );
+        Err((-32602, text))
+    }
+
     /// `close`.
     pub(super) fn close(&mut self, id: CommandId, command: Command) {
         let Command::Close { channel, unilateral_timeout_s, destination, feerange } = command else { return };
@@ -453,6 +486,10 @@ impl Node {
             Ok(found) => found,
             Err((code, text)) => return self.refuse(id, code, text),
         };
+        let peer = self.channels.get(&channel_id).map_or(self.id, |c| c.terms.peer);
+        if let Err((code, text)) = self.check_destination(&peer, destination.as_ref(), "destination") {
+            return self.refuse(id, code, text);
+        }
         if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));

@@ -389,6 +389,7 @@ impl Node {
             Verdict::Fail => {
                 self.send(peer, Message::Error(told));
                 match own {
+                    // BOLT 1 [1.error.5].
                     Some(id) => self.force_close(id, &fault.what),
                     // A channel that never came to be: the error ends it, others with this peer go on.
                     None if channel.is_some() => {}
@@ -413,7 +414,7 @@ impl Node {
     }
 
     fn send(&mut self, peer: NodeId, message: Message) {
-        if let Some(link) = self.peers.get(&peer).and_then(Peer::link_id) {
+        if let Some(link) = self.peers.get(&peer).and_then(Peer::open_link_id) {
             self.out.effects.push(Effect::Send { peer, link, message });
         }
     }

@@ -37,6 +37,8 @@ struct Link {
     address: String,
     since: Timestamp,
     init: Option<Init>,
+    /// An `init` came, good or bad: what is wrong with it may be said.
+    greeted: bool,
     heard: Timestamp,
     /// When the ping we sent must be answered.
     pong_due: Option<Timestamp>,
@@ -83,6 +85,12 @@ impl Peer {
         self.link.as_ref().map(|l| l.id)
     }
 
+    /// The link, once the peer's `init` came on it: before that nothing but our own may be sent.
+    pub(super) fn open_link_id(&self) -> Option<LinkId> {
+        // BOLT 1 [1.init.6].
+        self.link.as_ref().filter(|l| l.greeted).map(|l| l.id)
+    }
+
     pub(super) fn features(&self) -> Option<&Features> {
         Some(&self.link.as_ref()?.init.as_ref()?.features)
     }
@@ -124,6 +132,7 @@ impl Node {
             self.out.effects.push(Effect::HangUp { peer, link, reason });
             return;
         }
+        // BOLT 1 [1.conn.1].
         if let Some(old) = self.peers.get(&peer).and_then(|p| p.link.as_ref()) {
             // Both called at once: the call of the smaller id stands, on both sides.
             let crossing = now.0.saturating_sub(old.since.0) < CROSSING_MS && old.inbound != inbound;
@@ -141,10 +150,12 @@ impl Node {
         entry.next_dial = None;
         let (since, heard) = (now, now);
         let (init, pong_due, pings) = (None, None, Vec::new());
-        let troubled = false;
-        entry.link = Some(Link { id: link, inbound, address, since, init, heard, pong_due, pings, troubled });
+        let (greeted, troubled) = (false, false);
+        entry.link =
+            Some(Link { id: link, inbound, address, since, init, greeted, heard, pong_due, pings, troubled });
         let ours =
             Init { features: self.our_features(), networks: Some([self.config.network.chain_hash()].into()) };
+        // BOLT 1 [1.init.2].
         self.send_on(peer, link, Message::Init(ours));
     }
 
@@ -168,6 +179,7 @@ impl Node {
         for id in self.channels_with(&peer) {
             self.act(id, |c, _, _| c.unlink());
         }
+        // BOLT 2 [2.open.17, 2.open.18].
         self.end_openings(peer, "the peer disconnected");
     }
 
@@ -226,6 +238,7 @@ impl Node {
             return;
         };
         state.heard = now;
+        state.greeted |= matches!(message, Message::Init(_));
         let greeted = state.init.is_some();
         let result = match message {
             Message::Init(init) if !greeted => self.on_init(peer, init),
@@ -246,6 +259,7 @@ impl Node {
                 self.notice_about(Level::Warn, text, peer, Some(warning.channel_id));
                 Ok(())
             }
+            // BOLT 1 [1.format.4].
             Message::Unknown { .. } => Ok(()),
             message => {
                 self.on_channel_message(peer, message);
@@ -259,6 +273,7 @@ impl Node {
 
     /// What does not decode cannot be acted upon: the peer is told why before the connection ends (BOLT 1).
     pub(super) fn on_bad_message(&mut self, peer: NodeId, link: LinkId, reason: &str) {
+        // BOLT 1 [1.format.5, 1.format.6, 1.format.7].
         let current = self.peers.get(&peer).and_then(Peer::link_id) == Some(link);
         if current {
             let what = format!("a message that does not decode: {reason}");
@@ -287,6 +302,7 @@ impl Node {
             self.reply(id, Ok(Reply::Connected(view.clone())));
         }
         self.notice_about(Level::Info, "connected".into(), peer, None);
+        // BOLT 2 [2.again.5].
         for id in self.channels_with(&peer) {
             if self.channels[&id].is_over_for_peer() {
                 continue;
@@ -299,10 +315,13 @@ impl Node {
     }
 
     fn check_init(&self, init: &Init) -> Result<(), PeerFault> {
+        // BOLT 1 [1.init.8].
         let ours = self.our_features();
+        // BOLT 1 [1.init.9, 1.init.10].
         if let Some(bit) = init.features.required_beyond(&ours) {
             return Err(PeerFault::disconnect(format!("feature bit {bit} is required and not known here")));
         }
+        // BOLT 1 [1.init.11].
         if let Some((feature, needs)) = init.features.missing_dependency() {
             let (feature, needs) = (feature.name(), needs.name());
             return Err(PeerFault::disconnect(format!("feature {feature} without {needs}, which it needs")));
@@ -326,6 +345,7 @@ impl Node {
 
     fn on_ping(&mut self, peer: NodeId, ping: &Ping) {
         // "if num_pong_bytes is less than 65532: MUST respond" (BOLT 1).
+        // BOLT 1 [1.ping.4, 1.ping.5].
         if ping.num_pong_bytes < 65_532 {
             self.send(peer, Message::Pong(Pong { byteslen: ping.num_pong_bytes }));
         }
@@ -468,6 +488,7 @@ impl Node {
             self.out.effects.push(Effect::Dial { peer, address });
         }
         for peer in silent {
+            // BOLT 1 [1.ping.2].
             self.hang_up(peer, "the peer does not answer");
         }
         for peer in quiet {

@@ -20,9 +20,10 @@ use crate::units::{Height, Msat, Timestamp};
 use alloc::format;
 use alloc::vec::Vec;
 
-/// How long the other parts of a payment may take ("MUST wait at least 60 seconds", BOLT 4).
+/// How long the other parts of a payment may take (BOLT 4: SHOULD wait at least 60 seconds).
 const MPP_TIMEOUT_MS: u64 = 60_000;
 /// Blocks before an HTLC's expiry at which a held payment is given back: later the channel would have to close.
+// BOLT 2 [2.expiry.4].
 const HOLD_MARGIN_BLOCKS: u32 = 6;
 /// The age, in seconds, of a tip that is no tip any more: three block intervals.
 const OLD_TIP_S: u64 = 1_800;
@@ -70,10 +71,12 @@ impl Node {
             self.parked.push((channel, id));
             return;
         }
+        // BOLT 2 [2.add.15, 2.add.17].
         let peeled = peel(&onion, self.keys.node_secret(), &htlc.payment_hash.0, self.crypto.secp());
         let peeled = match peeled {
             Ok(peeled) => peeled,
             Err(PeelError::Malformed { failure_code, sha256_of_onion }) => {
+                // BOLT 2, 4 [2.add.18, 4.version.1, 4.version.2].
                 return self.settle(channel, id.id, Removal::Malformed { sha256_of_onion, failure_code });
             }
             Err(PeelError::Payload { shared_secret, failure }) => {
@@ -81,11 +84,13 @@ impl Node {
             }
         };
         let secret = peeled.shared_secret;
+        // BOLT 2 [2.add.19].
         let payload = match Payload::decode(&peeled.payload, peeled.next.is_none()) {
             Ok(Payload::Final(payload)) => payload,
             // Not a last hop: chand does not forward yet.
             Ok(Payload::Forward(_)) => {
-                return self.fail_back(channel, id.id, &secret, &Failure::UnknownNextPeer)
+                // BOLT 4 [4.read.22, 4.peel.11, 4.fail.7].
+                return self.fail_back(channel, id.id, &secret, &Failure::UnknownNextPeer);
             }
             Ok(Payload::Blinded(_)) => {
                 let failure = Failure::InvalidOnionBlinding { sha256_of_onion: [0; 32] };
@@ -111,12 +116,15 @@ impl Node {
     /// Every check of the final node. What is wrong with the invoice is one and the same failure, so that nobody
     /// can probe for invoices (BOLT 4).
     fn judge(&mut self, part: &Part, hash: PaymentHash, payload: &Final) -> Judgement {
+        // BOLT 4 [4.mpp.8].
         let height = self.tip_height();
         let unknown =
             || Judgement::Fail(Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height });
+        // BOLT 4 [4.read.27, 4.fail.18].
         if payload.outgoing_cltv_value > part.expiry {
             return Judgement::Fail(Failure::FinalIncorrectCltvExpiry { cltv_expiry: part.expiry });
         }
+        // BOLT 4 [4.read.26, 4.fail.19].
         if payload.amt_to_forward > part.amount {
             return Judgement::Fail(Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt: part.amount });
         }
@@ -127,6 +135,7 @@ impl Node {
             self.make_keysend_invoice(hash, preimage.clone(), part.amount);
             return Judgement::Hold { total: part.amount };
         }
+        // BOLT 4 [4.mpp.13, 4.fail.14, 4.fail.15].
         let (Some(invoice), Some(data)) = (self.invoices.by_hash.get(&hash), &payload.payment_data) else {
             return unknown();
         };
@@ -137,12 +146,16 @@ impl Node {
             Status::Paid { .. } | Status::Cancelled => false,
         };
         // Every byte is looked at: the time taken tells nothing of the secret.
+        // BOLT 4 [4.fail.10].
         let same = invoice.secret.iter().zip(&data.payment_secret.0).fold(0u8, |acc, (a, b)| acc | (a ^ b));
         let total = data.total_msat;
         // "less than the amount expected", "more than twice the amount expected" (BOLT 4).
+        // BOLT 4 [4.fail.12].
         let fits = invoice.amount.is_none_or(|want| total >= want && total.0 - want.0 <= want.0);
         // What was accepted once is not judged late when it is looked at again after a restart.
+        // BOLT 2, 4 [2.expiry.5, 4.read.28, 4.fail.16].
         let late = invoice.status != Status::Accepted && part.expiry.since(height) < invoice.min_cltv_blocks;
+        // BOLT 4 [4.fail.11, 4.fail.13, 4.fail.17].
         if !open || same != 0 || !fits || late || total == Msat::ZERO {
             return unknown();
         }
@@ -182,8 +195,10 @@ impl Node {
             let failure = Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height };
             return self.fail_part(&part, &failure);
         }
+        // BOLT 4 [4.mpp.10].
         set.parts.push(part);
         let sum = Msat::checked_sum(set.parts.iter().map(|p| p.amount)).unwrap_or(Msat(u64::MAX));
+        // BOLT 4 [4.mpp.11].
         if sum >= total {
             set.complete = true;
             self.complete(hash, sum);
@@ -212,6 +227,7 @@ impl Node {
     /// Releases the preimage and marks the invoice paid, in one batch.
     fn take_money(&mut self, hash: PaymentHash, preimage: &Preimage, sum: Msat) {
         let Some(set) = self.invoices.sets.remove(&hash) else { return };
+        // BOLT 4 [4.mpp.14].
         for part in &set.parts {
             self.settle(part.channel, part.htlc, Removal::Fulfilled(preimage.clone()));
         }
@@ -370,6 +386,7 @@ impl Node {
             .invoices
             .sets
             .iter()
+            // BOLT 4 [4.mpp.12].
             .filter(|(_, s)| !s.complete && s.deadline <= now)
             .map(|(hash, _)| *hash)
             .collect();

@@ -219,6 +219,7 @@ impl Node {
         invoice
             .require_currency(Currency::of(self.config.network.bitcoin()))
             .map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
+        // BOLT 4 [4.mpp.2, 4.mpp.3].
         let amount = match (invoice.amount, amount) {
             (Some(named), None) => named,
             (None, Some(given)) => given,
@@ -402,9 +403,11 @@ impl Node {
     /// Offers one payment now, over the channel with the most room.
     fn try_payment(&mut self, hash: PaymentHash) -> Result<(), Retry> {
         let Some(payment) = self.payments.by_hash.get(&hash).cloned() else { return Ok(()) };
+        // BOLT 4 [4.last.2].
         let expiry = self.tip_height().plus(payment.final_cltv_blocks.saturating_add(EXPIRY_SLACK_BLOCKS));
         let mut refusal = None;
         let mut chosen = None;
+        // BOLT 4 [4.packet.1].
         for channel in self.channels.values().filter(|c| c.terms.peer == payment.destination) {
             match channel.check_offer(payment.amount, expiry, Node::max_dust()) {
                 Ok(()) => {
@@ -417,7 +420,9 @@ impl Node {
         let Some(channel) = chosen else { return Err(self.why_not(&payment, refusal)) };
         let last = match &payment.last {
             Final0::Invoice { secret, metadata } => {
+                // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.3].
                 let mut last = Final::invoice(payment.amount, expiry, secret.clone(), payment.total);
+                // BOLT 4 [4.write.13, 4.write.14].
                 last.payment_metadata.clone_from(metadata);
                 last
             }
@@ -535,6 +540,10 @@ impl Node {
         let Some(secret) = payment_secret else {
             return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
         };
+        // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
+        if amount_msat.is_some_and(|total| total != hop.amount_msat) {
+            return self.refuse(id, code::PARAMS, "amount_msat: must be what the one hop carries");
+        }
         let known = self.payments.by_hash.get(&payment_hash);
         if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
             return self.reply(id, Ok(Reply::Sent(view)));
@@ -543,7 +552,7 @@ impl Node {
             hash: payment_hash,
             destination: hop.id,
             amount: hop.amount_msat,
-            total: amount_msat.unwrap_or(hop.amount_msat),
+            total: hop.amount_msat,
             final_cltv_blocks: hop.delay_blocks.min(MAX_FINAL_CLTV_BLOCKS),
             last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
             bolt11,

@@ -49,12 +49,14 @@ impl Rotating {
     }
 
     fn seal(&mut self, buffer: &mut [u8]) -> Result<[u8; TAG_BYTES], FrameError> {
+        // BOLT 8 [8.frame.2, 8.frame.3].
         let tag = encrypt(&self.key, self.nonce, &[], buffer).map_err(|_| FrameError::BadTag)?;
         self.used();
         Ok(tag)
     }
 
     fn open(&mut self, buffer: &mut [u8], tag: &[u8; TAG_BYTES]) -> Result<(), FrameError> {
+        // BOLT 8 [8.frame.4, 8.frame.5].
         decrypt(&self.key, self.nonce, &[], buffer, tag).map_err(|_| FrameError::BadTag)?;
         self.used();
         Ok(())
@@ -70,6 +72,7 @@ impl Rotating {
 }
 
 /// Both directions of a connection, just after the handshake.
+// BOLT 8 [8.noise.1].
 pub struct Transport {
     sealer: Sealer,
     opener: Opener,
@@ -108,6 +111,7 @@ impl Sealer {
     /// [`FrameError::TooLong`] above 65,535 bytes; nothing is then appended and the next message may follow.
     pub fn seal(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
         let length =
+            // BOLT 8 [8.frame.1].
             u16::try_from(message.len()).map_err(|_| FrameError::TooLong { bytes: message.len() })?;
         out.reserve(LENGTH_BYTES + message.len() + BODY_TAG_BYTES);
         self.seal_part(&length.to_be_bytes(), out)?;
@@ -220,6 +224,7 @@ mod tests {
 
     #[test]
     fn messages_of_every_size_class_pass_through_rotations() {
+        // BOLT 8 [8.frame.2, 8.frame.3, 8.frame.4, 8.frame.5].
         let (mut sealer, mut opener) = pair();
         for round in 0..1600usize {
             let message = vec![round as u8; [0, 1, 2, 255, 256, 1300][round % 6]];
@@ -238,6 +243,7 @@ mod tests {
 
     #[test]
     fn a_message_too_long_is_refused_and_costs_nothing() {
+        // BOLT 8 [8.frame.1].
         let (mut sealer, mut opener) = pair();
         let mut wire = vec![];
         let refused = sealer.seal(&vec![0; MAX_MESSAGE_BYTES + 1], &mut wire);

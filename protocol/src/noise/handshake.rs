@@ -148,6 +148,7 @@ fn read_act(act: u8, bytes: &[u8; ACT_ONE_BYTES]) -> Result<(PublicKey, [u8; TAG
 
 fn check_version(act: u8, version: u8) -> Result<(), NoiseError> {
     // "Clients MUST reject handshake attempts initiated with an unknown version" (BOLT 8).
+    // BOLT 8 [8.noise.2, 8.act1.1, 8.act2.1, 8.act3.1].
     if version == VERSION {
         Ok(())
     } else {
@@ -191,6 +192,7 @@ impl Initiator {
         let (remote_ephemeral, tag) = read_act(2, act)?;
         self.state.mix_hash(&remote_ephemeral.serialize());
         self.state.mix_key(&self.ephemeral.ecdh(&remote_ephemeral));
+        // BOLT 8 [8.act2.2].
         self.state.check_tag(2, &tag)?;
 
         let mut static_key = self.local.public().serialize();
@@ -235,6 +237,7 @@ impl Responder {
         let (remote_ephemeral, tag) = read_act(1, act)?;
         self.state.mix_hash(&remote_ephemeral.serialize());
         self.state.mix_key(&self.local.ecdh(&remote_ephemeral));
+        // BOLT 8 [8.act1.2].
         self.state.check_tag(1, &tag)?;
 
         let public = self.ephemeral.public();
@@ -264,11 +267,13 @@ impl ResponderWait {
         static_tag.copy_from_slice(&act[34..50]);
         last_tag.copy_from_slice(&act[50..]);
 
+        // BOLT 8 [8.act3.2].
         decrypt(&self.state.temp, 1, &self.state.hash, &mut static_key, &static_tag)
             .map_err(|_| NoiseError::BadCiphertext { act: 3 })?;
         self.state.mix_hash(&act[1..50]);
         let remote = PublicKey::from_slice(&static_key).map_err(|_| NoiseError::BadPubkey { act: 3 })?;
         self.state.mix_key(&self.ephemeral.ecdh(&remote));
+        // BOLT 8 [8.act3.3].
         self.state.check_tag(3, &last_tag)?;
         let (receive, send) = self.state.split();
         Ok((remote, Transport::new(send, receive, &self.state.chaining)))
@@ -318,6 +323,7 @@ mod tests {
 
     #[test]
     fn every_changed_bit_of_every_act_is_refused() {
+        // BOLT 8 [8.noise.2, 8.act1.1, 8.act1.2, 8.act2.1, 8.act2.2, 8.act3.1, 8.act3.2, 8.act3.3].
         let (_, one) = Initiator::new(key(0x11), Secret(key(0x21)).public(), key(0x12));
         let (_, two) = Responder::new(key(0x21), key(0x22)).act_one(&one).unwrap();
         let (three, _) =

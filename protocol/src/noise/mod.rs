@@ -49,6 +49,7 @@ fn nonce_bytes(counter: u64) -> [u8; 12] {
 
 /// Encrypts `buffer` where it stands and returns the tag.
 fn encrypt(key: &Key, counter: u64, ad: &[u8], buffer: &mut [u8]) -> Result<[u8; TAG_BYTES], BadTag> {
+    // BOLT 8 [8.noise.3].
     let cipher = ChaCha20Poly1305::new((&**key).into());
     let nonce = nonce_bytes(counter).into();
     let tag = cipher.encrypt_inout_detached(&nonce, ad, InOutBuf::from(buffer)).map_err(|_| BadTag)?;

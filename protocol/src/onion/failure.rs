@@ -35,6 +35,7 @@ const MAX_CHANNEL_UPDATE: usize = 1024;
 ///
 /// `channel_update` is the raw gossip message, often empty, and never to be applied to the graph (BOLT 4,
 /// "Receiving Failure Codes"). `sha256_of_onion` is of the packet that the reporting node's peer received.
+// BOLT 4 [4.fail.3].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Failure {
@@ -171,6 +172,7 @@ impl Failure {
 
     /// The `failuremsg`: code, then fields.
     pub fn encode(&self) -> Vec<u8> {
+        // BOLT 4 [4.fail.4].
         let mut out = Writer::new();
         out.u16(self.code());
         match self {
@@ -224,6 +226,7 @@ impl Failure {
         let (code, data) = failuremsg.split_first_chunk()?;
         let code = u16::from_be_bytes(*code);
         // Extra bytes after the fields are ignored: "MUST ignore any extra bytes in `failuremsg`".
+        // BOLT 4 [4.receive.1].
         let known = known(code, &mut Reader::new(data)).ok().flatten();
         Some(known.unwrap_or_else(|| Failure::Other { code, data: data.to_vec() }))
     }
@@ -387,6 +390,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_failure_goes_there_and_back() {
+        // BOLT 4 [4.fail.4, 4.receive.1].
         for failure in samples() {
             let mut bytes = failure.encode();
             assert_eq!(Failure::decode(&bytes), Some(failure.clone()));

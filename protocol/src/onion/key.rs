@@ -73,6 +73,7 @@ pub(super) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 
 /// Whether `tag` authenticates `parts`, in constant time.
 pub(super) fn hmac_matches(key: &[u8; 32], parts: &[&[u8]], tag: &[u8; 32]) -> bool {
+    // BOLT 4 [4.peel.4].
     authenticator(key, parts).verify_slice(tag).is_ok()
 }
 

@@ -40,6 +40,7 @@ pub enum Payload {
 }
 
 /// For a node between payer and payee.
+// BOLT 4 [4.write.7, 4.write.8].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Forward {
     /// The channel to the next hop, or another with the same peer.
@@ -51,6 +52,7 @@ pub struct Forward {
 }
 
 /// For the payee.
+// BOLT 4 [4.write.9].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Final {
     /// The least that this HTLC must carry.
@@ -142,6 +144,7 @@ impl Payload {
             return fields.blinded(is_final).map(Payload::Blinded);
         }
         // Outside a blinded route "MUST return an error if … `current_path_key` is present".
+        // BOLT 4 [4.read.19].
         if let Some((_, bad)) = fields.current_path_key {
             return Err(bad);
         }
@@ -191,6 +194,7 @@ impl Final {
 
     /// What all HTLCs of the payment add up to: "as if it were equal to `amt_to_forward` if it is not present".
     pub fn total_msat(&self) -> Msat {
+        // BOLT 4 [4.read.25].
         self.payment_data.as_ref().map_or(self.amt_to_forward, |data| data.total_msat)
     }
 
@@ -198,8 +202,10 @@ impl Final {
     /// out. Empty when it exceeds 65,535 bytes, which `sphinx::build` refuses as it refuses all above 1,265.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
+        // BOLT 4 [4.write.6].
         out.tlv(AMT_TO_FORWARD, |w| w.truncated(self.amt_to_forward.0));
         out.tlv(OUTGOING_CLTV_VALUE, |w| w.truncated(self.outgoing_cltv_value.0));
+        // BOLT 1 [1.tlv.1, 1.tlv.2].
         if let Some(data) = &self.payment_data {
             out.tlv(PAYMENT_DATA, |w| {
                 w.bytes(&data.payment_secret.0);
@@ -265,6 +271,7 @@ impl Fields {
                 self.outgoing_cltv_value = Some((Height(Reader::new(value).tu32("height").ok()?), here))
             }
             SHORT_CHANNEL_ID => {
+                // BOLT 1 [1.tlv.9].
                 let id = u64::from_be_bytes(value.try_into().ok()?);
                 self.short_channel_id = Some((ShortChannelId(id), here));
             }
@@ -282,6 +289,7 @@ impl Fields {
             PAYMENT_METADATA => self.payment_metadata = Some((value.to_vec(), here)),
             TOTAL_AMOUNT_MSAT => self.total_amount_msat = Some((Msat(tu64(value)?), here)),
             KEYSEND_PREIMAGE => self.keysend_preimage = Some((Preimage(value.try_into().ok()?), here)),
+            // BOLT 1 [1.tlv.11].
             kind if kind % 2 == 0 => return None,
             kind => {
                 self.first_unknown.get_or_insert(here);
@@ -297,12 +305,14 @@ impl Fields {
         Ok(Forward {
             amt_to_forward: required(self.amt_to_forward, AMT_TO_FORWARD)?,
             outgoing_cltv_value: required(self.outgoing_cltv_value, OUTGOING_CLTV_VALUE)?,
+            // BOLT 4 [4.read.21].
             short_channel_id: required(self.short_channel_id, SHORT_CHANNEL_ID)?,
         })
     }
 
     fn last(self) -> Result<Final, PayloadError> {
         Ok(Final {
+            // BOLT 4 [4.read.20].
             amt_to_forward: required(self.amt_to_forward, AMT_TO_FORWARD)?,
             outgoing_cltv_value: required(self.outgoing_cltv_value, OUTGOING_CLTV_VALUE)?,
             payment_data: optional(self.payment_data),

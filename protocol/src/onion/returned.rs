@@ -25,6 +25,7 @@ pub fn wrap_message(shared_secret: &SharedSecret, failuremsg: &[u8], padded_len:
     // Both lengths are u16; no message of ours comes near that.
     let limit = usize::from(u16::MAX);
     let failuremsg = failuremsg.get(..limit).unwrap_or(failuremsg);
+    // BOLT 4 [4.return.1].
     let pad_len = padded_len.min(limit).saturating_sub(failuremsg.len());
     let mut body = Vec::with_capacity(failuremsg.len().saturating_add(pad_len).saturating_add(4));
     body.extend((failuremsg.len() as u16).to_be_bytes());
@@ -91,6 +92,7 @@ mod tests {
 
     #[test]
     fn the_payer_learns_who_failed_and_why() {
+        // BOLT 4 [4.return.1].
         for hops in [1, 2, 5, 20, 27, 30] {
             let secrets = secrets(hops);
             for (erring, failure) in (0..secrets.len()).zip(samples().into_iter().cycle()) {

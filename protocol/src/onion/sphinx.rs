@@ -221,13 +221,16 @@ pub fn peel<C: Verification>(
 ) -> Result<Peeled, PeelError> {
     let malformed =
         |failure_code| PeelError::Malformed { failure_code, sha256_of_onion: sha256_of_onion(packet) };
+    // BOLT 4 [4.version.1, 4.version.2, 4.peel.1].
     if packet.version != 0 {
         return Err(malformed(INVALID_ONION_VERSION));
     }
+    // BOLT 4 [4.peel.2].
     let ephemeral = PublicKey::from_slice(&packet.public_key).map_err(|_| malformed(INVALID_ONION_KEY))?;
     let shared_secret = SharedSecret::agree(&ephemeral, node_key);
     let mu = shared_secret.key(KeyType::Mu);
     // "MUST use a constant time comparison of the computed HMAC and `hmac`".
+    // BOLT 4 [4.peel.5].
     if !hmac_matches(&mu, &[&packet.hop_payloads, associated_data], &packet.hmac) {
         return Err(malformed(INVALID_ONION_HMAC));
     }
@@ -252,10 +255,14 @@ fn open_layer(packet: &OnionPacket, secret: &SharedSecret) -> Option<Layer> {
     unwrapped.get_mut(..HOP_PAYLOADS_LEN)?.copy_from_slice(&packet.hop_payloads);
     mix_stream(&secret.key(KeyType::Rho), unwrapped.as_mut_slice());
     let mut reader = Reader::new(unwrapped.as_slice());
+    // BOLT 4 [4.peel.6, 4.peel.7].
     let length = usize::try_from(reader.bigsize("payload_length").ok()?).ok().filter(|l| *l >= 2)?;
+    // BOLT 4 [4.peel.8].
     let payload = reader.take(length, "payload").ok()?.to_vec();
+    // BOLT 4 [4.peel.9].
     let hmac = reader.array("next_hmac").ok()?;
     // "If `unwrapped_payloads` is smaller than `hop_payloads`: MUST abort": the layer ran over the 1,300 bytes.
+    // BOLT 4 [4.peel.10].
     let rest = reader.array("hop_payloads").ok()?;
     Some((payload, rest, hmac))
 }

@@ -36,15 +36,19 @@ pub(super) const fn bigsize_len(value: u64) -> usize {
 pub(super) fn read_stream(stream: &[u8]) -> Result<Vec<Record<'_>>, BadStream> {
     let mut records: Vec<Record<'_>> = Vec::new();
     let mut reader = Reader::new(stream);
+    // BOLT 1 [1.tlv.4].
     while reader.left() > 0 {
         let offset = stream.len().saturating_sub(reader.left());
+        // BOLT 1 [1.tlv.5].
         let kind = reader.bigsize("type").map_err(|_| BadStream { kind: 0, offset })?;
         let bad = BadStream { kind, offset };
+        // BOLT 1 [1.tlv.6].
         if records.last().is_some_and(|previous| previous.kind >= kind) {
             return Err(bad);
         }
         let length = reader.bigsize("length").map_err(|_| bad)?;
         let length = usize::try_from(length).map_err(|_| bad)?;
+        // BOLT 1 [1.tlv.7].
         let value = reader.take(length, "value").map_err(|_| bad)?;
         records.push(Record { kind, value, offset });
     }

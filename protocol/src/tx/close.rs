@@ -86,6 +86,7 @@ impl CloseTerms {
             Side::Local => self.to_local,
             Side::Remote => self.to_remote,
         };
+        // BOLT 3 [3.close.1, 3.close.2, 3.simple.1, 3.simple.2].
         let fee = if side == payer { fee } else { Sat::ZERO };
         balance.floor_sat().checked_sub(fee).ok_or(CloseError::Fee)
     }
@@ -124,6 +125,7 @@ pub fn build_close(
     let mut outputs = Vec::new();
     for side in [Side::Local, Side::Remote] {
         let value = terms.balance(side, funder, fee)?;
+        // BOLT 3 [3.close.3].
         if value >= dust_limit && value > Sat::ZERO && omit != Some(side) {
             outputs.push((value, side));
         }
@@ -157,6 +159,7 @@ pub fn build_simple_close(
 /// An output of nothing when its script is an OP_RETURN, else the balance (BOLT 3, "Closing Transaction").
 fn simple_value(terms: &CloseTerms, side: Side, closer: Side, fee: Sat) -> Result<Sat, CloseError> {
     let value = terms.balance(side, closer, fee)?;
+    // BOLT 2, 3 [2.simple.9, 2.simple.17, 3.simple.3].
     Ok(if terms.script(side).is_op_return() { Sat::ZERO } else { value })
 }
 
@@ -178,12 +181,16 @@ pub fn closer_offers(
         Side::Remote => terms.to_remote < terms.to_local,
     };
     Ok(match (lesser, dust(closer)?, dust(closer.other())?) {
+        // BOLT 2 [2.simple.2].
         (_, true, true) => &[],
+        // BOLT 2 [2.simple.6, 2.simple.7].
         (true, true, false) => &[CloseOutputs::CloseeOnly],
         (true, false, _) => &[CloseOutputs::Both],
+        // BOLT 2 [2.simple.8, 2.simple.10, 2.simple.11].
         (false, _, true) => &[CloseOutputs::CloserOnly],
         // The closer has the greater part yet pays it all in fees: it must not leave its output out, nor keep dust.
         (false, true, false) => &[],
+        // BOLT 2 [2.simple.8, 2.simple.12].
         (false, false, false) => &[CloseOutputs::CloserOnly, CloseOutputs::Both],
     })
 }
@@ -199,12 +206,16 @@ pub fn closee_choice(
     fee: Sat,
     has_both: bool,
 ) -> Result<CloseOutputs, CloseError> {
+    // BOLT 2 [2.simple.16].
     terms.balance(closer, closer, fee)?;
     let own = closer.other();
     let dust = simple_value(terms, own, closer, fee)? < bolt_dust_limit(terms.script(own));
     Ok(match (dust, has_both) {
+        // BOLT 2 [2.simple.19].
         (true, _) => CloseOutputs::CloserOnly,
+        // BOLT 2 [2.simple.21].
         (false, true) => CloseOutputs::Both,
+        // BOLT 2 [2.simple.22].
         (false, false) => CloseOutputs::CloseeOnly,
     })
 }
@@ -256,6 +267,7 @@ impl Close {
     /// What both sides sign with their funding key, SIGHASH_ALL.
     pub fn sighash(&self) -> [u8; 32] {
         let script = script::funding(&self.local_funding_pubkey, &self.remote_funding_pubkey);
+        // BOLT 3 [3.sign.1].
         digest(&self.tx, &script, self.capacity, EcdsaSighashType::All)
     }
 

@@ -226,6 +226,7 @@ fn check(terms: &CommitmentTerms, number: u64, spec: &Spec) -> Result<(), SpecEr
 
 /// Both balances in whole satoshis after the funder paid `cost`, and what the funder lacked of it.
 fn balances(terms: &CommitmentTerms, spec: &Spec, cost: Sat) -> (Sat, Sat, Sat) {
+    // BOLT 3 [3.outputs.1, 3.trim.1].
     let (owner, other) = (spec.to_owner.floor_sat(), spec.to_other.floor_sat());
     if terms.owner_is_funder {
         (owner.saturating_sub(cost), other, cost.saturating_sub(owner))
@@ -267,10 +268,12 @@ fn balance_outputs<'a>(
     // An output below the owner's dust limit MUST NOT be there (BOLT 3, "Trimmed Outputs"); nor one of nothing at
     // all, should a dust limit ever be zero.
     let produced = |value: Sat| value >= terms.owner_dust_limit && value > Sat::ZERO;
+    // BOLT 3 [3.trim.2, 3.trim.3].
     if produced(to_owner) {
         let script = script::to_local(&keys.revocation, &keys.delayed, terms.owner_delay_blocks);
         push(to_owner, script::p2wsh(&script), OutputKind::ToLocal);
     }
+    // BOLT 3 [3.trim.4, 3.trim.5].
     if produced(to_other) {
         let script = script::to_remote_output(terms.channel_type, &keys.other_payment);
         push(to_other, script, OutputKind::ToRemote);
@@ -289,12 +292,14 @@ fn balance_outputs<'a>(
 }
 
 fn htlc_output<'a>(scripts: &script::HtlcScripts, htlc: &'a SpecHtlc) -> Draft<'a> {
+    // BOLT 3 [3.trim.7, 3.trim.9].
     let witness_script = if htlc.offered {
         scripts.offered(&htlc.payment_hash)
     } else {
         scripts.received(&htlc.payment_hash, htlc.cltv_expiry)
     };
     Draft {
+        // BOLT 3 [3.outputs.1].
         value: htlc.amount.floor_sat(),
         script_pubkey: script::p2wsh(&witness_script),
         kind: OutputKind::Htlc(htlc.id),
@@ -324,6 +329,7 @@ fn transaction(terms: &CommitmentTerms, number: u64, drafts: &[Draft<'_>]) -> Tr
 impl Commitment {
     /// What both sides sign with their funding key, SIGHASH_ALL.
     pub fn sighash(&self) -> [u8; 32] {
+        // BOLT 3 [3.sign.1].
         digest(&self.tx, &self.funding_script(), self.terms.capacity, EcdsaSighashType::All)
     }
 

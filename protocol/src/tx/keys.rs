@@ -17,6 +17,7 @@ use zeroize::Zeroize;
 pub struct BadKey;
 
 /// The five public keys that each side tells when a channel opens (BOLT 2 `open_channel`).
+// BOLT 2 [2.open.5].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Basepoints {
     /// In the funding output and the anchor.
@@ -45,6 +46,7 @@ pub struct ChannelSecrets {
     /// Of `htlc_basepoint`.
     pub htlc: SecretKey,
     /// All per-commitment secrets come from it; MUST NOT be revealed (BOLT 3, "Per-commitment Secret Requirements").
+    // BOLT 3 [3.secret.2].
     pub shachain_seed: [u8; 32],
 }
 

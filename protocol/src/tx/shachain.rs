@@ -21,11 +21,13 @@ pub struct BadSecret;
 
 /// The specification's index of commitment `number`; `None` beyond 2^48 - 1.
 pub const fn index_of(number: u64) -> Option<u64> {
+    // BOLT 3 [3.secret.3].
     MAX_INDEX.checked_sub(number)
 }
 
 /// The secret at `index` of the chain that grows from `seed` (BOLT 3 `generate_from_seed`).
 pub fn generate(seed: &[u8; 32], index: u64) -> [u8; 32] {
+    // BOLT 3 [3.secret.4].
     derive(seed, 48, index)
 }
 

@@ -19,6 +19,7 @@ pub const HTLC_OUTPUT_WEIGHT: u64 = 172;
 
 /// Expected weight of a commitment with `untrimmed_htlcs` HTLC outputs (BOLT 3, "Fee Calculation").
 pub const fn commit_weight(channel_type: ChannelType, untrimmed_htlcs: usize) -> u64 {
+    // BOLT 3 [3.fee.5].
     let base = match channel_type {
         ChannelType::StaticRemotekey => 724,
         ChannelType::Anchors => 1_124,
@@ -59,6 +60,7 @@ pub const fn htlc_success_weight(channel_type: ChannelType) -> u64 {
 
 /// The fee of an HTLC-timeout transaction; zero with anchors (BOLT 3, "Fee Calculation").
 pub const fn htlc_timeout_fee(channel_type: ChannelType, feerate: Feerate) -> Sat {
+    // BOLT 3 [3.fee.1, 3.fee.2].
     match channel_type {
         ChannelType::StaticRemotekey => feerate.fee(htlc_timeout_weight(channel_type)),
         ChannelType::Anchors => Sat::ZERO,
@@ -67,6 +69,7 @@ pub const fn htlc_timeout_fee(channel_type: ChannelType, feerate: Feerate) -> Sa
 
 /// The fee of an HTLC-success transaction; zero with anchors (BOLT 3, "Fee Calculation").
 pub const fn htlc_success_fee(channel_type: ChannelType, feerate: Feerate) -> Sat {
+    // BOLT 3 [3.fee.3, 3.fee.4].
     match channel_type {
         ChannelType::StaticRemotekey => feerate.fee(htlc_success_weight(channel_type)),
         ChannelType::Anchors => Sat::ZERO,
@@ -92,6 +95,7 @@ pub fn is_trimmed(
     offered: bool,
     amount: Msat,
 ) -> bool {
+    // BOLT 3 [3.outputs.2, 3.trim.6, 3.trim.8].
     let left = amount.floor_sat().checked_sub(htlc_fee(channel_type, feerate, offered));
     left.is_none_or(|left| left < dust_limit)
 }

@@ -78,6 +78,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed::Truncated`].
     pub fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], Malformed> {
+        // BOLT 1 [1.format.6, 1.tlv.7].
         let (taken, left) = self.left.split_at_checked(count).ok_or(Malformed::Truncated(field))?;
         self.left = left;
         Ok(taken)
@@ -155,6 +156,7 @@ impl<'a> Reader<'a> {
         if bytes.len() > most {
             return Err(Malformed::TooLong(field));
         }
+        // BOLT 1 [1.tlv.10].
         if bytes.first() == Some(&0) {
             return Err(Malformed::NotMinimal(field));
         }
@@ -174,9 +176,12 @@ impl<'a> Reader<'a> {
         mut known: impl FnMut(u64, &mut Reader<'a>) -> Result<bool, Malformed>,
     ) -> Result<(), Malformed> {
         let mut last = None;
+        // BOLT 1 [1.tlv.4].
         while !self.left.is_empty() {
+            // BOLT 1 [1.tlv.5].
             let kind = self.bigsize("TLV type")?;
             // "if decoded types are not strictly-increasing: MUST fail to parse the tlv_stream"
+            // BOLT 1 [1.tlv.6].
             if last.is_some_and(|last| kind <= last) {
                 return Err(Malformed::TlvOrder(kind));
             }
@@ -184,10 +189,13 @@ impl<'a> Reader<'a> {
             let length = self.bigsize("TLV length")?;
             let length = usize::try_from(length).map_err(|_| Malformed::Truncated("TLV value"))?;
             let mut value = Reader::new(self.take(length, "TLV value")?);
+            // BOLT 1 [1.tlv.8].
             let is_known = known(kind, &mut value)?;
+            // BOLT 1 [1.tlv.9].
             if is_known && value.left() > 0 {
                 return Err(Malformed::TlvLength(kind));
             }
+            // BOLT 1 [1.tlv.11, 1.tlv.12].
             if !is_known && kind % 2 == 0 {
                 return Err(Malformed::UnknownEvenTlv(kind));
             }
@@ -280,6 +288,7 @@ impl Writer {
     /// A truncated integer (`tu16`, `tu32`, `tu64`): no leading zeros. Only as the last value of a TLV record.
     pub fn truncated(&mut self, value: impl Into<u64>) {
         let bytes = value.into().to_be_bytes();
+        // BOLT 1 [1.types.1].
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         self.bytes.extend(bytes.iter().skip(zeros));
     }
@@ -289,6 +298,7 @@ impl Writer {
         let mut inner = Writer::new();
         value(&mut inner);
         self.overflow |= inner.overflow;
+        // BOLT 1 [1.tlv.3].
         self.bigsize(kind);
         self.bigsize(inner.bytes.len() as u64);
         self.bytes(&inner.bytes);

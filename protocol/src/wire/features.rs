@@ -145,6 +145,7 @@ impl Features {
     ///
     /// Even where peers insist and chand could not do without; `keysend` is for `node_announcement` only.
     pub fn ours_init(simple_close: bool) -> Features {
+        // BOLT 1 [1.init.3, 1.init.4].
         let mut ours = Features::new();
         for required in [
             Feature::DataLossProtect,
@@ -172,6 +173,7 @@ impl Features {
 
     /// Reads a bit field; leading zero bytes mean nothing and are dropped.
     pub fn parse(bytes: &[u8]) -> Features {
+        // BOLT 2 [2.open.13].
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         Features(bytes.iter().skip(zeros).copied().collect())
     }
@@ -189,6 +191,7 @@ impl Features {
     /// Sets one bit.
     pub fn set(&mut self, bit: u16) {
         let from_end = usize::from(bit / 8);
+        // BOLT 1 [1.init.1].
         if self.0.len() <= from_end {
             let mut longer = vec![0; from_end + 1 - self.0.len()];
             longer.append(&mut self.0);
@@ -236,6 +239,7 @@ impl Features {
     /// when something implemented is switched off.
     pub fn required_beyond(&self, ours: &Features) -> Option<u32> {
         let offered = |bit: u32| u16::try_from(bit).is_ok_and(|bit| ours.is_set(bit) || ours.is_set(bit | 1));
+        // BOLT 1 [1.init.9].
         self.bits().find(|bit| bit % 2 == 0 && !offered(*bit))
     }
 

@@ -78,6 +78,7 @@ impl Field for Txid {
 
 impl Field for PublicKey {
     fn read(r: &mut Reader<'_>, name: &'static str) -> Result<Self, Malformed> {
+        // BOLT 2 [2.open.5, 2.open.25].
         PublicKey::from_slice(&r.array::<33>(name)?).map_err(|_| Malformed::BadPoint(name))
     }
     fn write(&self, w: &mut Writer) {
@@ -99,6 +100,7 @@ impl Field for Signature {
         Signature::from_compact(&r.array::<64>(name)?).map_err(|_| Malformed::BadSignature(name))
     }
     fn write(&self, w: &mut Writer) {
+        // BOLT 3 [3.sign.2].
         w.bytes(&self.serialize_compact());
     }
 }

@@ -25,6 +25,7 @@ macro_rules! layout {
             fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
                 $(let $field = Field::read(r, stringify!($field))?;)*
                 $(let mut $record = None;)*
+                // BOLT 1 [1.format.7].
                 r.tlvs(|_kind, _value| {
                     $(if _kind == $kind {
                         $record = Some(Record::read(_value, stringify!($record))?);
@@ -36,6 +37,7 @@ macro_rules! layout {
             }
             fn write(&self, w: &mut Writer) {
                 $(Field::write(&self.$field, w);)*
+                // BOLT 1 [1.tlv.1, 1.tlv.2].
                 $(if let Some(value) = &self.$record {
                     w.tlv($kind, |w| Record::write(value, w));
                 })*
@@ -73,6 +75,7 @@ layout! {
     CommitmentSigned { channel_id, signature, htlc_signatures } tlvs {}
     RevokeAndAck { channel_id, per_commitment_secret, next_per_commitment_point } tlvs {}
     UpdateFee { channel_id, feerate_per_kw } tlvs {}
+    // BOLT 2 [2.again.15].
     ChannelReestablish {
         channel_id, next_commitment_number, next_revocation_number, your_last_per_commitment_secret,
         my_current_per_commitment_point
@@ -83,6 +86,7 @@ impl Payload for Init {
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut features = Features::parse(r.bytes16("globalfeatures")?);
         // "MUST combine (bitwise OR) the two feature bitmaps into one logical features map"
+        // BOLT 1 [1.init.7].
         features.or(&Features::parse(r.bytes16("features")?));
         let mut networks = None;
         r.tlvs(|kind, value| {
@@ -114,6 +118,7 @@ impl Payload for Ping {
     fn write(&self, w: &mut Writer) {
         w.u16(self.num_pong_bytes);
         w.u16(self.byteslen);
+        // BOLT 1 [1.ping.1].
         w.zeros(self.byteslen);
     }
 }
@@ -127,6 +132,7 @@ impl Payload for Pong {
     }
     fn write(&self, w: &mut Writer) {
         w.u16(self.byteslen);
+        // BOLT 1 [1.ping.3].
         w.zeros(self.byteslen);
     }
 }

@@ -111,8 +111,10 @@ macro_rules! messages {
                     $($kind => $payload::read(r)
                         .map(Message::$variant)
                         .map_err(|fault| DecodeError::Malformed { message: $name, fault }),)*
+                    // BOLT 1 [1.format.4].
                     _ if is_ignored(kind) => Ok(Message::Unknown { kind }),
                     // "upon receiving a message of even, unknown type: MUST close the connection."
+                    // BOLT 1 [1.format.5].
                     _ => Err(DecodeError::UnknownEven { kind }),
                 }
             }
@@ -178,6 +180,7 @@ impl Message {
     /// # Errors
     /// [`EncodeError`]: only for a list or text of ours beyond all limits, or for [`Message::Unknown`].
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        // BOLT 1 [1.format.1].
         if let Message::Unknown { kind } = self {
             return Err(EncodeError::Unknown { kind: *kind });
         }

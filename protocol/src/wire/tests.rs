@@ -258,6 +258,7 @@ fn every_message_comes_back_as_it_went() {
 
 #[test]
 fn a_message_cut_short_is_refused() {
+    // BOLT 1 [1.format.6].
     let mut dice = Dice(2);
     for message in (0..6).flat_map(|_| dice.messages()) {
         let bytes = message.encode().unwrap();
@@ -325,6 +326,7 @@ fn noise_of_any_kind_never_panics() {
 
 #[test]
 fn every_message_skips_odd_records_and_refuses_even_ones() {
+    // BOLT 1 [1.format.7, 1.tlv.11, 1.tlv.12].
     let mut dice = Dice(5);
     for message in dice.messages() {
         let bytes = message.encode().unwrap();
@@ -343,6 +345,7 @@ fn every_message_skips_odd_records_and_refuses_even_ones() {
 
 #[test]
 fn known_records_have_exactly_their_length() {
+    // BOLT 1 [1.tlv.9].
     let ready = Message::ChannelReady(ChannelReady {
         channel_id: ChannelId([7; 32]),
         second_per_commitment_point: Dice(6).point(),
@@ -358,6 +361,7 @@ fn known_records_have_exactly_their_length() {
 
 #[test]
 fn types_not_spoken_are_ignored_or_refused() {
+    // BOLT 1 [1.format.4, 1.format.5].
     for kind in 0..=u16::MAX {
         if KINDS.contains(&kind) {
             continue;
@@ -375,6 +379,7 @@ fn types_not_spoken_are_ignored_or_refused() {
 
 #[test]
 fn values_that_are_none_are_named() {
+    // BOLT 2 [2.open.25].
     let mut dice = Dice(7);
     let revoke = Message::RevokeAndAck(RevokeAndAck {
         channel_id: dice.id(),
@@ -424,6 +429,7 @@ fn no_more_signatures_than_htlcs_can_be() {
 
 #[test]
 fn nothing_longer_than_the_transport_carries() {
+    // BOLT 8 [8.frame.1].
     let error =
         |length| Message::Error(ErrorMessage { channel_id: ChannelId::ALL, data: vec![b'x'; length] });
     let longest = error(65_535 - 2 - 32 - 2);
@@ -489,6 +495,7 @@ fn secrets_do_not_show() {
 
 #[test]
 fn numbers_take_the_fewest_bytes() {
+    // BOLT 1 [1.tlv.3, 1.types.1].
     let mut dice = Dice(11);
     for _ in 0..2_000 {
         let shift = dice.below(64);

@@ -18,11 +18,6 @@ use std::sync::{Arc, Condvar, Mutex};
 const TAIL_LINES: usize = 40;
 /// LDK logs whole messages: so much of a line is shown.
 const TAIL_WIDTH: usize = 240;
-/// Lines of LDK's log after which its state may differ from what it saved last.
-const CHANGES: [&str; 3] = ["Updating ChannelMonitor", "Enqueueing message", "Handling event"];
-/// The line that says that it is saved.
-const SAVED: &str = "Done persisting ChannelManager";
-
 /// What a reading thread collects.
 #[derive(Debug, Default)]
 struct Inbox {
@@ -146,20 +141,11 @@ impl Ldk {
         self.running.take().expect("LDK runs")
     }
 
-    /// SIGKILL once it has saved what it knows. LDK keeps its channels and its watch over the chain in two writes;
-    /// killed in between it closes the channel by force, by design. That is no fault of ours to look for.
+    /// SIGKILL.
     ///
     /// # Panics
-    /// When it does not run, or never saves.
+    /// When it does not run.
     pub fn kill(&mut self) {
-        wait_for("LDK to have saved its state", || {
-            let log = self.log();
-            let saved = log.rfind(SAVED).ok_or("it never saved")?;
-            match CHANGES.iter().filter_map(|mark| log.rfind(mark)).max() {
-                Some(changed) if changed > saved => Err("a change is not saved yet".to_string()),
-                _ => Ok(()),
-            }
-        });
         let mut running = self.put_away();
         assert_eq!(running.child.try_wait().expect("its state"), None, "LDK had ended by itself");
         running.child.kill().expect("SIGKILL");

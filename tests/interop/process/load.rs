@@ -130,13 +130,19 @@ pub fn kill_us(pair: &mut Pair, rounds: u64) {
     }
 }
 
-/// SIGKILL of LDK: while both hold HTLCs, one of which we take in its absence.
-/// Then orderly stops under load; why not kills, [`crate::ldk::Ldk::kill`] says.
+/// SIGKILL of LDK: while both hold HTLCs, one of which we take in its absence. Then orderly stops under load.
+///
+/// LDK keeps its channels and its watch over the chain in two writes, one after the other, and tells nobody when the
+/// first is done. Killed in between it closes the channel by force, by design: no fault of ours to look for. So it is
+/// killed when nothing changed since an orderly stop, after which both are on disk.
 pub fn kill_ldk(pair: &mut Pair, rounds: u64) {
     let name = format!("kill LDK {:?} {:?}", pair.opener, pair.kind);
     let (one, other) = (preimage(&name, 0), preimage(&name, 1));
     drop(pair.we_pay_held(10_000_000, &one));
     let label = pair.ldk_pays_held(12_000_000, &other);
+    pair.ldk.stop();
+    pair.ldk.launch();
+    pair.wait_usable();
     pair.ldk.kill();
     pair.us.call("settleinvoice", json!({ "preimage": other }));
     pair.ldk.launch();

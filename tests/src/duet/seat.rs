@@ -139,6 +139,11 @@ impl Seat {
         self.store = MemoryStore::with_entries(entries);
     }
 
+    /// Its keys, for a test that signs in its name.
+    pub fn keys(&self) -> NodeKeys {
+        keys(&self.config, self.seed / 2, (self.seed % 2) as usize)
+    }
+
     /// Log lines that hold `text`.
     pub fn logged(&self, text: &str) -> usize {
         self.log.iter().filter(|n| n.text.contains(text)).count()
@@ -167,9 +172,13 @@ fn restore(
     entries: Vec<Entry>,
     crypto: Arc<dyn Crypto>,
 ) -> Result<Node, RestoreError> {
-    let mut root = [0u8; 64];
-    root[..32].copy_from_slice(&seed_bytes(seed, place, 0));
-    let keys = NodeKeys::from_seed(&root, config.network);
+    let keys = keys(config, seed, place);
     let entropy = Entropy::new(seed_bytes(seed, place, life));
     Node::restore(config.clone(), keys, entropy, crypto, entries)
+}
+
+fn keys(config: &NodeConfig, seed: u64, place: usize) -> NodeKeys {
+    let mut root = [0u8; 64];
+    root[..32].copy_from_slice(&seed_bytes(seed, place, 0));
+    NodeKeys::from_seed(&root, config.network)
 }

@@ -48,6 +48,48 @@ pub enum Stand {
     Over,
 }
 
+/// Where a close stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Closing {
+    /// Nobody closes.
+    Not,
+    /// `shutdown` was sent or received, or is to be.
+    Begun,
+    /// Agreed: the transaction, in 64 bits.
+    Agreed(u64),
+}
+
+/// A transaction's name in 64 bits.
+pub fn name_of(tx: &bitcoin::Transaction) -> u64 {
+    short(tx.compute_txid().as_ref())
+}
+
+/// Where a node's close stands.
+///
+/// # Errors
+/// `peace`, when it closed by force.
+pub fn closing_of(node: &Node, id: ChannelId) -> Result<Closing, Verdict> {
+    match &channel_of(node, id)?.phase {
+        Phase::Open => Ok(Closing::Not),
+        Phase::Closing(_) => Ok(Closing::Begun),
+        Phase::Closed(closed) => Ok(Closing::Agreed(name_of(&closed.tx))),
+        other => Err(Verdict::new("peace", format!("the channel is {other:?}"))),
+    }
+}
+
+/// What is published is what was agreed on and kept.
+///
+/// # Errors
+/// `durable`.
+pub fn judge_published(published: &[u64], kept: Closing) -> Result<(), Verdict> {
+    match published.last() {
+        Some(tx) if kept != Closing::Agreed(*tx) => {
+            Err(Verdict::new("durable", "a closing transaction was published that is not on disk"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the world needs to know of a node's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {
@@ -63,6 +105,8 @@ pub struct Facts {
     pub usable: bool,
     /// Something is still to be signed.
     pub news: bool,
+    /// Where a close stands.
+    pub closing: Closing,
     /// HTLCs not yet forgotten.
     pub htlcs: u8,
     /// Its money, pending HTLCs of its own included.
@@ -120,9 +164,9 @@ impl Book {
     /// `money`, `agree`, `peace`.
     pub fn facts(&mut self, node: &Node) -> Result<Facts, Verdict> {
         let channel = channel_of(node, self.channel)?;
-        let at_peace = channel.phase == Phase::Open && !channel.doubt;
-        if !at_peace {
-            return Err(Verdict::new("peace", format!("the channel is {:?}", channel.phase)));
+        let closing = closing_of(node, self.channel)?;
+        if channel.doubt {
+            return Err(Verdict::new("peace", "the node doubts its own state"));
         }
         judge_money(channel)?;
         let commits = &channel.commits;
@@ -143,6 +187,7 @@ impl Book {
             up: channel.link == Link::Up,
             usable: channel.is_usable(),
             news: channel.ledger.has_news_for(Side::Local, channel.terms.opener),
+            closing,
             htlcs: channel.ledger.htlcs.len() as u8,
             to_us: channel.to_us(),
             spendable: channel.ledger.spendable(&channel.terms, Side::Local),
@@ -411,7 +456,8 @@ pub fn judge_restored(node: &Node, restored: &Node, records: &[Entry], id: Chann
 /// # Errors
 /// `restart`.
 pub fn judge_cut(cut: &Node, restored: &Node, id: ChannelId) -> Result<(), Verdict> {
-    let (kept, again) = (&channel_of(cut, id)?.ledger, &channel_of(restored, id)?.ledger);
+    let (cut, restored) = (channel_of(cut, id)?, channel_of(restored, id)?);
+    let (kept, again) = ((&cut.ledger, &cut.phase), (&restored.ledger, &restored.phase));
     match kept == again {
         true => Ok(()),
         false => Err(Verdict::new("restart", format!("a cut leaves {kept:?}, a restart {again:?}"))),
@@ -425,6 +471,13 @@ pub fn judge_cut(cut: &Node, restored: &Node, id: ChannelId) -> Result<(), Verdi
 pub fn judge_step(before: &Facts, after: &Facts) -> Result<(), Verdict> {
     if after.local < before.local || after.remote < before.remote {
         return Err(Verdict::new("safety", "a commitment's number ran back"));
+    }
+    let undone = match (before.closing, after.closing) {
+        (Closing::Agreed(_), Closing::Agreed(_)) => false,
+        (was, is) => is < was,
+    };
+    if undone {
+        return Err(Verdict::new("settle", "a close was begun and is forgotten"));
     }
     for (was, is) in before.stands.iter().zip(&after.stands) {
         if matches!(was, Stand::Done | Stand::Over) && is != was {

@@ -8,7 +8,7 @@
 //! the same randomness, and time stands still.
 //! Read next: `facts` (what is judged of a state), `world`.
 
-use super::facts::{self, Book, Facts};
+use super::facts::{self, Book, Closing, Facts};
 use super::start::{Operation, Payment, Start};
 use super::wire::{Queue, Wires};
 use super::{table::Mix, Verdict};
@@ -96,6 +96,21 @@ struct State {
     reborn: StateId,
 }
 
+const fn ordering(place: u8) -> CommandId {
+    CommandId(place as u64)
+}
+
+const fn settling(place: u8) -> CommandId {
+    CommandId(100 + place as u64)
+}
+
+const fn cancelling(place: u8) -> CommandId {
+    CommandId(200 + place as u64)
+}
+
+/// Messages and transactions that left a node.
+type Left = (Vec<Message>, Vec<u64>);
+
 /// A node after a step, with its records and its name.
 struct Life {
     node: Node,
@@ -115,7 +130,7 @@ pub struct Graph {
     init: Option<Init>,
     orders: Vec<Command>,
     payments: Vec<Payment>,
-    /// It can pay any feerate of these walks.
+    /// It can set any feerate of these walks whenever it is linked.
     rich: bool,
     crypto: Arc<dyn Crypto>,
     book: Book,
@@ -174,7 +189,7 @@ impl Graph {
             init: None,
             orders,
             payments: start.payments().cloned().collect(),
-            rich: start.duet.balance_msat(place) > 100_000_000,
+            rich: start.duet.balance_msat(place) > 100_000_000 && !start.closes(),
             crypto: crypto.clone(),
             book: Book::new(start, place, crypto.clone()),
             states: Vec::new(),
@@ -251,10 +266,11 @@ impl Graph {
         let before = &self.states[state as usize];
         let (life, released) = self.advance(&before.node, inputs)?;
         let had = before.facts;
-        let messages = self.judge_released(act, released)?;
+        let (messages, published) = self.judge_released(act, released)?;
         let to = self.intern(life, 0)?;
         let has = self.states[to as usize].facts;
         facts::judge_step(&had, &has)?;
+        facts::judge_published(&published, has.closing)?;
         let mut out = Vec::with_capacity(messages.len());
         for message in &messages {
             self.book.judge_message(message, &has)?;
@@ -276,7 +292,7 @@ impl Graph {
     fn inputs(&self, act: Act, wires: &Wires) -> Vec<Input> {
         let peer = self.peer;
         let arrival = |message: Message| Input::Message { peer, link: LINK, message };
-        let order = |place: u8, command: Command| Input::Command { id: CommandId(u64::from(place)), command };
+        let order = |id: CommandId, command: Command| Input::Command { id, command };
         let number = |place: u8| self.payments[usize::from(place)].number;
         match act {
             Act::Deliver(message) => vec![arrival(wires.get(message).clone())],
@@ -286,18 +302,18 @@ impl Graph {
                 std::iter::once(self.linked()).chain(greeting).collect()
             }
             Act::Unlink => vec![Input::Unlinked { peer, link: LINK, reason: "cut".into() }],
-            Act::Do(place) => vec![order(place, self.order(place).clone())],
+            Act::Do(place) => vec![order(ordering(place), self.order(place).clone())],
             Act::Together(queue, place) => {
                 let mut all = self.inputs(Act::Burst(queue), wires);
                 all.extend(self.inputs(Act::Do(place), wires));
                 all
             }
             Act::Settle(place) => {
-                vec![order(place + 100, Command::SettleInvoice { preimage: preimage(number(place)) })]
+                vec![order(settling(place), Command::SettleInvoice { preimage: preimage(number(place)) })]
             }
             Act::Cancel(place) => {
                 let payment_hash = preimage(number(place)).hash();
-                vec![order(place + 200, Command::CancelInvoice { payment_hash })]
+                vec![order(cancelling(place), Command::CancelInvoice { payment_hash })]
             }
         }
     }
@@ -339,7 +355,8 @@ impl Graph {
         let reason = "not now".into();
         let inputs = vec![Input::ChainSynced, Input::DialFailed { peer: self.peer, reason }];
         let (life, released) = self.finish(node, entries, inputs)?;
-        let said = self.judge_released(Act::Unlink, released)?;
+        let (said, published) = self.judge_released(Act::Unlink, released)?;
+        facts::judge_published(&published, facts::closing_of(&life.node, self.channel)?)?;
         match said.is_empty() {
             true => Ok(life),
             false => Err(Verdict::new("peace", "a node spoke before there was a link")),
@@ -377,8 +394,8 @@ impl Graph {
     }
 
     /// What may leave in peace; gives the messages.
-    fn judge_released(&self, act: Act, released: Vec<After>) -> Result<Vec<Message>, Verdict> {
-        let mut messages = Vec::new();
+    fn judge_released(&self, act: Act, released: Vec<After>) -> Result<Left, Verdict> {
+        let (mut messages, mut published) = (Vec::new(), Vec::new());
         let mut hung_up = 0;
         for after in released {
             match after {
@@ -393,10 +410,9 @@ impl Graph {
                     }
                 }
                 After::Publish(publish) => {
-                    let what = publish.into_parts().1;
-                    return Err(Verdict::new("peace", format!("a transaction is published: {what}")));
+                    published.push(facts::name_of(&publish.into_parts().0));
                 }
-                After::Reply { result, .. } => self.judge_reply(act, result)?,
+                After::Reply { id, result } => self.judge_reply(act, id, result)?,
                 _ => {}
             }
         }
@@ -408,20 +424,26 @@ impl Graph {
             // It has arrived already.
             messages.retain(|m| !matches!(m, Message::Init(_)));
         }
-        Ok(messages)
+        Ok((messages, published))
     }
 
     fn judge_reply(
         &self,
         act: Act,
+        id: CommandId,
         result: Result<Reply, chand_protocol::node::command::CommandError>,
     ) -> Result<(), Verdict> {
         match (act, result) {
-            (Act::Settle(_) | Act::Cancel(_), Err(error)) => {
+            (Act::Settle(place), Err(error)) if id == settling(place) => {
+                Err(Verdict::new("settle", format!("the money is there, and yet: {error}")))
+            }
+            (Act::Cancel(place), Err(error)) if id == cancelling(place) => {
                 Err(Verdict::new("settle", format!("the money is there, and yet: {error}")))
             }
             (Act::Do(place) | Act::Together(_, place), Err(error))
-                if self.rich && matches!(self.order(place), Command::DevFeerate { .. }) =>
+                if self.rich
+                    && id == ordering(place)
+                    && matches!(self.order(place), Command::DevFeerate { .. }) =>
             {
                 Err(Verdict::new("settle", format!("the feerate could be changed, and yet: {error}")))
             }
@@ -455,6 +477,7 @@ pub fn is_open(operation: &Operation, facts: &Facts) -> bool {
     match operation {
         // A payment waits for its link by itself.
         Operation::Pay(_) => true,
+        Operation::Close => !matches!(facts.closing, Closing::Agreed(_)),
         Operation::Fee(_) => facts.usable,
     }
 }

@@ -10,8 +10,9 @@
 //! | `Ad`, `Bd` | an amount too small for an output |
 //! | `As`, `Bs` | hold invoices of both sides for one and the same hash |
 //! | `fee` | Alice, who opened the channel, changes the feerate |
+//! | `Ac`, `Bc` | Alice (Bob) closes the channel by agreement |
 //!
-//! In front, with a slash behind it, may stand how the channel is: `plain/` without anchors, `12000/` with only so many
+//! In front, with a slash behind it, may stand how the channel is: `plain/` without anchors, `simple/` with option_simple_close, `12000/` with only so many
 //! satoshi on Alice's side, whose reserve is 10,000 and who pays the fees.
 //! Each side does its own in the order of the name; between the sides every order is walked.
 //! Read next: `graph`.
@@ -23,7 +24,7 @@ use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
 use chand_protocol::units::Feerate;
 
 /// The walks that `all` stands for.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 14] = [
     "A",
     "Bh",
     "fee",
@@ -34,6 +35,8 @@ pub const ALL: [&str; 12] = [
     "A+Ax+Ah",
     "plain/Ad+B+fee",
     "12500/B+B+fee",
+    "A+B+Bc",
+    "simple/Ah+Ac+Bc",
     "A+A+B",
     "A+B+fee",
 ];
@@ -56,6 +59,8 @@ pub enum Operation {
     Pay(Payment),
     /// The feerate changes.
     Fee(Feerate),
+    /// The channel closes.
+    Close,
 }
 
 /// One payment.
@@ -96,11 +101,11 @@ fn word(text: &str) -> Result<(usize, char), String> {
     let seat = match letters.next() {
         Some('A') => ALICE,
         Some('B') => BOB,
-        _ => return Err(format!("{text}: a word is fee, or A or B with d, h, s or x behind it")),
+        _ => return Err(format!("{text}: a word is fee, or A or B with c, d, h, s or x behind it")),
     };
     let how = letters.next().unwrap_or(' ');
-    if !" dhsx".contains(how) || letters.next().is_some() {
-        return Err(format!("{text}: behind A or B stands d, h, s, x or nothing"));
+    if !" cdhsx".contains(how) || letters.next().is_some() {
+        return Err(format!("{text}: behind A or B stands c, d, h, s, x or nothing"));
     }
     Ok((seat, how))
 }
@@ -110,9 +115,11 @@ fn form(name: &str) -> Result<(Open, &str), String> {
     let usual = Open::default();
     match name.split_once('/') {
         None => Ok((usual, name)),
+        Some(("simple", words)) => Ok((usual, words)),
         Some(("plain", words)) => Ok((Open { anchors: false, ..usual }, words)),
         Some((number, words)) => {
-            let sat: u64 = number.parse().map_err(|_| format!("{number}: plain or a number of satoshi"))?;
+            let sat: u64 =
+                number.parse().map_err(|_| format!("{number}: plain, simple or a number of satoshi"))?;
             let given = usual.sat.checked_sub(sat).ok_or("more than the channel holds")?;
             Ok((Open { push_msat: given * 1_000, ..usual }, words))
         }
@@ -126,7 +133,10 @@ impl Start {
     /// In words, when the name has a word that is none.
     pub fn new(name: &str) -> Result<Start, String> {
         let (open, words) = form(name)?;
-        let mut duet = Duet::opened(7, open);
+        let simple_close = name.starts_with("simple/");
+        let mut duet = Duet::with(7, |_, config| config.simple_close = simple_close);
+        duet.connect();
+        duet.open(open);
         let mut operations = [Vec::new(), Vec::new()];
         for (place, text) in words.split('+').enumerate() {
             if text == "fee" {
@@ -134,6 +144,10 @@ impl Start {
                 continue;
             }
             let (payer, how) = word(text)?;
+            if how == 'c' {
+                operations[payer].push(Operation::Close);
+                continue;
+            }
             let payment = invoice(&mut duet, text, payer, how, place as u64);
             operations[payer].push(Operation::Pay(payment));
         }
@@ -144,11 +158,16 @@ impl Start {
         Ok(Start { name: name.into(), duet, channel, operations })
     }
 
+    /// Whether a side is going to close.
+    pub fn closes(&self) -> bool {
+        self.operations.iter().flatten().any(|o| matches!(o, Operation::Close))
+    }
+
     /// Every payment, with its payer's place.
     pub fn payments(&self) -> impl Iterator<Item = &Payment> {
         self.operations.iter().flatten().filter_map(|o| match o {
             Operation::Pay(payment) => Some(payment),
-            Operation::Fee(_) => None,
+            Operation::Fee(_) | Operation::Close => None,
         })
     }
 
@@ -156,6 +175,7 @@ impl Start {
     pub fn command(&self, operation: &Operation) -> Command {
         match operation {
             Operation::Pay(payment) => pay(&payment.bolt11, None),
+            Operation::Close => self.duet.close_order(),
             Operation::Fee(feerate) => {
                 Command::DevFeerate { channel: ChannelRef::Id(self.channel), feerate: *feerate }
             }

@@ -13,7 +13,7 @@
 //! after it, with the end of what was sent cut off. A node that died is back at once: its start touches nobody else.
 //! Read next: `walk`.
 
-use super::facts::{Facts, Stand};
+use super::facts::{Closing, Facts, Stand};
 use super::graph::{is_open, Act, Graph, StateId};
 use super::memo::MemoCrypto;
 use super::start::{Operation, Payee, Start};
@@ -135,6 +135,7 @@ pub struct Stage {
     pub wires: Wires,
     operations: [Vec<Operation>; 2],
     had: [Msat; 2],
+    simple_close: bool,
 }
 
 impl Stage {
@@ -160,7 +161,8 @@ impl Stage {
             cuts: bounds.cuts,
             crashes: bounds.crashes,
         };
-        Ok((Stage { graphs: [alice, bob], wires: Wires::new(), operations, had }, world))
+        let simple_close = start.name.starts_with("simple/");
+        Ok((Stage { graphs: [alice, bob], wires: Wires::new(), operations, had, simple_close }, world))
     }
 
     fn facts(&self, world: &World, seat: usize) -> &Facts {
@@ -378,7 +380,7 @@ impl Stage {
         let facts = [ALICE, BOB].map(|seat| self.facts(world, seat));
         for seat in [ALICE, BOB] {
             let (mine, name) = (facts[seat], self.graphs[seat].name);
-            let stuck = if !mine.up {
+            let stuck = if !mine.up && !matches!(mine.closing, Closing::Agreed(_)) {
                 "waits for channel_reestablish"
             } else if mine.awaiting {
                 "waits for a revocation"
@@ -403,7 +405,7 @@ impl Stage {
                 [Stand::Nothing | Stand::Over, Stand::Nothing | Stand::Over] => {}
                 // For want of money or of room for it; not otherwise.
                 [Stand::Waiting, Stand::Nothing | Stand::Over]
-                    if facts[payment.payer].spendable.0 < payment.msat => {}
+                    if facts[payment.payer].spendable.0 < payment.msat || !facts[payment.payer].usable => {}
                 _ => {
                     let text = format!("all is quiet, and payment {} is {stands:?}", payment.word);
                     return Err(Verdict::new("live", text));
@@ -415,6 +417,7 @@ impl Stage {
                 format!("{held} HTLCs are held, the nodes have {} and {}", facts[0].htlcs, facts[1].htlcs);
             return Err(Verdict::new("live", text));
         }
+        self.judge_close(facts, held)?;
         for seat in [ALICE, BOB] {
             let wanted = i128::from(self.had[seat].0) + moved[seat];
             if i128::from(facts[seat].to_us.0) != wanted {
@@ -424,6 +427,20 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    /// A close that was begun is agreed on once no HTLC is left, and both have the same transaction (with
+    /// option_simple_close there may be one of each).
+    fn judge_close(&self, facts: [&Facts; 2], held: u8) -> Result<(), Verdict> {
+        match facts.map(|f| f.closing) {
+            [Closing::Not, Closing::Not] => Ok(()),
+            [Closing::Begun, Closing::Begun] if held > 0 => Ok(()),
+            [Closing::Agreed(one), Closing::Agreed(other)] if one == other || self.simple_close => Ok(()),
+            [Closing::Agreed(_), Closing::Agreed(_)] => {
+                Err(Verdict::new("agree", "two closing transactions were agreed on"))
+            }
+            other => Err(Verdict::new("live", format!("all is quiet, and the close stands at {other:?}"))),
+        }
     }
 
     /// A move in words, told before it is made.
@@ -460,6 +477,7 @@ impl Stage {
             }
             Act::Do(place) => match &self.operations[seat][usize::from(place)] {
                 Operation::Pay(payment) => format!("is told to pay {} ({} msat)", payment.word, payment.msat),
+                Operation::Close => "is told to close the channel".into(),
                 Operation::Fee(feerate) => format!("is told to set the feerate to {feerate}"),
             },
             Act::Settle(place) => format!("is told to settle {}", payment(place)),

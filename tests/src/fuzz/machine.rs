@@ -53,6 +53,8 @@ impl<'a> Play<'a> {
         let mut duet = set.duet;
         duet.hostile = hostile || stage == Stage::Forced;
         duet.check_every = 16;
+        // One that has seen the close in a block tells it to one that has not.
+        duet.expected_errors.push("the channel is closed");
         if choice & 2 == 0 {
             duet.run();
         }

@@ -126,11 +126,11 @@ pub fn frames(input: &[u8]) {
                 frames.remove(at);
             }
             2 => frames.insert(at, frames[other].clone()),
-            3 => {
+            3 if !frames[at].is_empty() => {
                 let place = usize::from(feed.u16()) % frames[at].len();
                 frames[at][place] ^= feed.u8();
             }
-            4 => {
+            4 if !frames[at].is_empty() => {
                 let keep = usize::from(feed.u16()) % frames[at].len();
                 frames[at].truncate(keep);
             }

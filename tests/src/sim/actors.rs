@@ -349,17 +349,7 @@ impl World {
                 let (hold, secret) =
                     (invoice.hold.is_some(), self.secret_number(number, invoice.payment_hash));
                 let attempts = 1;
-                let one = Try {
-                    payer,
-                    msat,
-                    give,
-                    hash,
-                    bolt11: bolt11.clone(),
-                    hold,
-                    secret,
-                    attempts,
-                    ..Try::new(payer)
-                };
+                let one = Try { payer, msat, give, hash, bolt11: bolt11.clone(), hold, secret, attempts };
                 self.judges.book.tries.insert(number, one);
                 self.pay(number, payer, bolt11, give);
             }

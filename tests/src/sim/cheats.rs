@@ -6,9 +6,10 @@
 
 use super::rng::Rng;
 use super::world::World;
-use chand_protocol::id::{ChannelId, LinkId};
+use chand_protocol::channel::htlc::Step;
+use chand_protocol::id::{ChannelId, LinkId, Side};
 use chand_protocol::units::{Feerate, Height, Msat, Sat};
-use chand_protocol::wire::message::{ErrorMessage, UpdateFailHtlc, UpdateFee};
+use chand_protocol::wire::message::{ErrorMessage, UpdateFailHtlc, UpdateFee, UpdateFulfillHtlc};
 use chand_protocol::wire::Message;
 use secp256k1::ecdsa::Signature;
 use secp256k1::SecretKey;
@@ -74,8 +75,10 @@ lies! {
     FulfillUnknown HangUp,
     /// The end of an HTLC that never was.
     FailUnknown HangUp,
-    /// A failure made up beside a true message.
+    /// The end of an HTLC that is not locked in yet.
     FailEarly HangUp,
+    /// The same, by a secret that fits nothing.
+    FulfillEarly HangUp,
     /// A wrong signature.
     CommitWrong HangUp,
     /// A signature for an HTLC is missing.
@@ -174,6 +177,8 @@ impl Lie {
                 | FulfillWrong
                 | FulfillUnknown
                 | FailUnknown
+                | FailEarly
+                | FulfillEarly
         )
     }
 }
@@ -302,7 +307,13 @@ fn changed(lie: Lie, message: &Message) -> Option<Message> {
 }
 
 /// What is said instead of a message; `None` when the lie does not fit it.
-fn told_instead(lie: Lie, message: &Message, bytes: &[u8], rng: &mut Rng) -> Option<Vec<Vec<u8>>> {
+fn told_instead(
+    lie: Lie,
+    message: &Message,
+    bytes: &[u8],
+    early: Option<u64>,
+    rng: &mut Rng,
+) -> Option<Vec<Vec<u8>>> {
     use Lie::*;
     let channel = message.channel_id().filter(|id| *id != ChannelId::ALL);
     let with = |extra: Vec<u8>| Some(vec![bytes.to_vec(), extra]);
@@ -316,9 +327,15 @@ fn told_instead(lie: Lie, message: &Message, bytes: &[u8], rng: &mut Rng) -> Opt
             };
             Some((0..500).map(copy).collect())
         }
-        (FailEarly, Message::UpdateAddHtlc(m)) => {
-            let (channel_id, id, reason) = (m.channel_id, m.id + 7, vec![1; 292]);
-            with(bytes_of(&Message::UpdateFailHtlc(UpdateFailHtlc { channel_id, id, reason })))
+        (FailEarly, Message::RevokeAndAck(m)) => {
+            let (channel_id, id, reason) = (m.channel_id, early?, vec![1; 292]);
+            let first = bytes_of(&Message::UpdateFailHtlc(UpdateFailHtlc { channel_id, id, reason }));
+            Some(vec![first, bytes.to_vec()])
+        }
+        (FulfillEarly, Message::RevokeAndAck(m)) => {
+            let (channel_id, id, payment_preimage) = (m.channel_id, early?, [5; 32]);
+            let early = UpdateFulfillHtlc { channel_id, id, payment_preimage };
+            Some(vec![bytes_of(&Message::UpdateFulfillHtlc(early)), bytes.to_vec()])
         }
         (CommitTwice, Message::CommitmentSigned(_)) | (RevokeTwice, Message::RevokeAndAck(_)) => {
             with(bytes.to_vec())
@@ -379,7 +396,8 @@ impl World {
                 self.cheat.held = Some(bytes);
                 return Vec::new();
             }
-            let Some(instead) = told_instead(lie, &message, &bytes, &mut self.rng) else { continue };
+            let early = self.not_locked_in(seat, &message);
+            let Some(instead) = told_instead(lie, &message, &bytes, early, &mut self.rng) else { continue };
             if skip > 0 {
                 self.cheat.planned[place].1 -= 1;
                 continue;
@@ -390,6 +408,13 @@ impl World {
             return instead;
         }
         vec![bytes]
+    }
+
+    /// An HTLC of the honest side that this very message is about to take further.
+    fn not_locked_in(&self, seat: usize, message: &Message) -> Option<u64> {
+        let channel = self.seats[seat].node()?.channel(&message.channel_id()?)?;
+        let theirs = channel.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Remote);
+        theirs.filter(|h| h.step <= Step::AddRevocation).map(|h| h.id.id).next_back()
     }
 
     fn lied(&mut self, lie: Lie, bytes: Vec<u8>) {

@@ -13,7 +13,7 @@ use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter, Reply};
 
 /// How long two mended nodes may take to talk again; a clock that was two hours wrong is no excuse.
-const LINK_US: u64 = 120 * SECOND;
+pub(super) const LINK_US: u64 = 120 * SECOND;
 /// How long HTLCs, openings and orders may take to end after that.
 const END_US: u64 = 240 * SECOND;
 /// How long a close by agreement may take.
@@ -21,7 +21,7 @@ const CLOSE_US: u64 = 60 * SECOND;
 /// How long one answer may take.
 const ANSWER_US: u64 = 30 * SECOND;
 
-fn stuck(words: impl Into<String>) -> Verdict {
+pub(super) fn stuck(words: impl Into<String>) -> Verdict {
     Verdict::new("live", words)
 }
 
@@ -56,7 +56,7 @@ impl World {
     }
 
     /// Runs until `done`, at most so long; whether it came to that.
-    fn wait(&mut self, most_us: u64, done: impl Fn(&World) -> bool) -> Result<bool, Verdict> {
+    pub(super) fn wait(&mut self, most_us: u64, done: impl Fn(&World) -> bool) -> Result<bool, Verdict> {
         let end = self.now + most_us;
         while !done(self) {
             let Some(next) = self.next_at().filter(|at| *at <= end) else {
@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Both are linked, and every channel of either knows where it stands.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.net.is_linked()
             && (0..2).all(|seat| {
                 let peer = self.seats[1 - seat].id;
@@ -85,7 +85,7 @@ impl World {
         ids(0).filter(|id| bobs.contains(id)).collect()
     }
 
-    fn both(&self, id: &ChannelId) -> Vec<&Channel> {
+    pub(super) fn both(&self, id: &ChannelId) -> Vec<&Channel> {
         self.seats.iter().filter_map(|s| s.node()?.channel(id)).collect()
     }
 
@@ -111,6 +111,9 @@ impl World {
         self.relink()?;
         self.end_htlcs()?;
         let lists = self.lists()?;
+        for id in self.shared() {
+            judge::safety::could_punish(self, id)?;
+        }
         if !self.is_ruined() {
             judge::money::settle_up(self, &lists)?;
             for id in self.shared() {
@@ -118,6 +121,7 @@ impl World {
                 self.judge_capacity(id)?;
             }
             self.judge_newest()?;
+            self.leave_alone()?;
             if self.knobs.close {
                 self.close_all()?;
             }
@@ -178,7 +182,8 @@ impl World {
 
     /// Every opening confirms, every payment is decided, every held one given back.
     fn end_htlcs(&mut self) -> Result<(), Verdict> {
-        let end = self.now + END_US;
+        let end = self.now + if self.is_ruined() { END_US / 4 } else { END_US };
+        let by_blocks = self.knobs.liar.is_none() && self.counts.steps.is_multiple_of(5);
         let mut turn = 0;
         while self.now < end {
             self.run_until(self.now + 5 * SECOND)?;
@@ -188,7 +193,10 @@ impl World {
             if turn % 4 == 0 {
                 self.mine(1);
             }
-            if turn >= 5 {
+            if turn >= 5 && by_blocks {
+                // Nobody decides: what is held goes back before it expires.
+                self.mine(2);
+            } else if turn >= 5 {
                 let holds: Vec<usize> =
                     self.judges.book.tries.iter().filter(|(_, t)| t.hold).map(|(n, _)| *n).collect();
                 for number in holds {

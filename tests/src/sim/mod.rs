@@ -10,7 +10,7 @@
 //! * `world` – the loop; `core` (steps, writes, releases), `net` and `wire` (links), `backend` (blocks), `actors` (acts)
 //! * `seat` – one node and what is its own
 //! * `cheats` – a peer that lies
-//! * `heal` – the end of a run: everything is mended, what is left is counted
+//! * `heal` – the end of a run: everything is mended, what is left is counted; `rest` – two nodes left alone
 //! * `judge` – what must hold, one idea a file
 //!
 //! Read next: `plan`, then `world`.
@@ -24,6 +24,7 @@ pub mod heap;
 pub mod judge;
 pub mod net;
 pub mod plan;
+pub mod rest;
 pub mod rng;
 pub mod seat;
 pub mod shrink;

@@ -86,9 +86,15 @@ impl Net {
         conn.open[seat].then_some((number, conn))
     }
 
-    /// The newest connection with both ends open.
+    /// The newest connection that is whole.
     fn newest(&self) -> Option<u64> {
-        self.conns.iter().rev().find(|(_, c)| c.open == [true, true]).map(|(number, _)| *number)
+        let whole = |c: &Conn| c.open == [true, true] && !c.cut && !c.silent;
+        self.conns.iter().rev().find(|(_, c)| whole(c)).map(|(number, _)| *number)
+    }
+
+    /// The link of a seat that stands longest, silent or not.
+    pub(super) fn oldest(&self, seat: usize) -> Option<u64> {
+        self.conns.iter().find(|(_, c)| c.open[seat] && c.up[seat]).map(|(number, _)| *number)
     }
 
     /// Nothing is under way on any link that could still arrive.
@@ -96,10 +102,10 @@ impl Net {
         self.conns.values().all(|c| c.silent || c.dirs.iter().all(|d| d.under_way.is_empty()))
     }
 
-    /// One link, up on both sides.
+    /// One link, whole and up on both sides.
     pub fn is_linked(&self) -> bool {
-        self.conns.values().filter(|c| c.open == [true, true] && c.up == [true, true] && !c.silent).count()
-            == 1
+        let whole = |c: &&Conn| c.open == [true, true] && c.up == [true, true] && !c.cut && !c.silent;
+        self.conns.values().filter(whole).count() == 1
     }
 
     fn forget_closed(&mut self) {

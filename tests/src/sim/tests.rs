@@ -25,7 +25,12 @@ fn payments_of_a_plan_are_made() {
     plan.knobs.liar = None;
     let pay = |number| Timed {
         at_us: number as u64 * 2_000_000,
-        act: Act::Pay { number, payer: plan.knobs.first.seat, much: Much::Msat(2_000_000), how: How::Keysend },
+        act: Act::Pay {
+            number,
+            payer: plan.knobs.first.seat,
+            much: Much::Msat(2_000_000),
+            how: How::Keysend,
+        },
     };
     plan.acts = (0..5).map(pay).collect();
     let outcome = run(&plan, false);

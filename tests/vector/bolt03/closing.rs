@@ -60,6 +60,7 @@ fn check(crypto: &RealCrypto, terms: &CloseTerms, close: &Close) {
 
 #[test]
 fn legacy_close_pays_both_or_one() {
+    // BOLT 3 [3.close.1, 3.close.2, 3.close.3].
     let crypto = RealCrypto::new();
     let terms = terms(&crypto, 30_000_999);
     let values =
@@ -101,6 +102,7 @@ fn equal_amounts_are_ordered_by_script() {
 
 #[test]
 fn impossible_closes_are_refused() {
+    // BOLT 2 [2.simple.16].
     let crypto = RealCrypto::new();
     let terms = terms(&crypto, 30_000_999);
     let legacy = |fee, omit| build_close(&terms, Side::Local, Sat(fee), Sat(354), omit).err();
@@ -121,6 +123,7 @@ fn impossible_closes_are_refused() {
 
 #[test]
 fn simple_close_has_three_variants() {
+    // BOLT 3 [3.simple.1, 3.simple.2].
     let crypto = RealCrypto::new();
     let terms = terms(&crypto, 30_000_999);
     let build = |which| build_simple_close(&terms, Side::Local, Sat(1_000), 800_000, which).expect("a close");
@@ -143,6 +146,7 @@ fn simple_close_has_three_variants() {
 
 #[test]
 fn op_return_outputs_are_worth_nothing() {
+    // BOLT 2, 3 [3.simple.3, 2.simple.9, 2.simple.17].
     let crypto = RealCrypto::new();
     let mut terms = terms(&crypto, 60_000_000);
     terms.local_script = op_return();
@@ -157,6 +161,7 @@ fn op_return_outputs_are_worth_nothing() {
 
 #[test]
 fn closer_and_closee_agree_on_the_variant() {
+    // BOLT 2 [2.simple.2, 2.simple.6, 2.simple.7, 2.simple.8, 2.simple.10, 2.simple.11, 2.simple.12, 2.simple.19, 2.simple.21, 2.simple.22].
     let crypto = RealCrypto::new();
     let offers = |to_local, fee| closer_offers(&terms(&crypto, to_local), Side::Local, Sat(fee));
     let whole = 100_000_000;
@@ -184,6 +189,7 @@ fn closer_and_closee_agree_on_the_variant() {
 
 #[test]
 fn shutdown_scripts() {
+    // BOLT 2 [2.shutdown.8].
     let program = |version: u8, length: u8| {
         ScriptBuf::from_bytes([vec![version, length], vec![7; usize::from(length)]].concat())
     };

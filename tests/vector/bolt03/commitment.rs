@@ -198,6 +198,7 @@ fn check_htlc(fixture: &Fixture, case: &Value, htlc: &HtlcTx, expected: &Value, 
 
 #[test]
 fn appendix_c_transactions() {
+    // BOLT 3 [3.outputs.1, 3.outputs.2, 3.trim.1, 3.trim.2, 3.trim.3, 3.trim.5, 3.trim.6, 3.trim.7, 3.trim.8, 3.trim.9, 3.fee.2, 3.fee.4, 3.fee.5, 3.sign.1].
     let fixture = appendix_c();
     for case in list(&fixture.file, "cases") {
         let name = text(case, "name");
@@ -249,6 +250,7 @@ fn check_scripts(case: &Value, commitment: &Commitment) {
 
 #[test]
 fn appendix_f_transactions() {
+    // BOLT 3 [3.fee.1, 3.fee.3, 3.fee.5, 3.trim.5].
     let fixture = appendix_f();
     for case in list(&fixture.file, "cases") {
         let commitment = fixture.build(case);

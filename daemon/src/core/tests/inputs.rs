@@ -9,6 +9,8 @@ use chand_protocol::node::effect::{After, Input};
 use chand_protocol::node::step;
 use chand_protocol::store::Journal;
 use chand_protocol::units::Timestamp;
+use chand_protocol::wire::features::Features;
+use chand_protocol::wire::message::Init;
 use chand_protocol::wire::Message;
 
 /// A node and its disk.
@@ -74,6 +76,16 @@ fn a_peer_is_told_why_its_message_cannot_be_read() {
     alice.step(vec![linked]);
     let bad = |link| Input::BadMessage { peer, link, reason: "3 bytes are missing".into() };
     assert!(alice.step(vec![bad(LinkId(6))]).is_empty(), "of a link that is gone already");
+    // BOLT 1 [1.init.6]: before its `init` it is told nothing.
+    let early = alice.step(vec![bad(link)]);
+    assert!(early.iter().any(|a| matches!(a, After::HangUp { link: l, .. } if *l == link)), "{early:?}");
+    assert!(!early.iter().any(|a| matches!(a, After::Send(_))), "{early:?}");
+    let link = LinkId(8);
+    let init = Message::Init(Init { features: Features::ours_init(false), networks: None });
+    alice.step(vec![
+        Input::Linked { peer, link, inbound: true, address: "127.0.0.1:1".into() },
+        Input::Message { peer, link, message: init },
+    ]);
     let after = alice.step(vec![bad(link)]);
     let told = after.iter().position(
         |a| matches!(a, After::Send(out) if matches!(out.message(), Message::Warning(w) if w.text().contains("3 bytes"))),

@@ -27,6 +27,7 @@ fn refused(payload: &[u8], is_final: bool) -> (u64, u16) {
 
 #[test]
 fn layers_go_there_and_back() {
+    // BOLT 4 [4.write.6, 4.write.7, 4.write.10, 4.write.11, 4.write.12, 4.write.13].
     assert_eq!(Payload::decode(&forward().encode(), false), Ok(Payload::Forward(forward())));
     let lasts = [
         full(),
@@ -40,6 +41,7 @@ fn layers_go_there_and_back() {
 
 #[test]
 fn keysend_totals_what_it_carries() {
+    // BOLT 4 [4.read.25].
     let last = Final::keysend(Msat(7), Height(9), Preimage([1; 32]));
     assert_eq!(last.total_msat(), Msat(7));
     assert_eq!(full().total_msat(), Msat(0x1_0000));
@@ -67,6 +69,7 @@ fn an_unknown_even_type_is_named_with_its_place() {
 
 #[test]
 fn a_missing_record_is_named() {
+    // BOLT 4 [4.read.20, 4.read.21].
     assert_eq!(refused(&[4, 1, 5], true), (AMT_TO_FORWARD, 0));
     assert_eq!(refused(&[2, 1, 5], true), (OUTGOING_CLTV_VALUE, 0));
     assert_eq!(refused(&[2, 1, 5, 4, 1, 5], false), (SHORT_CHANNEL_ID, 0));

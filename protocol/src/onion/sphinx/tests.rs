@@ -85,6 +85,7 @@ fn exactly_1300_bytes_fit_and_not_one_more() {
 
 #[test]
 fn a_flipped_byte_anywhere_is_refused_with_the_right_code() {
+    // BOLT 4 [4.peel.1, 4.peel.2, 4.peel.5].
     let secp = Secp256k1::new();
     let mut numbers = Numbers(3);
     let route = route(&mut numbers, &[20, 30], &secp);
@@ -134,6 +135,7 @@ fn sealed(head: &[u8], secp: &Secp256k1<All>) -> (OnionPacket, SecretKey, Shared
 
 #[test]
 fn a_length_that_makes_no_sense_is_the_payers_fault() {
+    // BOLT 4 [4.peel.6, 4.peel.7, 4.peel.8, 4.peel.10].
     let secp = Secp256k1::new();
     let heads: [&[u8]; 8] = [
         &[0],

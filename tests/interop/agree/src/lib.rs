@@ -8,6 +8,7 @@ pub mod ledger;
 
 use bitcoin::hashes::{sha256, Hash};
 use bitcoin::{OutPoint, ScriptBuf, Txid};
+use chand_protocol::sign::{Crypto, RealCrypto};
 use chand_protocol::tx::keys::ChannelSecrets;
 use secp256k1::{All, PublicKey, Secp256k1, SecretKey};
 use std::sync::OnceLock;
@@ -16,10 +17,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Where the cases of every run begin.
 const FIXED: u64 = 0x6c64_6b21;
 
-/// The curve, its tables made once.
+/// What chand signs and derives with, its tables made once.
+pub fn crypto() -> &'static RealCrypto {
+    static ONE: OnceLock<RealCrypto> = OnceLock::new();
+    ONE.get_or_init(RealCrypto::new)
+}
+
+/// The curve.
 pub fn secp() -> &'static Secp256k1<All> {
-    static ONE: OnceLock<Secp256k1<All>> = OnceLock::new();
-    ONE.get_or_init(Secp256k1::new)
+    crypto().secp()
 }
 
 /// Random numbers that a seed decides (SplitMix64).

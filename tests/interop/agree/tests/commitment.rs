@@ -12,7 +12,7 @@ use chand_protocol::tx::htlc::counterparty_kind;
 use chand_protocol::tx::keys::Basepoints;
 use chand_protocol::tx::ChannelType;
 use ldk_agree::ledger::{ldk_type, Channel, Ledger, LAST_NUMBER};
-use ldk_agree::{property, secp, Rng};
+use ldk_agree::{crypto, property, secp, Rng};
 use lightning::ln::chan_utils::{
     build_htlc_transaction, get_htlc_redeemscript, make_funding_redeemscript, ChannelPublicKeys,
     CommitmentTransaction,
@@ -42,7 +42,7 @@ fn build_both(
     ledger: &Ledger,
 ) -> Option<(Commitment, CommitmentTransaction)> {
     let number = some_number(rng);
-    let point = channel.owner.per_commitment_point(secp(), number).expect("a point");
+    let point = channel.owner.per_commitment_point(crypto(), number).expect("a point");
     let terms = channel.terms(ledger.capacity_sat);
     let ours = commitment::build(&terms, &channel.keys(&point), number, &ledger.spec);
 

@@ -9,7 +9,7 @@ use chand_protocol::tx::keys::{
 };
 use chand_protocol::tx::shachain::{generate, SecretStore};
 use ldk_agree::ledger::{ldk_keys, Channel, LAST_NUMBER};
-use ldk_agree::{property, secp};
+use ldk_agree::{crypto, property, secp};
 use lightning::ln::chan_utils::{
     build_commitment_secret, derive_private_key, derive_private_revocation_key,
     get_commitment_transaction_number_obscure_factor, CounterpartyCommitmentSecrets, TxCreationKeys,
@@ -28,7 +28,7 @@ fn every_derivation() {
         let theirs = DelayedPaymentKey::from_basepoint(secp(), &DelayedPaymentBasepoint(base_point), &point);
         assert_eq!(derive_public_key(secp(), &base_point, &point), Ok(theirs.to_public_key()));
         let theirs = derive_private_key(secp(), &point, &base);
-        assert_eq!(derive_secret_key(secp(), &base, &point), Ok(theirs));
+        assert_eq!(derive_secret_key(&base, &base_point, &point), Ok(theirs));
 
         let theirs = RevocationKey::from_basepoint(secp(), &RevocationBasepoint(base_point), &point);
         assert_eq!(derive_revocation_public_key(secp(), &base_point, &point), Ok(theirs.to_public_key()));
@@ -49,7 +49,7 @@ fn the_keys_of_a_commitment() {
         let ours = channel.owner.per_commitment_secret(number).expect("a secret");
         assert_eq!(ours.secret_bytes(), secret);
 
-        let point = channel.owner.per_commitment_point(secp(), number).expect("a point");
+        let point = channel.owner.per_commitment_point(crypto(), number).expect("a point");
         let (keys, owner) = (channel.keys(&point), channel.owner_basepoints());
         let theirs = TxCreationKeys::from_channel_static_keys(
             &point,

@@ -1,6 +1,7 @@
 //! `agree`: what one side signs is, byte for byte, what the other side builds.
 //!
-//! In: every `commitment_signed` as it leaves, every commitment that a node gives up, the newest ones at the end.
+//! In: every `commitment_signed` and `revoke_and_ack` as it leaves, every commitment that a node gives up, the newest
+//! ones at the end.
 //! Each signature is checked against the transaction that the signer's ledger stands for, and its id is filed; when the
 //! other side gives that commitment up (or is asked for it) its own transaction must have this id.
 //! Out: a verdict. Read next: `safety`.
@@ -18,6 +19,8 @@ use chand_protocol::tx::commitment::build;
 use chand_protocol::tx::script;
 use chand_protocol::wire::message::CommitmentSigned;
 use chand_protocol::wire::Message;
+use secp256k1::ecdsa::Signature;
+use secp256k1::PublicKey;
 use std::collections::BTreeMap;
 
 /// Commitments that were signed: channel, whose it is, its number.
@@ -26,28 +29,41 @@ pub type Signed = BTreeMap<(ChannelId, usize, u64), Txid>;
 /// A message leaves.
 ///
 /// # Errors
-/// It signs something else than the ledger says, or another commitment of a number that was signed before.
+/// It signs something else than the ledger says, or another commitment of a number that was signed before; or it
+/// gives a commitment up while the newest one could not be published, or its HTLCs not be claimed.
 pub fn said(world: &mut World, seat: usize, message: &Message) -> Result<(), Verdict> {
-    let Message::CommitmentSigned(m) = message else { return Ok(()) };
-    let found = signed(world, seat, m);
-    // After a lie about what it holds, a peer is told again what it revoked already: the signer's ledger is then ahead.
-    if world.cheat.may_fail() {
-        return Ok(());
+    match message {
+        Message::CommitmentSigned(m) => signs(world, seat, m),
+        Message::RevokeAndAck(m) => holds(world, seat, m.channel_id),
+        _ => Ok(()),
     }
-    found
 }
 
-fn signed(world: &mut World, seat: usize, m: &CommitmentSigned) -> Result<(), Verdict> {
+fn signs(world: &mut World, seat: usize, m: &CommitmentSigned) -> Result<(), Verdict> {
     let name = world.seats[seat].name;
     let Some(channel) = world.seats[seat].node().and_then(|n| n.channel(&m.channel_id)) else {
         return Err(Verdict::new("agree", format!("{name} signs for a channel it has not")));
     };
+    // A peer that lies about where it stands is told an old signature again, perhaps when the ledger is further on.
+    let misled = world.cheat.may_fail();
     if !channel.commits.awaiting_revoke {
+        if misled {
+            return Ok(());
+        }
         return Err(Verdict::new("agree", format!("{name} signs and forgets that it did")));
     }
     let number = channel.commits.remote_number + 1;
-    let txid = meant(channel, m, world.seats[seat].crypto())
-        .map_err(|what| Verdict::new("agree", format!("{name}, commitment {number} of its peer: {what}")))?;
+    let crypto = world.seats[seat].crypto();
+    let point = channel.commits.remote_next_point;
+    let given = (&m.signature, m.htlc_signatures.as_slice());
+    let txid = match signed(channel, Side::Remote, number, point, given, crypto) {
+        Ok(txid) => txid,
+        Err(_) if misled => return Ok(()),
+        Err(what) => {
+            let words = format!("{name}, commitment {number} of its peer: {what}");
+            return Err(Verdict::new("agree", words));
+        }
+    };
     let before = world.judges.signed.insert((m.channel_id, 1 - seat, number), txid);
     if before.is_some_and(|b| b != txid) {
         return Err(Verdict::new("agree", format!("{name} signed two different commitments {number}")));
@@ -55,30 +71,53 @@ fn signed(world: &mut World, seat: usize, m: &CommitmentSigned) -> Result<(), Ve
     Ok(())
 }
 
-/// The transaction that a signature is for, by its signer's ledger.
-fn meant(channel: &Channel, m: &CommitmentSigned, crypto: &dyn Crypto) -> Result<Txid, String> {
+/// The newest commitment of a node is signed by its peer, HTLC by HTLC.
+fn holds(world: &World, seat: usize, id: ChannelId) -> Result<(), Verdict> {
+    let place = &world.seats[seat];
+    let Some(channel) = place.node().and_then(|n| n.channel(&id)) else { return Ok(()) };
+    let (commits, crypto) = (&channel.commits, place.crypto());
+    let number = commits.local_number;
+    let secrets = place.keys.channel_secrets(channel.terms.key_index);
+    let point = secrets.per_commitment_point(crypto, number).ok();
+    let given = (&commits.signature, commits.htlc_signatures.as_slice());
+    match signed(channel, Side::Local, number, point, given, crypto) {
+        Ok(_) => Ok(()),
+        Err(what) => {
+            Err(Verdict::new("agree", format!("{}, its own commitment {number}: {what}", place.name)))
+        }
+    }
+}
+
+/// The transaction of commitment `number` of `owner`, by the channel's ledger, if these are signatures for it and for
+/// each of its HTLCs.
+fn signed(
+    channel: &Channel,
+    owner: Side,
+    number: u64,
+    point: Option<PublicKey>,
+    (signature, htlc_signatures): (&Signature, &[Signature]),
+    crypto: &dyn Crypto,
+) -> Result<Txid, String> {
     let terms = &channel.terms;
-    let point = channel.commits.remote_next_point.ok_or("no point for it is known")?;
-    let spec = channel.ledger.spec(View::Signed(Side::Remote), terms.opener).ok_or("a negative balance")?;
-    let (own, other) = (&terms.remote.basepoints, &terms.local.basepoints);
+    let point = point.ok_or("no point for it is known")?;
+    let spec = channel.ledger.spec(View::Signed(owner), terms.opener).ok_or("a negative balance")?;
+    let (own, other) = (&terms.party(owner).basepoints, &terms.party(owner.other()).basepoints);
     let keys = crypto.commitment_keys(own, other, &point).map_err(|e| e.to_string())?;
-    let number = channel.commits.remote_number + 1;
-    let built =
-        build(&terms.commitment_terms(Side::Remote), &keys, number, &spec).map_err(|e| e.to_string())?;
+    let built = build(&terms.commitment_terms(owner), &keys, number, &spec).map_err(|e| e.to_string())?;
     let digests = built.htlc_sighashes();
-    if digests.len() != m.htlc_signatures.len() {
-        return Err(format!("{} signatures for {} HTLCs", m.htlc_signatures.len(), digests.len()));
+    if digests.len() != htlc_signatures.len() {
+        return Err(format!("{} signatures for {} HTLCs", htlc_signatures.len(), digests.len()));
     }
     let mut jobs =
-        vec![VerifyJob { digest: built.sighash(), signature: m.signature, key: other.funding_pubkey }];
+        vec![VerifyJob { digest: built.sighash(), signature: *signature, key: other.funding_pubkey }];
     let key = built.keys().other_htlc;
-    jobs.extend(digests.into_iter().zip(&m.htlc_signatures).map(|(digest, s)| VerifyJob {
+    jobs.extend(digests.into_iter().zip(htlc_signatures).map(|(digest, s)| VerifyJob {
         digest,
         signature: *s,
         key,
     }));
     if !crypto.verify_batch(&jobs) {
-        return Err("the signature is for something else than the ledger says".into());
+        return Err("a signature is for something else than the ledger says".into());
     }
     Ok(built.tx.compute_txid())
 }

@@ -9,7 +9,7 @@
 //! | `agree` | what one side signs is, byte for byte, what the other side builds |
 //! | `durable` | whatever was said is known to a node made of what is on disk |
 //! | `restart` | the disk holds exactly what the node would need, and who comes back is the same |
-//! | `safety` | no revoked commitment leaves, no secret early or twice differently; honest peers find no fault in each other |
+//! | `safety` | no revoked commitment leaves, no secret early or twice differently, none is lost by who may punish with it; honest peers find no fault in each other |
 //! | `live` | once all is mended, every HTLC ends and every channel works, in bounded time |
 //! | `reply` | every order is answered exactly once |
 //! | `same` | the same plan twice leaves the same trace (the runner) |
