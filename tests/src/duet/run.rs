@@ -107,6 +107,7 @@ impl Duet {
                 self.send(seat, link, &message);
             }
             After::HangUp { link, reason, .. } => {
+                assert!(!reason.is_empty(), "{} hangs up without a word", self.seats[seat].name);
                 if self.link == Some(link) {
                     self.wires[other(seat)].clear();
                     self.wires[seat].push_back(Wire::End(reason));
