@@ -101,7 +101,6 @@ fn terminate_and_interrupt_end_in_good_order() {
 
 #[test]
 fn a_stalled_peer_is_not_a_lost_channel() {
-    // BOLT 1 [1.ping.2].
     let mut world = World::with_channel(1_000_000, 500_000_000, ChannelType::Anchors);
     let bolt11 = world.bob.invoice(7_000, "while he sleeps");
     let mut paying = world.alice.client();

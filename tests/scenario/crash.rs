@@ -91,7 +91,6 @@ fn the_link_is_cut_after_each_message_and_all_under_way_is_lost() {
 
 #[test]
 fn the_link_is_cut_after_each_message_and_one_direction_still_arrives() {
-    // BOLT 2 [2.again.28].
     cut_everywhere(Some(ALICE));
     cut_everywhere(Some(BOB));
 }

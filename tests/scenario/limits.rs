@@ -196,6 +196,7 @@ fn a_new_feerate_leaves_room_for_two_htlcs_that_may_cross_it() {
 
 #[test]
 fn feerates_change_while_payments_fly_both_ways() {
+    // BOLT 2 [2.again.28].
     let mut duet = Duet::opened(55, Open::default());
     duet.burst = 4;
     let mut invoices = Vec::new();

@@ -9,7 +9,7 @@ use chand_tests::duet::{other, Duet, ALICE, BOB};
 
 #[test]
 fn open_pay_both_ways_restart_and_close() {
-    // BOLT 2, 4 [2.add.15, 2.add.17, 2.add.19, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
+    // BOLT 2, 4 [2.add.15, 2.add.17, 2.add.19, 4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
     for anchors in [true, false] {
         let mut duet = Duet::opened(1, Open { anchors, ..Open::default() });
         assert_eq!(duet.balance_msat(ALICE), 600_000_000);

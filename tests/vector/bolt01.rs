@@ -464,7 +464,7 @@ fn peers_and_chand_accept_each_other() {
 
 #[test]
 fn requirements_and_dependencies() {
-    // BOLT 1 [1.init.9, 1.init.10, 1.init.11].
+    // BOLT 1 [1.init.9].
     let vectors = data(include_str!("data/bolt01-features.json"));
     for case in list(&vectors, "dependencies") {
         let missing = Features::of(&bits(case, "bits")).missing_dependency();

@@ -27,7 +27,7 @@ fn refused(payload: &[u8], is_final: bool) -> (u64, u16) {
 
 #[test]
 fn layers_go_there_and_back() {
-    // BOLT 4 [4.write.6, 4.write.7, 4.write.10, 4.write.11, 4.write.12, 4.write.13].
+    // BOLT 4 [4.write.6, 4.write.7].
     assert_eq!(Payload::decode(&forward().encode(), false), Ok(Payload::Forward(forward())));
     let lasts = [
         full(),
