@@ -53,12 +53,13 @@ pub enum Fate {
 lies! {
     /// An HTLC of more than the channel holds.
     AddTooMuch HangUp,
-    /// An HTLC of a little more than is signed for.
-    AddMore Mild,
+    /// An HTLC of a little more than is signed for. This and the next two go unseen while the HTLC is dust in the hearer's
+    /// commitment; once a commitment has it as an output, no signature fits any more.
+    AddMore Ruin,
     /// Another hash.
-    AddHash Mild,
+    AddHash Ruin,
     /// Another expiry.
-    AddExpiry Mild,
+    AddExpiry Ruin,
     /// An expiry that means seconds.
     AddTime HangUp,
     /// A number that is not the next.
