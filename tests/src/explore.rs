@@ -44,11 +44,13 @@ pub struct Bounds {
     pub crashes: u8,
     /// States of the world; the walk stops there.
     pub max_states: usize,
+    /// States of the two nodes together; the walk stops there, too. Each takes about 45 kB.
+    pub max_nodes: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { cuts: 1, crashes: 1, max_states: usize::MAX }
+        Bounds { cuts: 1, crashes: 1, max_states: usize::MAX, max_nodes: 150_000 }
     }
 }
 

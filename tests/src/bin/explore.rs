@@ -1,7 +1,7 @@
 //! Walks every interleaving of two nodes on one channel: the exhaustive explorer.
 //!
-//! In: `[--start NAME|all] [--max-states N] [--cuts N] [--crashes N] [--threads T]`; a NAME is words joined by `+`, see
-//! `chand_tests::explore::start`. Out: a line for each start; a failure with the shortest way to it, and exit code 1.
+//! In: `[--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N] [--crashes N] [--threads T]`; a NAME is words
+//! joined by `+`, see `chand_tests::explore::start`. Out: a line for each start; a failure with the shortest way to it, and exit code 1.
 //! Read next: `chand_tests::explore`.
 
 use chand_tests::explore::start::{Start, ALL};
@@ -16,7 +16,8 @@ struct Options {
     threads: usize,
 }
 
-const USAGE: &str = "explore [--start NAME|all] [--max-states N] [--cuts N] [--crashes N] [--threads T]";
+const USAGE: &str =
+    "explore [--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N] [--crashes N] [--threads T]";
 
 fn options() -> Result<Options, String> {
     let mut options =
@@ -30,6 +31,7 @@ fn options() -> Result<Options, String> {
             "--start" if value == "all" => {}
             "--start" => options.starts = value.split(',').map(String::from).collect(),
             "--max-states" => options.bounds.max_states = number()?,
+            "--max-nodes" => options.bounds.max_nodes = number()?,
             "--cuts" => options.bounds.cuts = number()?.min(15) as u8,
             "--crashes" => options.bounds.crashes = number()?.min(15) as u8,
             "--threads" => options.threads = number()?.max(1),

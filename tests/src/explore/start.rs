@@ -34,7 +34,7 @@ pub const ALL: [&str; 14] = [
     "Ad+Bh",
     "A+Ax+Ah",
     "plain/Ad+B+fee",
-    "12500/B+B+fee",
+    "13400/B+B+fee",
     "A+B+Bc",
     "simple/Ah+Ac+Bc",
     "A+A+B",

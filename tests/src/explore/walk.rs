@@ -77,7 +77,8 @@ impl Walk {
         let mut level_end = 1;
         let mut at = 0;
         while at < self.table.len() {
-            if self.table.len() >= bounds.max_states {
+            let nodes: usize = self.stage.graphs.iter().map(|g| g.size().0).sum();
+            if self.table.len() >= bounds.max_states || nodes >= bounds.max_nodes {
                 return Ok(());
             }
             if at == level_end {
