@@ -35,12 +35,15 @@ impl Verdict {
     }
 }
 
+/// As a number of cuts or crashes: any, without end. There are finitely many states all the same.
+pub const ANY: u8 = 15;
+
 /// How far to walk.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Cuts of the link.
+    /// Cuts of the link: 0 to 14, or [`ANY`].
     pub cuts: u8,
-    /// Crashes, of both nodes together.
+    /// Crashes, of both nodes together: the same.
     pub crashes: u8,
     /// States of the world; the walk stops there.
     pub max_states: usize,

@@ -1,12 +1,13 @@
 //! Walks every interleaving of two nodes on one channel: the exhaustive explorer.
 //!
-//! In: `[--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N] [--crashes N] [--threads T]`; a NAME is words
-//! joined by `+`, see `chand_tests::explore::start`. Out: a line for each start; a failure with the shortest way to it, and exit code 1.
+//! In: `[--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N|any] [--crashes N|any] [--threads T]`; a NAME is words
+//! joined by `+`, see `chand_tests::explore::start`. Out: a line for each start; a failure with the shortest way to it, and
+//! exit code 1. Without more: the starts of `all`, one cut and one crash.
 //! Read next: `chand_tests::explore`.
 
 use chand_tests::explore::start::{Start, ALL};
 use chand_tests::explore::walk::walk;
-use chand_tests::explore::{Bounds, Failure, Seen};
+use chand_tests::explore::{Bounds, Failure, Seen, ANY};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +18,7 @@ struct Options {
 }
 
 const USAGE: &str =
-    "explore [--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N] [--crashes N] [--threads T]";
+    "explore [--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N|any] [--crashes N|any] [--threads T]";
 
 fn options() -> Result<Options, String> {
     let mut options =
@@ -32,13 +33,22 @@ fn options() -> Result<Options, String> {
             "--start" => options.starts = value.split(',').map(String::from).collect(),
             "--max-states" => options.bounds.max_states = number()?,
             "--max-nodes" => options.bounds.max_nodes = number()?,
-            "--cuts" => options.bounds.cuts = number()?.min(15) as u8,
-            "--crashes" => options.bounds.crashes = number()?.min(15) as u8,
+            "--cuts" => options.bounds.cuts = faults(&value)?,
+            "--crashes" => options.bounds.crashes = faults(&value)?,
             "--threads" => options.threads = number()?.max(1),
             _ => return Err(format!("{flag} is unknown. {USAGE}")),
         }
     }
     Ok(options)
+}
+
+/// A number of faults, or `any`.
+fn faults(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        _ if text == "any" => Ok(ANY),
+        Ok(number) if number < ANY => Ok(number),
+        _ => Err(format!("{text}: 0 to {}, or any", ANY - 1)),
+    }
 }
 
 fn line(seen: &Seen) -> String {

@@ -24,21 +24,19 @@ use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
 use chand_protocol::units::Feerate;
 
 /// The walks that `all` stands for.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 12] = [
+    "A+A+B+fee",
     "A",
-    "Bh",
     "fee",
+    "Bh",
     "A+B",
     "As+Bs",
-    "A+fee",
     "Ad+Bh",
     "A+Ax+Ah",
     "plain/Ad+B+fee",
     "13400/B+B+fee",
     "A+B+Bc",
     "simple/Ah+Ac+Bc",
-    "A+A+B",
-    "A+B+fee",
 ];
 
 /// What the payee does with an HTLC.

@@ -18,12 +18,21 @@ use super::graph::{is_open, Act, Graph, StateId};
 use super::memo::MemoCrypto;
 use super::start::{Operation, Payee, Start};
 use super::wire::{Queue, Wires, EMPTY};
-use super::{Bounds, Verdict};
+use super::{Bounds, Verdict, ANY};
 use crate::duet::{other, ALICE, BOB};
 use chand_protocol::sign::Crypto;
 use chand_protocol::units::Msat;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// One fault less, where they are counted.
+const fn less(budget: u8) -> u8 {
+    if budget == ANY {
+        ANY
+    } else {
+        budget - 1
+    }
+}
 
 /// Both nodes, what is under way, what may still happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -261,7 +270,7 @@ impl Stage {
             }
             Move::Crash { seat } => self.die(&mut next, seat),
             Move::Cut { seat } => {
-                next.cuts -= 1;
+                next.cuts = less(next.cuts);
                 self.lose_end(&mut next, seat)?;
             }
             Move::Notice { seat } => self.lose_end(&mut next, seat)?,
@@ -303,7 +312,7 @@ impl Stage {
     }
 
     fn die(&mut self, next: &mut World, seat: usize) {
-        next.crashes -= 1;
+        next.crashes = less(next.crashes);
         next.nodes[seat] = self.graphs[seat].reborn(next.nodes[seat]);
         next.ends[seat] = false;
         next.wires[other(seat)] = EMPTY;

@@ -49,26 +49,15 @@ fn signs(world: &mut World, seat: usize, m: &CommitmentSigned) -> Result<(), Ver
     let Some(channel) = world.seats[seat].node().and_then(|n| n.channel(&m.channel_id)) else {
         return Err(Verdict::new("agree", format!("{name} signs for a channel it has not")));
     };
-    // A peer that lies about where it stands is told an old signature again, perhaps when the ledger is further on.
-    let misled = world.cheat.may_fail();
     if !channel.commits.awaiting_revoke {
-        if misled {
-            return Ok(());
-        }
         return Err(Verdict::new("agree", format!("{name} signs and forgets that it did")));
     }
     let number = channel.commits.remote_number + 1;
     let crypto = world.seats[seat].crypto();
     let point = channel.commits.remote_next_point;
     let given = (&m.signature, m.htlc_signatures.as_slice());
-    let txid = match signed(channel, Side::Remote, number, point, given, crypto) {
-        Ok(txid) => txid,
-        Err(_) if misled => return Ok(()),
-        Err(what) => {
-            let words = format!("{name}, commitment {number} of its peer: {what}");
-            return Err(Verdict::new("agree", words));
-        }
-    };
+    let txid = signed(channel, Side::Remote, number, point, given, crypto)
+        .map_err(|what| Verdict::new("agree", format!("{name}, commitment {number} of its peer: {what}")))?;
     let before = world.judges.signed.insert((m.channel_id, 1 - seat, number), txid);
     if before.is_some_and(|b| b != txid) {
         return Err(Verdict::new("agree", format!("{name} signed two different commitments {number}")));
