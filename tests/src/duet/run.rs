@@ -137,6 +137,16 @@ impl Duet {
             After::Fund { channel, script_pubkey, amount, feerate } => {
                 self.fund(seat, channel, script_pubkey, amount, feerate);
             }
+            After::Attach(order) => {
+                let place = &mut self.seats[seat];
+                let made = place.wallet.attach(&order, &self.chain, &*super::crypto());
+                let (result, wallet) = match made {
+                    Ok((tx, note)) => (Ok(tx), Some(note)),
+                    Err(why) => (Err(why), None),
+                };
+                let (channel, claim) = (order.channel, order.claim);
+                place.inbox.push_back(Input::Attached { channel, claim, result, wallet });
+            }
             // Every commitment that is given up was a good one.
             After::DevRevoked { channel, tx, .. } => self.judge_commitment(seat, channel, &tx),
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
