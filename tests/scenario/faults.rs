@@ -149,7 +149,8 @@ fn what_breaks_the_channel_closes_it_with_our_newest_commitment() {
             let mut duet = Duet::opened(92, Open { anchors, ..Open::default() });
             duet.pay(ALICE, "before", 20_000_000);
             // Alice's commitment is valid; Bob, told to fail too, comes second with his.
-            duet.expected_errors = vec!["the peer reports an error", "txn-mempool-conflict", "closed by force"];
+            duet.expected_errors =
+                vec!["the peer reports an error", "txn-mempool-conflict", "closed by force"];
             duet.mangle = Some(Mangle { from: BOB, change, times: 1 });
             let invoice = duet.invoice(BOB, request("one", Some(10_000_000)));
             let id = duet.tell(ALICE, pay(&invoice.bolt11, None));

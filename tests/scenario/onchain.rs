@@ -17,7 +17,8 @@ fn alone(duet: &mut Duet) {
     duet.reachable = false;
     duet.cut(None);
     duet.run();
-    let words = ["peer cannot", "closed by force", "dev-fail", "PENALTY", "CHEATS", "coins", "may take everything"];
+    let words =
+        ["peer cannot", "closed by force", "dev-fail", "PENALTY", "CHEATS", "coins", "may take everything"];
     duet.expected_errors = words.to_vec();
 }
 
@@ -96,9 +97,13 @@ fn every_htlc_ends_where_its_script_says() {
     for anchors in [true, false] {
         for closer in [ALICE, BOB] {
             let mut duet = Duet::opened(710, Open { anchors, ..Open::default() });
-            for (number, payer, msat) in
-                [(1, ALICE, 30_000_000), (2, ALICE, 20_000_000), (3, BOB, 25_000_000), (4, BOB, 15_000_000), (5, ALICE, 200_000)]
-            {
+            for (number, payer, msat) in [
+                (1, ALICE, 30_000_000),
+                (2, ALICE, 20_000_000),
+                (3, BOB, 25_000_000),
+                (4, BOB, 15_000_000),
+                (5, ALICE, 200_000),
+            ] {
                 duet.pay_held(payer, number, msat);
             }
             duet.settle();

@@ -11,8 +11,15 @@ use chand_protocol::store::Entry;
 use chand_tests::duet::play::{preimage, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
 
-const EXPECTED: [&str; 7] =
-    ["closed by force", "dev-fail", "PENALTY", "CHEATS", "no coins", "may take everything", "txn-mempool-conflict"];
+const EXPECTED: [&str; 7] = [
+    "closed by force",
+    "dev-fail",
+    "PENALTY",
+    "CHEATS",
+    "no coins",
+    "may take everything",
+    "txn-mempool-conflict",
+];
 
 fn money(duet: &Duet, seat: usize) -> u64 {
     duet.chain.money_of(&duet.seats[seat].wallet.script)
@@ -45,9 +52,10 @@ fn everything_is_taken(duet: &Duet, victim: usize) {
     for output in &watch.outputs {
         let wanted = !matches!(output.kind, Kind::AnchorOwner | Kind::AnchorOther);
         let moved_on = output.kind == Kind::Htlc
-            && watch.outputs.iter().any(|o| {
-                o.kind == Kind::Second && output.spent.is_some_and(|s| s.txid == o.outpoint.txid)
-            });
+            && watch
+                .outputs
+                .iter()
+                .any(|o| o.kind == Kind::Second && output.spent.is_some_and(|s| s.txid == o.outpoint.txid));
         let ours = output.spent.is_some_and(|s| s.ours);
         assert!(!wanted || ours || moved_on, "{output:?}");
     }
@@ -87,9 +95,12 @@ fn htlcs_of_an_old_state_are_taken_too() {
             for silent_blocks in [0, 1, 3] {
                 let victim = other(cheat_seat);
                 let mut duet = Duet::opened(810, Open { anchors, ..Open::default() });
-                for (number, payer, msat) in
-                    [(1, ALICE, 30_000_000), (2, BOB, 20_000_000), (3, ALICE, 25_000_000), (4, BOB, 15_000_000)]
-                {
+                for (number, payer, msat) in [
+                    (1, ALICE, 30_000_000),
+                    (2, BOB, 20_000_000),
+                    (3, ALICE, 25_000_000),
+                    (4, BOB, 15_000_000),
+                ] {
                     duet.pay_held(payer, number, msat);
                 }
                 duet.settle();
@@ -106,15 +117,10 @@ fn htlcs_of_an_old_state_are_taken_too() {
                 // The cheat settles again what it was offered: its second-level transaction gets in first.
                 let tx = cheat(&mut duet, cheat_seat, old, Some(if cheat_seat == BOB { 1 } else { 2 }));
                 let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
-                for _ in 0..silent_blocks {
-                    // The victim's transactions do not reach the miners.
-                    let theirs = duet.channel(victim).watch.as_ref().map(|w| {
-                        w.claims.iter().flat_map(|c| c.txids.clone()).collect::<Vec<_>>()
-                    });
-                    let theirs = theirs.unwrap_or_default();
-                    duet.chain.mempool.retain(|t| !theirs.contains(&t.compute_txid()));
-                    duet.mine(1);
-                }
+                // The victim's transactions do not reach the miners for a while.
+                duet.mute = Some(victim);
+                duet.mine(silent_blocks);
+                duet.mute = None;
                 duet.mine(12);
                 everything_is_taken(&duet, victim);
                 let outputs = &duet.channel(victim).watch.as_ref().expect("watched").outputs;
@@ -158,14 +164,9 @@ fn found_only_at_the_next_start() {
     let tx = cheat(&mut duet, BOB, old, None);
     // Alice's claims never left: she was off.
     let saved = duet.seats[ALICE].store.durable();
-    for _ in 0..3 {
-        let hers = duet.channel(ALICE).watch.as_ref().map(|w| {
-            w.claims.iter().flat_map(|c| c.txids.clone()).collect::<Vec<_>>()
-        });
-        let hers = hers.unwrap_or_default();
-        duet.chain.mempool.retain(|t| !hers.contains(&t.compute_txid()));
-        duet.mine(1);
-    }
+    duet.mute = Some(ALICE);
+    duet.mine(3);
+    duet.mute = None;
     duet.restore_old(ALICE, saved);
     let before = money(&duet, ALICE);
     duet.mine(2);

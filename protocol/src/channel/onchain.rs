@@ -241,9 +241,10 @@ fn describe(watch: Option<&Watch>) -> (String, Level) {
         (Side::Remote, Standing::Valid) => {
             (format!("the peer closed by force with its commitment {n}"), Level::Warn)
         }
-        (Side::Remote, Standing::Revoked) => {
-            (format!("the peer CHEATS: it published its revoked commitment {n}; all of it is taken"), Level::Error)
-        }
+        (Side::Remote, Standing::Revoked) => (
+            format!("the peer CHEATS: it published its revoked commitment {n}; all of it is taken"),
+            Level::Error,
+        ),
         (Side::Remote, Standing::Ahead) => {
             let text = "later than any this node knows: it lost state, and claims what its own key can take";
             (format!("the peer closed by force with its commitment {n}, {text}"), Level::Error)

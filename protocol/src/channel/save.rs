@@ -185,7 +185,13 @@ impl Channel {
     /// Whether `save` would keep anything.
     pub fn is_dirty(&self) -> bool {
         let d = &self.dirty;
-        d.terms || d.state || d.signatures || d.funding_tx || d.watch || !d.gone.is_empty() || !d.htlcs.is_empty()
+        d.terms
+            || d.state
+            || d.signatures
+            || d.funding_tx
+            || d.watch
+            || !d.gone.is_empty()
+            || !d.htlcs.is_empty()
     }
 
     /// Adds every changed record to `changes`.
@@ -339,10 +345,11 @@ impl Channel {
     /// The keys of every record this channel may have, to be deleted when it is done with.
     pub fn all_keys(&self) -> Vec<Vec<u8>> {
         let id = self.id();
-        let mut keys: Vec<Vec<u8>> = [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx, Kind::Watch]
-            .into_iter()
-            .map(|k| channel_key(k, &id))
-            .collect();
+        let mut keys: Vec<Vec<u8>> =
+            [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx, Kind::Watch]
+                .into_iter()
+                .map(|k| channel_key(k, &id))
+                .collect();
         keys.extend((0..49u64).map(|slot| numbered_key(Kind::Secret, &id, slot)));
         keys.extend(self.commits.snapshots.iter().map(|s| numbered_key(Kind::Snapshot, &id, s.number)));
         keys.extend(self.past().iter().map(|p| htlc_key(Kind::Past, &id, p.id)));

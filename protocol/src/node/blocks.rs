@@ -119,12 +119,7 @@ impl Node {
     }
 
     /// The wallet gave coins for a transaction of a published commitment, or none.
-    pub(super) fn on_attached(
-        &mut self,
-        id: ChannelId,
-        claim: u32,
-        result: Result<Transaction, String>,
-    ) {
+    pub(super) fn on_attached(&mut self, id: ChannelId, claim: u32, result: Result<Transaction, String>) {
         let txid = result.as_ref().ok().map(Transaction::compute_txid);
         match self.act(id, |c, cx, out| c.on_attached(claim, result, cx, out)) {
             Some(Ok(())) => {}

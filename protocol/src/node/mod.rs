@@ -518,7 +518,10 @@ impl Node {
                 self.notice(Level::Info, text);
             }
             Err(reason) if self.is_claim_refused(txid) => {
-                self.notice(Level::Info, format!("claim {txid} was not taken ({reason}): raised, or made anew"));
+                self.notice(
+                    Level::Info,
+                    format!("claim {txid} was not taken ({reason}): raised, or made anew"),
+                );
             }
             Err(reason) => {
                 self.notice(

@@ -47,9 +47,7 @@ impl Channel {
         out: &mut Out,
     ) -> Result<(), LocalFault> {
         let waits = |o: &super::Output| o.kind == Kind::Htlc && o.spent.is_none() && o.born.is_some();
-        if watch.owner != Side::Local
-            || watch.standing != Standing::Valid
-            || !watch.outputs.iter().any(waits)
+        if watch.owner != Side::Local || watch.standing != Standing::Valid || !watch.outputs.iter().any(waits)
         {
             return Ok(());
         }
@@ -99,12 +97,7 @@ impl Channel {
     }
 
     /// The HTLC transaction of `output`, when the next block may hold it.
-    fn ready_htlc(
-        &self,
-        commitment: &Commitment,
-        output: &super::Output,
-        cx: &Context<'_>,
-    ) -> Option<Ready> {
+    fn ready_htlc(&self, commitment: &Commitment, output: &super::Output, cx: &Context<'_>) -> Option<Ready> {
         let at = commitment.htlcs.iter().position(|h| h.vout == output.outpoint.vout)?;
         let htlc = commitment.htlcs.get(at)?.clone();
         let signature = *self.commits.htlc_signatures.get(at)?;
@@ -162,10 +155,8 @@ impl Channel {
             let secret = if h.offered { 1 } else { 33 };
             2 + 2 * 74 + secret + pushed(h.witness_script.len() as u64)
         };
-        let spent = |h: &&HtlcTx| TxOut {
-            value: amount(h.amount),
-            script_pubkey: script::p2wsh(&h.witness_script),
-        };
+        let spent =
+            |h: &&HtlcTx| TxOut { value: amount(h.amount), script_pubkey: script::p2wsh(&h.witness_script) };
         Some(AttachOrder {
             channel: self.id(),
             claim: claim.number,

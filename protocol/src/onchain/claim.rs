@@ -208,8 +208,7 @@ impl Channel {
                 };
                 let feerate = target(cx, left(&claim, ways, cx));
                 if let Some(claim) = self.sweep(watch, claim, feerate, ways, cx) {
-                    let total: u64 =
-                        inputs.iter().filter_map(|i| watch.output(i)).map(|o| o.amount.0).sum();
+                    let total: u64 = inputs.iter().filter_map(|i| watch.output(i)).map(|o| o.amount.0).sum();
                     let text = format!(
                         "{} of {} outputs, {}, in {:?}",
                         describe(class),
@@ -303,8 +302,7 @@ fn is_worth(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
 fn most_fee(total: Sat, dust: Sat, inputs: &[(&Output, &Way)], cx: &Context<'_>) -> Option<Sat> {
     let all = total.checked_sub(dust)?;
     let penal = inputs.iter().all(|(_, way)| matches!(way.class, Class::Penalty | Class::PenaltyHtlc));
-    let hurry =
-        inputs.iter().any(|(_, way)| way.deadline.is_some_and(|d| d.since(cx.tip) <= HURRY_BLOCKS));
+    let hurry = inputs.iter().any(|(_, way)| way.deadline.is_some_and(|d| d.since(cx.tip) <= HURRY_BLOCKS));
     Some(if penal || hurry { all } else { all.min(Sat(total.0 / 2)) })
 }
 

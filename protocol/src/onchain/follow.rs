@@ -53,7 +53,8 @@ impl Channel {
         };
         watch.outputs[at].spent = Some(Spent { txid, height, ours });
         let output = watch.outputs[at].clone();
-        let (kind, whose) = (output.kind.name(), if ours { "this node's" } else { "the peer's or another's" });
+        let (kind, whose) =
+            (output.kind.name(), if ours { "this node's" } else { "the peer's or another's" });
         out.notice(Level::Info, format!("{kind} of {} spent in {height} by {whose} {txid}", output.amount));
         let Some(lock) = &output.lock else { return Ok(()) };
         if output.kind == Kind::Htlc {

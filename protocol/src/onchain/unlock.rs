@@ -161,7 +161,9 @@ impl Channel {
         }
         let Some(keys) = keys else { return Ok(None) };
         match (watch.owner, watch.standing, output.kind) {
-            (Side::Local, _, Kind::ToLocal | Kind::Second) => self.our_delayed(watch, keys, born, cx).map(Some),
+            (Side::Local, _, Kind::ToLocal | Kind::Second) => {
+                self.our_delayed(watch, keys, born, cx).map(Some)
+            }
             (Side::Remote, Standing::Revoked, _) => self.penalty(watch, keys, output, born, cx),
             (Side::Remote, Standing::Valid, Kind::Htlc) => self.their_htlc(watch, keys, output, born, cx),
             _ => Ok(None),

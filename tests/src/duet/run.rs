@@ -116,7 +116,7 @@ impl Duet {
             After::Dial { .. } => self.dials.push_back(seat),
             After::Publish(publish) => {
                 let (tx, _) = publish.into_parts();
-                let result = self.chain.submit(&tx);
+                let result = if self.mute == Some(seat) { Ok(()) } else { self.chain.submit(&tx) };
                 self.seats[seat].inbox.push_back(Input::Published { txid: tx.compute_txid(), result });
             }
             After::Reply { id, result } => {
