@@ -48,6 +48,8 @@ pub enum Kind {
     State = b's',
     /// A block of the followed chain.
     Block = b't',
+    /// A published commitment that is watched.
+    Watch = b'v',
     /// A change of the on-chain wallet.
     Wallet = b'w',
     /// A closed channel.
@@ -75,6 +77,7 @@ impl Kind {
             Reserved,
             State,
             Block,
+            Watch,
             Wallet,
             ClosedChannel,
             Payment,

@@ -4,7 +4,9 @@
 //! The daemon spreads batches over its cores, a simulator may hand in something cheaper.
 //! Read next: `tx::commitment`, which makes the digests.
 
-use crate::tx::keys::{derive_revocation_secret_key, derive_secret_key, BadKey, Basepoints, ChannelSecrets, CommitmentKeys};
+use crate::tx::keys::{
+    derive_revocation_secret_key, derive_secret_key, BadKey, Basepoints, ChannelSecrets, CommitmentKeys,
+};
 use alloc::vec::Vec;
 use core::fmt;
 use secp256k1::ecdsa::Signature;

@@ -1,20 +1,19 @@
 //! Somebody published a commitment: what is known of it.
 //!
 //! In: an order to force-close, a transaction that spends the funding output. Out: our commitment, published; or a
-//! record of theirs. Claiming the outputs of a commitment (BOLT 5) is not built yet: the node says so loudly.
-//! Read next: `node`.
+//! record of theirs. What becomes of its outputs is the affair of `crate::onchain`. Read next: `crate::onchain`.
 
 use crate::channel::close::{Closed, Closing};
-use crate::channel::{Channel, ChannelEvent, Context, Link, Out, Phase};
+use crate::channel::{Channel, ChannelEvent, Context, Out, Phase};
 use crate::fault::LocalFault;
-use crate::id::Side;
+use crate::id::{ChannelId, Side};
 use crate::node::effect::Level;
-use crate::tx::commitment::commitment_number;
+use crate::onchain::{Standing, Watch};
 use crate::units::{Height, Msat, Sat};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 /// Who published what.
@@ -63,6 +62,8 @@ impl Channel {
         if self.may_be_funded() {
             out.publish.push((tx.clone(), "force close"));
         }
+        self.unlink();
+        let published = tx.clone();
         self.phase = Phase::Onchain(Onchain {
             owner: Some(Side::Local),
             number: Some(commitment.number),
@@ -72,10 +73,29 @@ impl Channel {
             trigger: trigger.into(),
             closing: self.wanted_close().cloned(),
         });
-        self.link = Link::Down;
         self.dirty.state = true;
         out.events.push(ChannelEvent::ForceClosed);
+        let watch = self.identify(&commitment.tx, None, cx)?;
+        self.set_watch(watch, out);
+        if let Some(watch) = &mut self.watch {
+            // As it goes out, with its signatures.
+            watch.commitment = published;
+        }
+        self.plan(cx, out)?;
         Ok(true)
+    }
+
+    /// Another transaction than the one watched so far spends the funding output.
+    fn set_watch(&mut self, watch: Option<Watch>, out: &mut Out) {
+        let old = core::mem::replace(&mut self.watch, watch);
+        let funded = old.iter().flat_map(|w| &w.claims).filter(|c| c.is_funded());
+        out.unreserve.extend(funded.filter_map(|c| Some(c.tx.as_ref()?.compute_txid())));
+        self.dirty.watch = true;
+    }
+
+    /// The outputs to look for in blocks.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (OutPoint, ChannelId)> + '_ {
+        self.watch.iter().flat_map(|w| &w.outputs).map(|o| (o.outpoint, self.id()))
     }
 
     /// Whether the funding output may exist: ours was published, or theirs was seen in a block.
@@ -91,32 +111,44 @@ impl Channel {
     }
 
     /// The funding output was spent in block `height`.
-    pub fn funding_spent(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub fn funding_spent(
+        &mut self,
+        tx: &Transaction,
+        height: Height,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<(), LocalFault> {
         self.dirty.state = true;
+        self.unlink();
         let txid = tx.compute_txid();
         if self.is_cooperative(tx) {
             self.closed_by_agreement(tx, height, out);
-            return;
+            self.set_watch(None, out);
+            return Ok(());
         }
+        let watch = self.identify(tx, Some(height), cx)?;
         if let Phase::Onchain(onchain) = &mut self.phase {
             if onchain.txid == txid {
                 onchain.height = Some(height);
-                return;
+                if self.watch.as_ref().is_some_and(|w| w.commitment.compute_txid() == txid) {
+                    self.commitment_born(txid, height);
+                } else {
+                    self.set_watch(watch, out);
+                }
+                return self.plan(cx, out);
             }
         }
-        let number = commitment_number(tx, self.terms.obscure());
-        let owner = number.map(|_| Side::Remote);
-        let revoked = number.is_some_and(|n| n < self.commits.remote_number);
-        let trigger = match number {
-            Some(n) if revoked => format!("the peer published its REVOKED commitment {n}"),
-            Some(n) => format!("the peer closed by force with its commitment {n}"),
-            None => "the funding output was spent by a transaction that is no commitment".into(),
-        };
-        out.notice(Level::Error, format!("{trigger} ({txid}); claiming its outputs is not built yet"));
+        let (trigger, level) = describe(watch.as_ref());
+        out.notice(level, format!("{trigger} ({txid} in {height})"));
         let closing = self.wanted_close().cloned();
+        let (owner, number) = (watch.as_ref().map(|w| w.owner), watch.as_ref().map(|w| w.number));
         let height = Some(height);
         self.phase = Phase::Onchain(Onchain { owner, number, txid, tx: None, height, trigger, closing });
-        self.link = Link::Down;
+        self.set_watch(watch, out);
+        self.plan(cx, out)
     }
 
     /// A closing transaction pays only to the scripts of both `shutdown`s; a commitment cannot.
@@ -162,6 +194,7 @@ impl Channel {
             *seen = None;
             self.dirty.state = true;
         }
+        self.watch_undone(from);
     }
 
     /// The transactions of this channel that are wanted in a block and are not yet in one, parents first: what
@@ -195,5 +228,31 @@ impl Channel {
             Phase::Onchain(onchain) => onchain.height,
             _ => None,
         }
+    }
+}
+
+/// What happened, in words.
+fn describe(watch: Option<&Watch>) -> (String, Level) {
+    let Some(watch) = watch else {
+        return ("the funding output was spent by a transaction that is no commitment".into(), Level::Error);
+    };
+    let n = watch.number;
+    match (watch.owner, watch.standing) {
+        (Side::Remote, Standing::Valid) => {
+            (format!("the peer closed by force with its commitment {n}"), Level::Warn)
+        }
+        (Side::Remote, Standing::Revoked) => (
+            format!("the peer CHEATS: it published its revoked commitment {n}; all of it is taken"),
+            Level::Error,
+        ),
+        (Side::Remote, Standing::Ahead) => {
+            let text = "later than any this node knows: it lost state, and claims what its own key can take";
+            (format!("the peer closed by force with its commitment {n}, {text}"), Level::Error)
+        }
+        (Side::Local, Standing::Revoked) => {
+            let text = "the peer may take everything";
+            (format!("this node's revoked commitment {n} was published; {text}"), Level::Error)
+        }
+        (Side::Local, _) => (format!("this node's commitment {n} was published"), Level::Warn),
     }
 }

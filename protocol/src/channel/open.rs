@@ -636,6 +636,7 @@ impl Opening {
             funding_tx: None,
             close_to: self.close_to.clone(),
             log: alloc::vec::Vec::new(),
+            watch: None,
             doubt: false,
             stats: Stats::default(),
             extremes: (ours, ours),

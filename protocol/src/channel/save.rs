@@ -51,6 +51,7 @@ pub struct Dirty {
     pub(crate) state: bool,
     pub(crate) signatures: bool,
     pub(crate) funding_tx: bool,
+    pub(crate) watch: bool,
     htlcs: BTreeSet<HtlcId>,
     onions: BTreeSet<HtlcId>,
     onions_gone: BTreeSet<HtlcId>,
@@ -63,7 +64,14 @@ pub struct Dirty {
 impl Dirty {
     /// Everything of a channel just made.
     pub(crate) fn new_channel() -> Dirty {
-        Dirty { terms: true, state: true, signatures: true, funding_tx: true, ..Dirty::default() }
+        Dirty {
+            terms: true,
+            state: true,
+            signatures: true,
+            funding_tx: true,
+            watch: true,
+            ..Dirty::default()
+        }
     }
 
     pub(crate) fn htlc(&mut self, id: HtlcId) {
@@ -177,7 +185,13 @@ impl Channel {
     /// Whether `save` would keep anything.
     pub fn is_dirty(&self) -> bool {
         let d = &self.dirty;
-        d.terms || d.state || d.signatures || d.funding_tx || !d.gone.is_empty() || !d.htlcs.is_empty()
+        d.terms
+            || d.state
+            || d.signatures
+            || d.funding_tx
+            || d.watch
+            || !d.gone.is_empty()
+            || !d.htlcs.is_empty()
     }
 
     /// Adds every changed record to `changes`.
@@ -233,6 +247,13 @@ impl Channel {
             let key = channel_key(Kind::FundingTx, &id);
             changes.push(match &self.funding_tx {
                 Some(tx) => put(key, &consensus::serialize(tx)),
+                None => Change::Delete { key },
+            });
+        }
+        if dirty.watch {
+            let key = channel_key(Kind::Watch, &id);
+            changes.push(match &self.watch {
+                Some(watch) => put(key, watch),
                 None => Change::Delete { key },
             });
         }
@@ -324,10 +345,11 @@ impl Channel {
     /// The keys of every record this channel may have, to be deleted when it is done with.
     pub fn all_keys(&self) -> Vec<Vec<u8>> {
         let id = self.id();
-        let mut keys: Vec<Vec<u8>> = [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx]
-            .into_iter()
-            .map(|k| channel_key(k, &id))
-            .collect();
+        let mut keys: Vec<Vec<u8>> =
+            [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx, Kind::Watch]
+                .into_iter()
+                .map(|k| channel_key(k, &id))
+                .collect();
         keys.extend((0..49u64).map(|slot| numbered_key(Kind::Secret, &id, slot)));
         keys.extend(self.commits.snapshots.iter().map(|s| numbered_key(Kind::Snapshot, &id, s.number)));
         keys.extend(self.past().iter().map(|p| htlc_key(Kind::Past, &id, p.id)));
@@ -346,6 +368,7 @@ pub struct Loaded {
     state: Option<Vec<u8>>,
     signatures: Option<Vec<u8>>,
     funding_tx: Option<Vec<u8>>,
+    watch: Option<Vec<u8>>,
     htlcs: Vec<Htlc>,
     onions: BTreeMap<HtlcId, Vec<u8>>,
     past: Vec<PastHtlc>,
@@ -364,6 +387,7 @@ impl Loaded {
             Kind::State => self.state = Some(value),
             Kind::Signatures => self.signatures = Some(value),
             Kind::FundingTx => self.funding_tx = Some(value),
+            Kind::Watch => self.watch = Some(value),
             Kind::Htlc => self.htlcs.push(decode(&value)?),
             Kind::Past => self.past.push(decode(&value)?),
             Kind::Snapshot => self.snapshots.push(decode(&value)?),
@@ -450,6 +474,7 @@ impl Loaded {
             funding_tx,
             close_to: state.close_to,
             log: state.log,
+            watch: self.watch.map(|bytes| decode(&bytes)).transpose()?,
             doubt: state.doubt,
             stats: stats_from_array(state.stats),
             extremes: state.extremes,

@@ -128,6 +128,7 @@ impl Node {
             tip: self.tip_height(),
             crypto,
             feerate_normal: self.chain.fees.normal,
+            feerate_urgent: self.chain.fees.urgent,
             feerate_ceiling: super::feerate_ceiling(&self.chain.fees),
             max_dust: Node::max_dust(),
             close_script: &self.config.close_script,
@@ -419,10 +420,11 @@ impl Node {
         if let Some(Err(fault)) = self.act(id, |c, cx, out| c.force_close(trigger, cx, out)) {
             self.local_fault(id, &fault);
         }
+        self.watch_outputs(id);
     }
 
     /// Gives a channel up: the peer is told by an error, and our commitment published.
-    fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
+    pub(super) fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
         let Some(channel) = self.channels.get(&id).filter(|c| c.wants_link()) else { return };
         let peer = channel.terms.peer;
         // BOLT 1 [1.error.5].

@@ -202,19 +202,50 @@ pub enum Input {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Effect {
-    Send { peer: NodeId, link: LinkId, message: Message },
-    HangUp { peer: NodeId, link: LinkId, reason: String },
-    Dial { peer: NodeId, address: String },
-    Publish { tx: Transaction, why: &'static str },
-    Reply { id: CommandId, result: Result<Reply, CommandError> },
+    Send {
+        peer: NodeId,
+        link: LinkId,
+        message: Message,
+    },
+    HangUp {
+        peer: NodeId,
+        link: LinkId,
+        reason: String,
+    },
+    Dial {
+        peer: NodeId,
+        address: String,
+    },
+    Publish {
+        tx: Transaction,
+        why: &'static str,
+    },
+    Reply {
+        id: CommandId,
+        result: Result<Reply, CommandError>,
+    },
     Notice(Notice),
-    Fund { channel: ChannelId, script_pubkey: ScriptBuf, amount: FundAmount, feerate: Feerate },
-    Unreserve { txid: Txid },
+    Fund {
+        channel: ChannelId,
+        script_pubkey: ScriptBuf,
+        amount: FundAmount,
+        feerate: Feerate,
+    },
+    Unreserve {
+        txid: Txid,
+    },
     Attach(Box<AttachOrder>),
     /// A transaction that follows from records already kept and from the chain alone (a penalty, a sweep, a timeout):
     /// making it twice makes the same again, so it may leave before the batch is kept. A full disk lets no cheat through.
-    Claim { tx: Transaction, why: &'static str },
-    DevRevoked { channel: ChannelId, number: u64, tx: Transaction },
+    Claim {
+        tx: Transaction,
+        why: &'static str,
+    },
+    DevRevoked {
+        channel: ChannelId,
+        number: u64,
+        tx: Transaction,
+    },
 }
 
 /// How much a funding output is to hold.

@@ -80,6 +80,8 @@ pub struct Node {
     channels: BTreeMap<ChannelId, Channel>,
     /// Funding outputs of channels, to be found in blocks.
     funding: BTreeMap<OutPoint, ChannelId>,
+    /// Outputs of published commitments, to be found in blocks.
+    watched: BTreeMap<OutPoint, ChannelId>,
     invoices: Invoices,
     payments: Payments,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
@@ -234,6 +236,7 @@ impl Node {
                 self.chain.synced = true;
                 // After a start the tip is known by its records, which do not tell its time.
                 self.chain.tip_time_s = tip_time_s.unwrap_or(self.chain.tip_time_s);
+                self.plan_claims();
                 self.unpark();
             }
             Input::ChainReachable(reachable) => {
@@ -253,6 +256,10 @@ impl Node {
             Input::Funded { channel, result, wallet } => {
                 self.keep_wallet(wallet);
                 self.on_funded(channel, result);
+            }
+            Input::Attached { channel, claim, result, wallet } => {
+                self.keep_wallet(wallet);
+                self.on_attached(channel, claim, result);
             }
             Input::Wallet { change, publish, reply } => {
                 self.keep_wallet(Some(change));
@@ -334,6 +341,7 @@ impl Node {
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
+            feerate_urgent: self.chain.fees.urgent,
             feerate_ceiling: feerate_ceiling(&self.chain.fees),
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,
@@ -352,6 +360,11 @@ impl Node {
         for (tx, why) in out.publish {
             self.out.effects.push(Effect::Publish { tx, why });
         }
+        for (tx, why) in out.claims {
+            self.out.effects.push(Effect::Claim { tx, why });
+        }
+        self.out.effects.extend(out.attach.into_iter().map(Effect::Attach));
+        self.out.effects.extend(out.unreserve.into_iter().map(|txid| Effect::Unreserve { txid }));
         for (number, tx) in out.dev_revoked {
             self.out.effects.push(Effect::DevRevoked { channel: id, number, tx });
         }
@@ -503,6 +516,12 @@ impl Node {
                 let text =
                     format!("closing transaction {txid} was not taken ({reason}): the peer's may be there");
                 self.notice(Level::Info, text);
+            }
+            Err(reason) if self.is_claim_refused(txid) => {
+                self.notice(
+                    Level::Info,
+                    format!("claim {txid} was not taken ({reason}): raised, or made anew"),
+                );
             }
             Err(reason) => {
                 self.notice(

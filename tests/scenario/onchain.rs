@@ -1,0 +1,203 @@
+//! Unilateral closes: whoever closes waits, the other does not, and every HTLC ends where its script says.
+
+use bitcoin::Transaction;
+use chand_protocol::channel::Phase;
+use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
+use chand_tests::duet::play::{pay, preimage, request, Open};
+use chand_tests::duet::{other, Duet, ALICE, BOB};
+
+/// The CSV delay of both sides here.
+const DELAY: u32 = 6;
+
+fn money(duet: &Duet, seat: usize) -> u64 {
+    duet.chain.money_of(&duet.seats[seat].wallet.script)
+}
+
+fn alone(duet: &mut Duet) {
+    duet.reachable = false;
+    duet.cut(None);
+    duet.run();
+    let words =
+        ["peer cannot", "closed by force", "dev-fail", "PENALTY", "CHEATS", "coins", "may take everything"];
+    duet.expected_errors = words.to_vec();
+}
+
+fn force_close(duet: &mut Duet, seat: usize) -> Transaction {
+    let channel = ChannelRef::Id(duet.channel_id());
+    duet.must(seat, Command::DevFail { channel });
+    let Phase::Onchain(onchain) = &duet.channel(seat).phase else { panic!("not closed") };
+    onchain.tx.clone().expect("our own")
+}
+
+/// No transaction of ours was ever refused: nothing is tried before its time.
+fn nothing_refused(duet: &Duet) {
+    for seat in [ALICE, BOB] {
+        let place = &duet.seats[seat];
+        let refused: Vec<&str> = place
+            .log
+            .iter()
+            .filter(|n| n.text.contains("was not taken") || n.text.contains("was refused"))
+            .map(|n| n.text.as_str())
+            .collect();
+        assert!(refused.is_empty(), "{}: {refused:?}", place.name);
+    }
+}
+
+/// Mines until both sides have nothing left on chain; gives the number of blocks.
+fn resolve(duet: &mut Duet, most: u32) -> u32 {
+    for blocks in 1..=most {
+        duet.mine(1);
+        let done = |seat| duet.channel(seat).resolved_at().is_some();
+        if done(ALICE) && done(BOB) {
+            return blocks;
+        }
+    }
+    panic!(
+        "not resolved after {most} blocks: {:#?} {:#?}",
+        duet.channel(ALICE).watch.as_ref().map(|w| &w.outputs),
+        duet.seats[ALICE].log.iter().rev().take(12).map(|n| n.text.as_str()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn who_closes_waits_and_the_other_does_not() {
+    for anchors in [true, false] {
+        for closer in [ALICE, BOB] {
+            let mut duet = Duet::opened(700, Open { anchors, ..Open::default() });
+            duet.pay(ALICE, "one", 50_000_000);
+            let had = [duet.balance_msat(ALICE) / 1_000, duet.balance_msat(BOB) / 1_000];
+            alone(&mut duet);
+            let before = [money(&duet, ALICE), money(&duet, BOB)];
+            force_close(&mut duet, closer);
+            duet.mine(1);
+            let born = duet.chain.height();
+            // The other's output is taken by the next block.
+            duet.mine(1);
+            let gained = |duet: &Duet, seat: usize| money(duet, seat) as i64 - before[seat] as i64;
+            assert!(gained(&duet, other(closer)) > 0, "anchors {anchors}, closer {closer}");
+            assert!(gained(&duet, closer) <= 0);
+            while duet.chain.height() < born + DELAY - 1 {
+                duet.mine(1);
+                assert!(gained(&duet, closer) <= 0, "taken before its delay");
+            }
+            duet.mine(1);
+            for seat in [ALICE, BOB] {
+                let lost = had[seat] as i64 - gained(&duet, seat);
+                assert!((0..6_000).contains(&lost), "{seat} lost {lost} of {}", had[seat]);
+                assert!(duet.channel(seat).resolved_at().is_some());
+            }
+            nothing_refused(&duet);
+        }
+    }
+}
+
+/// HTLCs of every kind under way: both directions, dust and not, settled by the payee or not.
+#[test]
+fn every_htlc_ends_where_its_script_says() {
+    for anchors in [true, false] {
+        for closer in [ALICE, BOB] {
+            let mut duet = Duet::opened(710, Open { anchors, ..Open::default() });
+            for (number, payer, msat) in [
+                (1, ALICE, 30_000_000),
+                (2, ALICE, 20_000_000),
+                (3, BOB, 25_000_000),
+                (4, BOB, 15_000_000),
+                (5, ALICE, 200_000),
+            ] {
+                duet.pay_held(payer, number, msat);
+            }
+            duet.settle();
+            let had = [duet.balance_msat(ALICE) / 1_000, duet.balance_msat(BOB) / 1_000];
+            alone(&mut duet);
+            // Settled by the payee, but the payer never hears of it.
+            duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+            duet.must(ALICE, Command::SettleInvoice { preimage: preimage(3) });
+            let before = [money(&duet, ALICE), money(&duet, BOB)];
+            force_close(&mut duet, closer);
+            resolve(&mut duet, 60);
+            duet.mine(6);
+            let moved = [-30_000 + 25_000i64, 30_000 - 25_000];
+            for seat in [ALICE, BOB] {
+                let gained = money(&duet, seat) as i64 - before[seat] as i64;
+                let lost = had[seat] as i64 + moved[seat] - gained;
+                assert!((0..25_000).contains(&lost), "anchors {anchors} closer {closer}: {seat} lost {lost}");
+            }
+            for (payer, number, wanted) in [
+                (ALICE, 1, "complete"),
+                (ALICE, 2, "failed"),
+                (BOB, 3, "complete"),
+                (BOB, 4, "failed"),
+                (ALICE, 5, "failed"),
+            ] {
+                let paid = duet.payment(payer, preimage(number).hash()).expect("a payment");
+                assert_eq!(paid.status, wanted, "anchors {anchors}, closer {closer}, payment {number}");
+            }
+            nothing_refused(&duet);
+        }
+    }
+}
+
+/// The payee is silent and the deadline passes: the payer closes, takes its money back, and says that the payment failed.
+#[test]
+fn a_deadline_closes_the_channel_in_time() {
+    for anchors in [true, false] {
+        let mut duet = Duet::opened(720, Open { anchors, ..Open::default() });
+        duet.pay_held(ALICE, 1, 30_000_000);
+        alone(&mut duet);
+        for _ in 0..60 {
+            duet.mine(1);
+            if duet.payment(ALICE, preimage(1).hash()).is_some_and(|p| p.status == "failed") {
+                break;
+            }
+        }
+        assert_eq!(duet.payment(ALICE, preimage(1).hash()).expect("one").status, "failed");
+        assert!(matches!(&duet.channel(ALICE).phase, Phase::Onchain(o) if o.trigger.contains("expired")));
+        resolve(&mut duet, 20);
+        nothing_refused(&duet);
+    }
+}
+
+/// The payer is silent: the payee, who knows the secret, closes before the payer could take the money back.
+#[test]
+fn a_secret_is_used_before_its_deadline() {
+    for anchors in [true, false] {
+        let mut duet = Duet::opened(730, Open { anchors, ..Open::default() });
+        let had = duet.balance_msat(BOB) / 1_000;
+        duet.pay_held(ALICE, 1, 30_000_000);
+        alone(&mut duet);
+        let before = money(&duet, BOB);
+        duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+        let mut learnt = None;
+        for _ in 0..60 {
+            duet.mine(1);
+            let paid = duet.payment(ALICE, preimage(1).hash()).expect("one");
+            if paid.status == "complete" && learnt.is_none() {
+                learnt = Some(duet.chain.height());
+            }
+        }
+        let expiry = duet.channel(BOB).ledger.htlcs.values().next().map(|h| h.cltv_expiry.0).expect("one");
+        assert!(learnt.is_some_and(|at| at < expiry), "{learnt:?} of {expiry}");
+        let gained = money(&duet, BOB) as i64 - before as i64;
+        let lost = had as i64 + 30_000 - gained;
+        assert!((0..12_000).contains(&lost), "anchors {anchors}: Bob lost {lost}");
+        nothing_refused(&duet);
+    }
+}
+
+/// An ordinary invoice, paid a moment before the link broke.
+#[test]
+fn a_settlement_that_was_never_heard_is_heard_on_chain() {
+    let mut duet = Duet::opened(740, Open::default());
+    let invoice = duet.invoice(BOB, InvoiceRequest { ..request("rent", Some(40_000_000)) });
+    let order = duet.tell(ALICE, pay(&invoice.bolt11, None));
+    // Until Bob has settled and Alice has not heard of it.
+    let settled = |duet: &Duet| duet.channel(BOB).ledger.htlcs.values().any(|h| h.removal.is_some());
+    while !settled(&duet) {
+        assert!(duet.turn());
+    }
+    alone(&mut duet);
+    force_close(&mut duet, BOB);
+    duet.mine(3);
+    assert!(matches!(duet.answer(order), Some(Ok(_))), "Alice has her receipt");
+    resolve(&mut duet, 30);
+}
