@@ -303,7 +303,8 @@ fn the_help_fits_on_a_screen_and_names_every_option() {
         assert!(help.contains(name), "{name} is missing:\n{help}");
     }
     assert!(
-        help.contains("--dev-fast-gossip, --dev-no-htlc-timeout") && help.contains("nothing needs them yet")
+        help.contains("--dev-fast-gossip and --dev-allow-localhost")
+            && help.contains("nothing needs them yet")
     );
     for part in ["regtest", "demo"] {
         let mut all = Cli::command();
