@@ -270,6 +270,7 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
         max_in_flight_percent: config.max_in_flight_percent,
         simple_close: config.simple_close,
         dev: config.dev.is_some(),
+        no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         // The wallet's, as soon as there is one.
         ..NodeConfig::new(keys.network, &alias, bitcoin::ScriptBuf::new())
     }
