@@ -50,6 +50,8 @@ pub enum Kind {
     Block = b't',
     /// A published commitment that is watched.
     Watch = b'v',
+    /// Why a channel closed, and how its state changed.
+    Annals = b'q',
     /// A change of the on-chain wallet.
     Wallet = b'w',
     /// A closed channel.
@@ -78,6 +80,7 @@ impl Kind {
             State,
             Block,
             Watch,
+            Annals,
             Wallet,
             ClosedChannel,
             Payment,

@@ -3,6 +3,7 @@
 use bitcoin::Transaction;
 use chand_protocol::channel::Phase;
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
+use chand_protocol::record::Kind;
 use chand_tests::duet::play::{pay, preimage, request, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
 
@@ -200,4 +201,41 @@ fn a_settlement_that_was_never_heard_is_heard_on_chain() {
     duet.mine(3);
     assert!(matches!(duet.answer(order), Some(Ok(_))), "Alice has her receipt");
     resolve(&mut duet, 30);
+}
+
+/// A close tells why it came, what was done, and what became of each output; and only that is left in the end.
+#[test]
+fn a_close_explains_itself_and_leaves_little_behind() {
+    let mut duet = Duet::opened(750, Open::default());
+    for number in 0..10 {
+        duet.pay(ALICE, &format!("{number}"), 2_000_000);
+    }
+    duet.pay_held(ALICE, 1, 30_000_000);
+    let heavy = |duet: &Duet| {
+        let kinds = [Kind::Past, Kind::Snapshot, Kind::Secret, Kind::Htlc, Kind::Onion];
+        let all = duet.seats[ALICE].store.durable();
+        all.iter().filter(|(key, _)| Kind::of(key).is_some_and(|k| kinds.contains(&k))).count()
+    };
+    assert!(heavy(&duet) > 25, "{}", heavy(&duet));
+    alone(&mut duet);
+    resolve(&mut duet, 80);
+    duet.mine(110);
+    for seat in [ALICE, BOB] {
+        let channel = duet.channel(seat);
+        assert!(channel.retired && channel.past().is_empty());
+        let cause = channel.annals.cause.clone().expect("a cause");
+        assert!(cause.story.len() >= 2, "{cause:?}");
+        let last = channel.annals.changes.last().expect("a change");
+        assert_eq!(last.to, chand_protocol::node::view::State::Onchain);
+        let outputs = channel.view(chand_protocol::units::Height(duet.chain.height())).outputs;
+        assert!(outputs.iter().any(|o| o.state() == "taken by this node"), "{outputs:?}");
+    }
+    let cause = duet.channel(ALICE).annals.cause.clone().expect("a cause");
+    assert_eq!(cause.trigger, chand_protocol::channel::cause::Trigger::Deadline);
+    assert_eq!(cause.htlc.expect("an HTLC").payment_hash, preimage(1).hash());
+    assert_eq!(heavy(&duet), 1, "the newest snapshot alone");
+    // A start from what is left knows it all the same.
+    duet.restart(ALICE);
+    assert!(duet.channel(ALICE).retired);
+    assert_eq!(duet.channel(ALICE).annals.cause, Some(cause));
 }

@@ -12,6 +12,7 @@
 //! the state (`check_…`, pure) and then applied (`apply_…`, cannot fail).
 //! Read next: `htlc` (the table), `ledger` (the money), `commit` (signing and revoking), `resume` (after a cut).
 
+pub mod cause;
 pub mod close;
 mod close_simple;
 pub mod commit;
@@ -42,6 +43,7 @@ use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
+use cause::Annals;
 use close::{Closed, Closing};
 use commit::Commits;
 use htlc::{Htlc, Removal};
@@ -197,8 +199,12 @@ pub struct Channel {
     pub close_to: Option<ScriptBuf>,
     /// Updates of ours not yet acknowledged; the flag tells that a sent commitment holds them.
     pub(crate) log: Vec<(Sent, bool)>,
+    /// Why it closed, and how its state changed.
+    pub annals: Annals,
     /// A published commitment and what became of its outputs.
     pub watch: Option<Watch>,
+    /// It is over, and what only a penalty would need is deleted.
+    pub retired: bool,
     /// The peer proved to know a later state than we do: never publish ours (ARCHITECTURE rule 5).
     pub doubt: bool,
     /// Counters.

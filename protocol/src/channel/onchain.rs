@@ -3,6 +3,7 @@
 //! In: an order to force-close, a transaction that spends the funding output. Out: our commitment, published; or a
 //! record of theirs. What becomes of its outputs is the affair of `crate::onchain`. Read next: `crate::onchain`.
 
+use crate::channel::cause::{Trigger, Why};
 use crate::channel::close::{Closed, Closing};
 use crate::channel::{Channel, ChannelEvent, Context, Out, Phase};
 use crate::fault::LocalFault;
@@ -41,12 +42,7 @@ impl Channel {
     ///
     /// # Errors
     /// A fault of ours.
-    pub fn force_close(
-        &mut self,
-        trigger: &str,
-        cx: &Context<'_>,
-        out: &mut Out,
-    ) -> Result<bool, LocalFault> {
+    pub fn force_close(&mut self, why: Why, cx: &Context<'_>, out: &mut Out) -> Result<bool, LocalFault> {
         if matches!(self.phase, Phase::Closed(_) | Phase::Onchain(_)) {
             return Ok(true);
         }
@@ -58,7 +54,9 @@ impl Channel {
         // BOLT 2 [2.revoke.5].
         let (commitment, tx) = self.signed_commitment(cx)?;
         let txid = tx.compute_txid();
+        let trigger = why.words.clone();
         out.notice(Level::Warn, format!("closing by force with commitment {}: {trigger}", commitment.number));
+        self.note_cause(why, format!("published this node's commitment {} ({txid})", commitment.number), cx);
         if self.may_be_funded() {
             out.publish.push((tx.clone(), "force close"));
         }
@@ -70,7 +68,7 @@ impl Channel {
             txid,
             tx: Some(tx),
             height: None,
-            trigger: trigger.into(),
+            trigger,
             closing: self.wanted_close().cloned(),
         });
         self.dirty.state = true;
@@ -95,7 +93,7 @@ impl Channel {
 
     /// The outputs to look for in blocks.
     pub(crate) fn watched(&self) -> impl Iterator<Item = (OutPoint, ChannelId)> + '_ {
-        self.watch.iter().flat_map(|w| &w.outputs).map(|o| (o.outpoint, self.id()))
+        self.watch.iter().filter(|_| !self.retired).flat_map(|w| &w.outputs).map(|o| (o.outpoint, self.id()))
     }
 
     /// Whether the funding output may exist: ours was published, or theirs was seen in a block.
@@ -125,7 +123,7 @@ impl Channel {
         self.unlink();
         let txid = tx.compute_txid();
         if self.is_cooperative(tx) {
-            self.closed_by_agreement(tx, height, out);
+            self.closed_by_agreement(tx, height, cx, out);
             self.set_watch(None, out);
             return Ok(());
         }
@@ -133,6 +131,7 @@ impl Channel {
         if let Phase::Onchain(onchain) = &mut self.phase {
             if onchain.txid == txid {
                 onchain.height = Some(height);
+                self.tell(format!("the commitment {txid} is in {height}"), cx);
                 if self.watch.as_ref().is_some_and(|w| w.commitment.compute_txid() == txid) {
                     self.commitment_born(txid, height);
                 } else {
@@ -141,8 +140,13 @@ impl Channel {
                 return self.plan(cx, out);
             }
         }
-        let (trigger, level) = describe(watch.as_ref());
+        let (kind, trigger, level) = describe(watch.as_ref());
         out.notice(level, format!("{trigger} ({txid} in {height})"));
+        let decision = match kind {
+            Trigger::PeerCheated => "takes every output of it",
+            _ => "takes what is ours as soon as each output's script allows",
+        };
+        self.note_cause(Why::new(kind, format!("{trigger} ({txid})")), decision, cx);
         let closing = self.wanted_close().cloned();
         let (owner, number) = (watch.as_ref().map(|w| w.owner), watch.as_ref().map(|w| w.number));
         let height = Some(height);
@@ -173,11 +177,13 @@ impl Channel {
         }
     }
 
-    fn closed_by_agreement(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
+    fn closed_by_agreement(&mut self, tx: &Transaction, height: Height, cx: &Context<'_>, out: &mut Out) {
         let spent: u64 = tx.output.iter().map(|o| o.value.to_sat()).fold(0, u64::saturating_add);
         let fee = self.terms.capacity.saturating_sub(Sat(spent));
         if let Some(closing) = self.wanted_close().cloned() {
             out.notice(Level::Info, format!("closed by agreement in {height}"));
+            let why = Why::new(Trigger::Agreed(closing.by), agreed_words(closing.by));
+            self.note_cause(why, format!("{} is in {height}", tx.compute_txid()), cx);
             let (tx, height) = (tx.clone(), Some(height));
             self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee: fee, height });
         }
@@ -231,28 +237,43 @@ impl Channel {
     }
 }
 
+/// Who asked for an agreement, in words.
+pub(crate) const fn agreed_words(by: Side) -> &'static str {
+    match by {
+        Side::Local => "this node's user asked for the close",
+        Side::Remote => "the peer asked for the close",
+    }
+}
+
 /// What happened, in words.
-fn describe(watch: Option<&Watch>) -> (String, Level) {
+fn describe(watch: Option<&Watch>) -> (Trigger, String, Level) {
     let Some(watch) = watch else {
-        return ("the funding output was spent by a transaction that is no commitment".into(), Level::Error);
+        let text = "the funding output was spent by a transaction that is no commitment";
+        return (Trigger::Unknown, text.into(), Level::Error);
     };
     let n = watch.number;
     match (watch.owner, watch.standing) {
         (Side::Remote, Standing::Valid) => {
-            (format!("the peer closed by force with its commitment {n}"), Level::Warn)
+            let text = format!("the peer closed by force with its commitment {n}");
+            (Trigger::PeerClosed, text, Level::Warn)
         }
-        (Side::Remote, Standing::Revoked) => (
-            format!("the peer CHEATS: it published its revoked commitment {n}; all of it is taken"),
-            Level::Error,
-        ),
+        (Side::Remote, Standing::Revoked) => {
+            let text =
+                format!("the peer CHEATS: it published its revoked commitment {n}; all of it is taken");
+            (Trigger::PeerCheated, text, Level::Error)
+        }
         (Side::Remote, Standing::Ahead) => {
             let text = "later than any this node knows: it lost state, and claims what its own key can take";
-            (format!("the peer closed by force with its commitment {n}, {text}"), Level::Error)
+            let text = format!("the peer closed by force with its commitment {n}, {text}");
+            (Trigger::StateLost, text, Level::Error)
         }
         (Side::Local, Standing::Revoked) => {
-            let text = "the peer may take everything";
-            (format!("this node's revoked commitment {n} was published; {text}"), Level::Error)
+            let text =
+                format!("this node's revoked commitment {n} was published; the peer may take everything");
+            (Trigger::OwnRevoked, text, Level::Error)
         }
-        (Side::Local, _) => (format!("this node's commitment {n} was published"), Level::Warn),
+        (Side::Local, _) => {
+            (Trigger::OwnPublished, format!("this node's commitment {n} was published"), Level::Warn)
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! In: blocks one by one, in order, and their undoing. Out: changes of channels; transactions of ours that are not
 //! in a block yet are offered again at every block. Read next: `crate::channel::confirm`, `crate::channel::onchain`.
 
+use crate::channel::cause::Why;
 use crate::channel::{Channel, Confirmed, Phase};
 use crate::id::{ChannelId, NodeId};
 use crate::node::effect::{Effect, Level};
@@ -58,6 +59,7 @@ impl Node {
         self.receive_block(height);
         self.close_overdue(height);
         self.plan_claims();
+        self.retire_channels(height);
         self.send_waiting();
     }
 
@@ -92,21 +94,21 @@ impl Node {
             return;
         }
         let margin_blocks = (self.config.cltv_final_blocks * 2 / 3).max(3);
-        let due: Vec<(ChannelId, String)> = self
+        let due: Vec<(ChannelId, Why)> = self
             .channels
             .values()
             .filter(|c| !c.doubt)
             .filter_map(|c| Some((c.id(), c.overdue(height, margin_blocks)?)))
             .collect();
         for (id, why) in due {
-            self.fail_channel(id, &why);
+            self.fail_channel(id, why);
         }
     }
 
     /// What published commitments hold for us is claimed, raised, or ended.
     pub(super) fn plan_claims(&mut self) {
         let watching: Vec<ChannelId> =
-            self.channels.values().filter(|c| c.watch.is_some()).map(Channel::id).collect();
+            self.channels.values().filter(|c| c.watch.is_some() && !c.retired).map(Channel::id).collect();
         for id in watching {
             let done = self.act(id, |c, cx, out| {
                 c.settle_on_chain(cx, out);
@@ -114,6 +116,20 @@ impl Node {
             });
             if let Some(Err(fault)) = done {
                 self.local_fault(id, &fault);
+            }
+        }
+    }
+
+    /// Channels that are over leave what lists show of them, and nothing more.
+    fn retire_channels(&mut self, tip: Height) {
+        for channel in self.channels.values_mut() {
+            let known = channel.watch.iter().flat_map(|w| &w.outputs).map(|o| o.outpoint);
+            let known: Vec<OutPoint> = known.collect();
+            let before = channel.retired;
+            channel.retire_records(tip, &mut self.out.changes);
+            if channel.retired && !before {
+                self.funding.remove(&channel.terms.funding);
+                self.watched.retain(|outpoint, _| !known.contains(outpoint));
             }
         }
     }
@@ -183,7 +199,7 @@ impl Node {
 
     /// Whether `listpeerchannels` still shows it.
     pub(super) fn is_listed(&self, channel: &Channel) -> bool {
-        channel.spent_height().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
+        channel.over_at().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
     }
 
     /// Whether the peer has a channel that is not closed (tests and lists).

@@ -31,6 +31,7 @@ pub mod view;
 pub use config::NodeConfig;
 pub use restore::RestoreError;
 
+use crate::channel::cause::{Trigger, Why};
 use crate::channel::{Channel, ChannelEvent, Context, Out};
 use crate::entropy::Entropy;
 use crate::fault::{LocalFault, Trouble, Verdict};
@@ -349,6 +350,7 @@ impl Node {
         };
         let mut out = Out::default();
         let result = f(channel, &cx, &mut out);
+        channel.note_state(&cx);
         let peer = channel.terms.peer;
         self.touched.insert(id);
         let link = self.peers.get(&peer).and_then(Peer::link_id);
@@ -405,7 +407,7 @@ impl Node {
                 self.send(peer, Message::Error(told));
                 match own {
                     // BOLT 1 [1.error.5].
-                    Some(id) => self.force_close(id, &fault.what),
+                    Some(id) => self.force_close(id, Why::new(Trigger::PeerFault, fault.what.clone())),
                     // A channel that never came to be: the error ends it, others with this peer go on.
                     None if channel.is_some() => {}
                     None => self.hang_up(peer, &fault.what),

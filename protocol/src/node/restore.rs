@@ -80,12 +80,13 @@ impl Found {
             Kind::Reserved => {
                 self.reserved.push((channel_of(key).ok_or(BadRecord::Damaged)?, decode(&value)?));
             }
-            Kind::ClosedChannel => {}
             Kind::Terms
             | Kind::State
             | Kind::Signatures
             | Kind::FundingTx
             | Kind::Watch
+            | Kind::ClosedChannel
+            | Kind::Annals
             | Kind::Htlc
             | Kind::Onion
             | Kind::Past

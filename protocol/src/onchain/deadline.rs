@@ -4,19 +4,19 @@
 //! commitments soon after its expiry, or whoever paid us could take it back first; what we hold the secret of must be
 //! settled well before its expiry, or its payer could. Read next: `claim`.
 
+use crate::channel::cause::{Trigger, Why};
 use crate::channel::htlc::{Htlc, Removal};
 use crate::channel::{Channel, Phase};
 use crate::id::Side;
 use crate::units::Height;
 use alloc::format;
-use alloc::string::String;
 
 /// Blocks after its expiry that an HTLC of ours may still be in a commitment.
 pub const OFFERED_GRACE_BLOCKS: u32 = 2;
 
 impl Channel {
     /// Why the channel must be closed now, if it must: `margin_blocks` are needed to claim an HTLC by its secret.
-    pub(crate) fn overdue(&self, tip: Height, margin_blocks: u32) -> Option<String> {
+    pub(crate) fn overdue(&self, tip: Height, margin_blocks: u32) -> Option<Why> {
         if !matches!(self.phase, Phase::Confirming | Phase::Open | Phase::Closing(_)) {
             return None;
         }
@@ -30,12 +30,13 @@ impl Channel {
             }
         };
         let htlc = self.ledger.htlcs.values().find(late)?;
-        Some(match htlc.id.offered_by {
+        let words = match htlc.id.offered_by {
             Side::Local => format!("HTLC {} of ours expired at {}", htlc.id.id, htlc.cltv_expiry),
             Side::Remote => {
                 format!("HTLC {} is settled and expires at {} already", htlc.id.id, htlc.cltv_expiry)
             }
-        })
+        };
+        Some(Why { trigger: Trigger::Deadline, words, htlc: Some(htlc.id) })
     }
 }
 

@@ -12,7 +12,6 @@ use crate::node::effect::Level;
 use crate::tx::script;
 use crate::units::{Height, Sat};
 use alloc::format;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use bitcoin::{OutPoint, Transaction, Txid};
 
@@ -55,7 +54,9 @@ impl Channel {
         let output = watch.outputs[at].clone();
         let (kind, whose) =
             (output.kind.name(), if ours { "this node's" } else { "the peer's or another's" });
-        out.notice(Level::Info, format!("{kind} of {} spent in {height} by {whose} {txid}", output.amount));
+        let text = format!("{kind} of {} spent in {height} by {whose} {txid}", output.amount);
+        out.notice(Level::Info, text.clone());
+        self.tell(text, cx);
         let Some(lock) = &output.lock else { return Ok(()) };
         if output.kind == Kind::Htlc {
             let shown = input.witness.iter().find_map(|item| secret(item, lock));
@@ -222,14 +223,4 @@ impl Channel {
 fn secret(item: &[u8], lock: &Lock) -> Option<Preimage> {
     let preimage = Preimage(item.try_into().ok()?);
     (preimage.hash() == lock.payment_hash).then_some(preimage)
-}
-
-/// How an output stands, as `listclosedchannels` names it.
-pub fn state_of(output: &Output) -> alloc::string::String {
-    match output.spent {
-        Some(spent) if spent.ours => "claimed".to_string(),
-        Some(_) => "taken by the other side".to_string(),
-        None if output.born.is_none() => "unconfirmed".to_string(),
-        None => "unspent".to_string(),
-    }
 }

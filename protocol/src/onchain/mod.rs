@@ -8,6 +8,7 @@
 //! * `claim` – outputs gathered into transactions, raised in fee as their deadline comes near
 //! * `bump` – transactions that need coins of the wallet: zero-fee HTLC transactions, and a child for our commitment
 //! * `follow` – blocks: spends, preimages, second-level outputs, and all of it undone
+//! * `retire` – when all is over, and what is kept then
 //! * `deadline` – when an HTLC closes a channel
 //!
 //! What is claimed is worked out anew at every block from the watch and the chain; only transactions that may be in
@@ -19,6 +20,7 @@ pub mod claim;
 mod deadline;
 mod follow;
 mod identify;
+mod retire;
 mod unlock;
 
 use crate::id::{HtlcId, PaymentHash, Preimage, Side};
@@ -120,6 +122,18 @@ pub struct Output {
     pub born: Option<Height>,
     /// By whom it was spent.
     pub spent: Option<Spent>,
+}
+
+impl Output {
+    /// How it stands, as JSON names it.
+    pub fn state(&self) -> &'static str {
+        match self.spent {
+            Some(spent) if spent.ours => "taken by this node",
+            Some(_) => "taken by another",
+            None if self.born.is_none() => "unconfirmed",
+            None => "unspent",
+        }
+    }
 }
 
 /// A published commitment and everything that hangs on it.
