@@ -1,6 +1,7 @@
 //! Gets released transactions into the backend's mempool, after a last look at each.
 //!
-//! In: [`Publish`], which only a durable batch releases. Out: one [`Published`] for each: accepted, or why not.
+//! In: [`Publish`], which only a durable batch releases, or as a claim that needs no record, at once and then once more
+//! with its batch. Out: one [`Published`] for each: accepted, or why not.
 //! Each is checked here as the network will check it (Bitcoin Core's own interpreter, and the rules of relay), so that
 //! a bug of ours shows as a line in the log and not as a transaction that burns its coins or never confirms.
 //! A backend that is away is no answer: the transaction waits. One that is refused for its fee alone is
@@ -8,14 +9,23 @@
 
 use super::check::{self, Known, Unfit};
 use crate::chain::{Chain, RpcError};
-use bitcoin::{Transaction, Txid};
+use bitcoin::{Transaction, Txid, Wtxid};
 use chand_protocol::node::effect::Publish;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// What is to be published.
+pub(super) enum Order {
+    /// Its batch is durable.
+    Released(Publish),
+    /// Its batch is not; it comes once more when it is.
+    Claim(Publish),
+}
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,23 +41,38 @@ pub(super) struct Published {
 /// Publishes what comes, in order, until either queue is closed.
 pub(super) async fn run(
     chain: Chain,
-    mut queue: mpsc::UnboundedReceiver<Publish>,
+    mut queue: mpsc::UnboundedReceiver<Order>,
     results: mpsc::Sender<Published>,
 ) {
     let mut publisher = Publisher { chain, known: Known::default() };
+    // Claims that got in before their batch was durable.
+    let mut early: BTreeSet<Wtxid> = BTreeSet::new();
     loop {
         let next = tokio::select! {
             () = results.closed() => return,
             next = queue.recv() => next,
         };
-        let Some((tx, why)) = next.map(Publish::into_parts) else { return };
+        let Some(order) = next else { return };
+        let (publish, is_early) = match order {
+            Order::Released(publish) => (publish, false),
+            Order::Claim(publish) => (publish, true),
+        };
+        let (tx, why) = publish.into_parts();
+        if !is_early && early.remove(&tx.compute_wtxid()) {
+            continue;
+        }
         let txid = tx.compute_txid();
         let result = tokio::select! {
             () = results.closed() => return,
             result = publisher.publish(&tx) => result,
         };
         match &result {
-            Ok(()) => tracing::debug!(%txid, why, "broadcast"),
+            Ok(()) => {
+                tracing::debug!(%txid, why, "broadcast");
+                if is_early {
+                    early.insert(tx.compute_wtxid());
+                }
+            }
             Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
         }
         if results.send(Published { txid, tx, result }).await.is_err() {

@@ -1,5 +1,6 @@
 //! Whole cores against the embedded chain, with disks that refuse and steps that panic.
 
+use super::backlog::HIGH;
 use super::{peer_queue, Birth, Core, CoreError, Daemon, Parts};
 use crate::chain::follow::FollowConfig;
 use crate::chain::{Auth, Chain};
@@ -258,6 +259,39 @@ async fn while_the_disk_refuses_nothing_leaves_and_then_everything_does() {
     until("they are linked again", is_up).await;
     assert!(alice.stop().await.is_ok());
     assert!(bob.stop().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_refuses_the_chain_is_still_read() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let alice = Actor::start(&world, 1, &disk).await;
+    alice.reaches(BLOCKS).await;
+    let theirs = world.ask("getnewaddress", json!([])).await;
+
+    disk.always(Some(Fault::FailBefore));
+    let backlog = alice.core.backlog.clone();
+    // Far beyond the number of batches at which commands wait.
+    let blocks = u32::try_from(HIGH + 8).expect("small");
+    for _ in 0..blocks {
+        let before = backlog.waiting();
+        world.ask("generatetoaddress", json!([1, theirs])).await;
+        until("the block is taken", || async { backlog.waiting() > before }).await;
+    }
+    let command = tokio::spawn(alice.daemon.command(Command::GetInfo));
+    let refused = disk.counts().failures;
+    until("it is tried again", || async { disk.counts().failures > refused }).await;
+    assert!(!command.is_finished());
+
+    disk.always(None);
+    alice.reaches(BLOCKS + blocks).await;
+    let answer = timeout(PATIENCE, command).await.expect("in time").expect("no panic");
+    assert!(matches!(answer, Ok(Reply::Info(_))), "{answer:?}");
+    until("all of it is kept", || async { backlog.waiting() == 0 }).await;
+    assert!(alice.stop().await.is_ok());
+    let again = Actor::start(&world, 1, &disk.fork()).await;
+    assert_eq!(again.info().await.blockheight.0, BLOCKS + blocks);
+    assert!(again.stop().await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
