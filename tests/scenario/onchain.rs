@@ -239,3 +239,42 @@ fn a_close_explains_itself_and_leaves_little_behind() {
     assert!(duet.channel(ALICE).retired);
     assert_eq!(duet.channel(ALICE).annals.cause, Some(cause));
 }
+
+/// A held payment is settled by its user only after the payer closed: it is taken on chain, also after a restart.
+#[test]
+fn a_held_payment_is_settled_on_chain() {
+    for anchors in [true, false] {
+        for closer in [ALICE, BOB] {
+            for restarted in [false, true] {
+                let mut duet = Duet::opened(760, Open { anchors, ..Open::default() });
+                duet.pay_held(ALICE, 1, 30_000_000);
+                alone(&mut duet);
+                let (had, before) = (duet.balance_msat(BOB) / 1_000, money(&duet, BOB));
+                force_close(&mut duet, closer);
+                duet.mine(2);
+                if restarted {
+                    duet.restart(BOB);
+                    duet.run();
+                }
+                duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+                resolve(&mut duet, 60);
+                assert_eq!(duet.payment(ALICE, preimage(1).hash()).expect("one").status, "complete");
+                let lost = had as i64 + 30_000 - (money(&duet, BOB) as i64 - before as i64);
+                assert!((0..15_000).contains(&lost), "anchors {anchors} closer {closer}: Bob lost {lost}");
+            }
+        }
+    }
+}
+
+/// One that is not settled in time is the payer's again, and can no longer be settled.
+#[test]
+fn a_held_payment_that_is_not_settled_goes_back() {
+    let mut duet = Duet::opened(770, Open::default());
+    duet.pay_held(ALICE, 1, 30_000_000);
+    alone(&mut duet);
+    force_close(&mut duet, ALICE);
+    resolve(&mut duet, 60);
+    assert_eq!(duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(1) }).code, 906);
+    duet.mine(6);
+    assert_eq!(duet.payment(ALICE, preimage(1).hash()).expect("one").status, "failed");
+}

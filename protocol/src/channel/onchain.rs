@@ -211,7 +211,9 @@ impl Channel {
             Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
             // Held back until there is something to spend.
             Phase::Onchain(onchain) if onchain.height.is_none() && self.may_be_funded() => {
-                onchain.tx.as_ref().map(|tx| (tx, "force close"))
+                // The peer's own, should a reorganisation have thrown it out: what hangs on it is ours.
+                let theirs = self.watch.as_ref().map(|w| &w.commitment);
+                onchain.tx.as_ref().or(theirs).map(|tx| (tx, "force close"))
             }
             _ => None,
         };

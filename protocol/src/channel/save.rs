@@ -6,6 +6,7 @@
 //! secret slot, the state once a step; afterwards 100 bytes of [`PastHtlc`] stay.
 //! Read next: `record`.
 
+use crate::channel::cause::Annals;
 use crate::channel::commit::{Commits, SnapshotEntry};
 use crate::channel::htlc::{Htlc, Span, Step};
 use crate::channel::keyring::KeyRing;
@@ -265,7 +266,7 @@ impl Channel {
                 None => Change::Delete { key },
             });
         }
-        if dirty.annals {
+        if dirty.annals && self.annals != Annals::default() {
             changes.push(put(channel_key(Kind::Annals, &id), &self.annals));
         }
         for slot in &dirty.secret_slots {

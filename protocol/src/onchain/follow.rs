@@ -15,6 +15,9 @@ use alloc::format;
 use alloc::vec::Vec;
 use bitcoin::{OutPoint, Transaction, Txid};
 
+/// Blocks before its deadline within which an HTLC is not begun to be claimed: it would be a race.
+const CLAIM_BLOCKS: u32 = 2;
+
 impl Channel {
     /// Input `index` of `tx`, in block `height`, spends something that is watched.
     ///
@@ -46,7 +49,9 @@ impl Channel {
     ) -> Result<(), LocalFault> {
         let Some(input) = tx.input.get(index) else { return Ok(()) };
         let txid = tx.compute_txid();
-        let ours = watch.claims.iter().any(|c| c.txids.contains(&txid));
+        // A claim may have left before it was kept, and a crash then forgot its name: it pays to us all the same.
+        let ours = watch.claims.iter().any(|c| c.txids.contains(&txid))
+            || tx.output.iter().any(|o| o.script_pubkey == *cx.close_script);
         let Some(at) = watch.outputs.iter().position(|o| o.outpoint == input.previous_output) else {
             return Ok(());
         };
@@ -120,6 +125,40 @@ impl Channel {
         Ok(())
     }
 
+    /// Whether an HTLC of the peer's can still be taken on chain by its secret, at height `tip`.
+    pub(crate) fn can_claim(&self, id: HtlcId, tip: Height) -> bool {
+        self.watch.as_ref().is_some_and(|watch| {
+            let here = |o: &Output| {
+                let lock = o.lock.as_ref().filter(|lock| lock.id == id);
+                o.kind == Kind::Htlc
+                    && o.spent.is_none()
+                    && lock.is_some_and(|l| l.cltv_expiry > tip.plus(CLAIM_BLOCKS))
+            };
+            watch.standing == Standing::Valid && watch.outputs.iter().any(here)
+        })
+    }
+
+    /// Our user settled a held HTLC of the peer's after the channel had closed: taken on chain. `false` when it is too late.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn settle_late(
+        &mut self,
+        id: HtlcId,
+        preimage: Preimage,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<bool, LocalFault> {
+        if !self.can_claim(id, cx.tip) {
+            return Ok(false);
+        }
+        let Some(htlc) = self.ledger.htlcs.get_mut(&id) else { return Ok(false) };
+        htlc.removal = Some(Removal::Fulfilled(preimage));
+        self.dirty.htlc(id);
+        self.plan(cx, out)?;
+        Ok(true)
+    }
+
     /// The commitment itself came into block `height`.
     pub(crate) fn commitment_born(&mut self, txid: Txid, height: Height) {
         let Some(watch) = &mut self.watch else { return };
@@ -132,6 +171,10 @@ impl Channel {
     /// The block at `from` and all after it are gone.
     pub(crate) fn watch_undone(&mut self, from: Height) {
         let Some(watch) = &mut self.watch else { return };
+        let count = watch.outputs.len();
+        // What a second-level transaction made comes again with it, or never.
+        watch.outputs.retain(|o| o.kind != Kind::Second || o.born.is_some_and(|h| h < from));
+        self.dirty.watch |= watch.outputs.len() != count;
         for output in &mut watch.outputs {
             if output.born.is_some_and(|h| h >= from) {
                 output.born = None;
