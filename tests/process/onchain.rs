@@ -331,10 +331,13 @@ fn a_claim_survives_a_kill_and_a_lost_mempool() {
     wait_spender(&world.chain, &stage::output_of(&commitment, alices));
     world.alice.kill();
     world.chain.forget_mempool();
+    // All of it is offered again at the start, without a block.
     world.bob.launch();
     world.alice.launch();
+    for sat in [30_000, alices] {
+        wait_spender(&world.chain, &stage::output_of(&commitment, sat));
+    }
     world.mine(1);
-    wait_spender(&world.chain, &stage::output_of(&commitment, 30_000));
     let trail = stage::resolve(&world, &commitment, born, 20);
     accounts(&world, before, &trail, BOBS_SAT + 30_000);
     assert_eq!(stage::status(&world.alice, "settled"), "complete");

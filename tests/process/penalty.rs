@@ -320,8 +320,8 @@ fn a_penalty_survives_a_kill_and_a_lost_mempool() {
     wait_spender(&world.chain, &stage::output_of(&commitment, 30_000));
     world.alice.kill();
     world.chain.forget_mempool();
+    // All of it is offered again at the start, without a block.
     world.alice.launch();
-    world.mine(1);
     take(&world, &commitment);
     judge(&world, before, &commitment, born, &world.bob);
 }
