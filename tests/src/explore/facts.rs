@@ -209,6 +209,7 @@ impl Book {
             tip: Height(0),
             crypto: self.crypto.as_ref(),
             feerate_normal: Feerate::FLOOR,
+            feerate_minimum: Feerate::FLOOR,
             feerate_ceiling: Feerate::FLOOR,
             max_dust: Msat::ZERO,
             close_script: &script,
