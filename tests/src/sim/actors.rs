@@ -104,8 +104,14 @@ impl World {
             }
             Act::Connect { seat } => self.connect(seat),
             Act::Mine { blocks } => self.mine(blocks),
-            Act::Unmine { blocks, forget } => self.reorganise(blocks, forget),
-            Act::Unreachable { seat, for_us } => self.unreachable(seat, for_us),
+            Act::Unmine { blocks, forget } => {
+                self.tally.met("reorganisation");
+                self.reorganise(blocks, forget);
+            }
+            Act::Unreachable { seat, for_us } => {
+                self.tally.met("backend away");
+                self.unreachable(seat, for_us);
+            }
             Act::Cut { keep } => self.cut(keep),
             Act::Silence => self.silence(),
             Act::Crash { seat, when, after, down_us, silent } => {
@@ -118,10 +124,12 @@ impl World {
             }
             Act::Disk { seat, troubles } => self.seats[seat].troubles.extend(troubles),
             Act::Slow { seat, sync_us, for_us } => {
+                self.tally.met("slow disk");
                 self.seats[seat].slow = Some((self.now + for_us, sync_us));
             }
             Act::Bug { seat } => return self.bug(seat),
             Act::Clock { seat, by_ms } => {
+                self.tally.met("clock jump");
                 let off = self.seats[seat].clock_off_ms + by_ms;
                 self.seats[seat].clock_off_ms = off.clamp(-WRONG_CLOCK_MS, WRONG_CLOCK_MS);
                 // The daemon's core sleeps ten seconds at most.
@@ -318,7 +326,7 @@ impl World {
     }
 
     /// Other blocks take the place of the newest ones.
-    fn reorganise(&mut self, blocks: u32, forget: bool) {
+    pub(super) fn reorganise(&mut self, blocks: u32, forget: bool) {
         let blocks = blocks.min(self.chain.blocks.len() as u32 - 1);
         for _ in 0..blocks {
             self.chain.unmine(forget);

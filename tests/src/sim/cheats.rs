@@ -207,6 +207,12 @@ impl Cheat {
         self.planned.push((lie, skip));
     }
 
+    /// It lies again, and what it had still in mind is forgotten.
+    pub fn relapse(&mut self) {
+        self.planned.clear();
+        self.reformed = false;
+    }
+
     /// The honest side may have closed a channel by force.
     pub fn may_fail(&self) -> bool {
         self.told
@@ -420,6 +426,7 @@ impl World {
 
     fn lied(&mut self, lie: Lie, bytes: Vec<u8>) {
         self.counts.lies += 1;
+        self.tally.told(lie);
         self.trace.note(self.now, &[9], || format!("a lie: {lie:?}"));
         self.cheat.told.push((lie, bytes));
     }

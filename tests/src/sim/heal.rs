@@ -1,8 +1,9 @@
-//! The start and the end of a run: a first channel in peace; and, when the plan is done, everything mended, every HTLC
-//! ended, what is left counted, and often all channels closed.
+//! The start of a run, a first channel in peace; and, when the plan is done, everything mended, every HTLC ended, what is
+//! left counted.
 //!
 //! In: a world in whatever state the acts left it. Out: verdicts of `live`, `money`, `agree`, `restart`, `safety`.
-//! Time here is bounded: a node that needs longer than the bounds below is stuck. Read next: `judge::money`.
+//! Time here is bounded: a node that needs longer than the bounds below is stuck. Read next: `finale` (what comes
+//! after), `judge::money`.
 
 use super::actors::What;
 use super::judge::{self, money::Lists, Verdict};
@@ -16,8 +17,6 @@ use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter, Reply};
 pub(super) const LINK_US: u64 = 120 * SECOND;
 /// How long HTLCs, openings and orders may take to end after that.
 const END_US: u64 = 240 * SECOND;
-/// How long a close by agreement may take.
-const CLOSE_US: u64 = 60 * SECOND;
 /// How long one answer may take.
 const ANSWER_US: u64 = 30 * SECOND;
 
@@ -90,7 +89,7 @@ impl World {
     }
 
     /// Nothing is under way between the two, on their disks or in their cores.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let still = |seat: usize| {
             self.seats[seat].life.as_ref().is_some_and(|life| {
                 life.inbox.is_empty()
@@ -125,6 +124,8 @@ impl World {
             if self.knobs.close {
                 self.close_all()?;
             }
+            self.end_on_chain()?;
+            self.look_back()?;
         } else if let Some(liar) = self.knobs.liar {
             judge::money::not_robbed(self, 1 - liar, &lists)?;
         }
@@ -160,7 +161,7 @@ impl World {
     }
 
     /// A user calls where the nodes do not by themselves.
-    fn relink(&mut self) -> Result<(), Verdict> {
+    pub(super) fn relink(&mut self) -> Result<(), Verdict> {
         for turn in 0..4 {
             if self.wait(LINK_US / 4, World::is_settled)? {
                 return Ok(());
@@ -221,7 +222,7 @@ impl World {
         self.is_quiet() && self.commands.is_empty() && channels
     }
 
-    fn what_is_left(&self) -> String {
+    pub(super) fn what_is_left(&self) -> String {
         let mut words = Vec::new();
         for id in self.shared() {
             for (channel, name) in self.both(&id).into_iter().zip(["Alice", "Bob"]) {
@@ -240,7 +241,7 @@ impl World {
     }
 
     /// A channel may be dead, by a lie that allows it.
-    fn is_ruined(&self) -> bool {
+    pub(super) fn is_ruined(&self) -> bool {
         self.knobs.liar.is_some() && self.cheat.may_ruin()
     }
 
@@ -331,55 +332,5 @@ impl World {
             }
         }
         Ok(lists)
-    }
-
-    /// Every channel is closed by agreement, and pays out what each had.
-    fn close_all(&mut self) -> Result<(), Verdict> {
-        let open: Vec<ChannelId> = self
-            .shared()
-            .into_iter()
-            .filter(|id| self.both(id).iter().all(|c| matches!(c.phase, Phase::Open)))
-            .collect();
-        for id in &open {
-            let closer = self.rng.seat();
-            self.close_one(closer, *id);
-        }
-        let closed = |w: &World| {
-            open.iter().all(|id| w.both(id).iter().all(|c| matches!(c.phase, Phase::Closed(_))))
-                && w.is_quiet()
-        };
-        if !self.wait(CLOSE_US, closed)? {
-            return Err(stuck(format!("no agreement on a close: {}", self.what_is_left())));
-        }
-        self.mine(1);
-        self.run_until(self.now + 5 * SECOND)?;
-        open.into_iter().try_for_each(|id| self.judge_payout(id))
-    }
-
-    /// The closing transaction in the chain pays each what it had, less the fee of whoever pays it.
-    fn judge_payout(&self, id: ChannelId) -> Result<(), Verdict> {
-        let both = self.both(&id);
-        let Some(terms) = both.first().map(|c| &c.terms) else { return Ok(()) };
-        let wrong = |words: String| Err(Verdict::new("money", words));
-        let all = self.chain.blocks.iter().flat_map(|b| b.txs.iter());
-        let Some(tx) = all.into_iter().find(|tx| tx.input.iter().any(|i| i.previous_output == terms.funding))
-        else {
-            return wrong("an agreed close is not in the chain".into());
-        };
-        let had: Vec<u64> = both.iter().map(|c| c.to_us().0 / 1_000).collect();
-        let paid = [0, 1].map(|seat| {
-            let mine = tx.output.iter().filter(|o| o.script_pubkey == self.seats[seat].wallet.script);
-            mine.map(|o| o.value.to_sat()).sum::<u64>()
-        });
-        let out: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
-        if paid[0] + paid[1] != out || out > terms.capacity.0 {
-            return wrong(format!("a close pays {out} of {}, to the two {paid:?}", terms.capacity.0));
-        }
-        // Whoever does not pay the fee gets all it had, or, when that is dust, nothing.
-        let whole = |seat: usize| paid[seat] == had[seat] || (paid[seat] == 0 && had[seat] < 1_000);
-        if !(0..2).any(whole) || (0..2).any(|seat| paid[seat] > had[seat]) {
-            return wrong(format!("a close pays {paid:?} of {had:?}"));
-        }
-        Ok(())
     }
 }

@@ -54,6 +54,12 @@ pub struct Knobs {
     pub look_every: u64,
     /// Keys are prepared between steps, as the daemon does.
     pub prepare: bool,
+    /// At the end commitments of the past are built again.
+    #[serde(default)]
+    pub rebuild: bool,
+    /// At the end the chain is made anew from below the first funding.
+    #[serde(default)]
+    pub new_chain: bool,
     /// A chain whose blocks are not made at will: while its tip is old, HTLCs that come in wait.
     #[serde(default)]
     pub signet: bool,
@@ -120,6 +126,21 @@ pub enum When {
     MidRelease(u8),
     /// All is out.
     AfterRelease,
+}
+
+impl When {
+    /// For counting.
+    pub const fn name(self) -> &'static str {
+        match self {
+            When::Now => "at rest",
+            When::BeforeWrite => "before a write",
+            When::DuringWrite { kept: false } => "in a write, lost",
+            When::DuringWrite { kept: true } => "in a write, kept",
+            When::AfterWrite => "after a write",
+            When::MidRelease(_) => "in a release",
+            When::AfterRelease => "after a release",
+        }
+    }
 }
 
 /// What a disk does with one write.
@@ -296,6 +317,8 @@ impl Knobs {
             (low, low + rng.spread(1, 20 * MS))
         };
         let first_seat = rng.seat();
+        // A stream of its own: what came first keeps its chances.
+        let end = &mut Rng::new(seed, 3);
         Knobs {
             signing,
             noise: rng.chance(30),
@@ -311,6 +334,8 @@ impl Knobs {
             first: opening(rng, first_seat),
             look_every: if rng.chance(3) { 1 } else { *rng.pick(&[60, 250, 1_000]) },
             prepare: rng.chance(50),
+            rebuild: end.chance(40),
+            new_chain: end.chance(40),
             signet: rng.chance(20),
         }
     }
