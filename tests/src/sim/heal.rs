@@ -12,6 +12,7 @@ use super::world::World;
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter, Reply};
+use chand_protocol::node::view::Invoice;
 
 /// How long two mended nodes may take to talk again; a clock that was two hours wrong is no excuse.
 pub(super) const LINK_US: u64 = 120 * SECOND;
@@ -51,7 +52,8 @@ impl World {
         if !self.wait(LINK_US, open)? {
             return Err(stuck("the first channel does not open"));
         }
-        Ok(())
+        self.prepare_end()?;
+        self.let_loose()
     }
 
     /// Runs until `done`, at most so long; whether it came to that.
@@ -110,6 +112,7 @@ impl World {
         self.relink()?;
         self.end_htlcs()?;
         let lists = self.lists()?;
+        self.judge_waiting(&lists)?;
         for id in self.shared() {
             judge::safety::could_punish(self, id)?;
         }
@@ -135,7 +138,7 @@ impl World {
             let node = judge::restart::born(self, seat, entries)?;
             judge::durable::knows(self, seat, &node)?;
         }
-        Ok(())
+        self.put_back()
     }
 
     /// No new fault, and an end to all that last.
@@ -219,7 +222,7 @@ impl World {
             Phase::Confirming | Phase::Closing(_) => false,
         };
         let channels = self.shared().iter().all(|id| self.both(id).iter().all(ended));
-        self.is_quiet() && self.commands.is_empty() && channels
+        self.is_quiet() && self.is_answered() && channels
     }
 
     pub(super) fn what_is_left(&self) -> String {
@@ -314,6 +317,19 @@ impl World {
             Some(Err(error)) => Err(Verdict::new("reply", format!("{shown}: {error}"))),
             None => Err(stuck(format!("{shown}: no answer"))),
         }
+    }
+
+    /// Whoever still waits for an invoice waits for one that is not paid.
+    fn judge_waiting(&self, lists: &Lists) -> Result<(), Verdict> {
+        for asked in self.commands.values() {
+            let What::Await { label } = &asked.what else { continue };
+            let paid = |i: &&Invoice| i.label == *label && i.status == "paid";
+            if lists.invoices[asked.seat].iter().any(|i| paid(&i)) {
+                let words = format!("invoice {label} is paid, and who waits for it was not told");
+                return Err(Verdict::new("reply", words));
+            }
+        }
+        Ok(())
     }
 
     fn lists(&mut self) -> Result<Lists, Verdict> {

@@ -60,6 +60,12 @@ pub struct Knobs {
     /// At the end the chain is made anew from below the first funding.
     #[serde(default)]
     pub new_chain: bool,
+    /// The liar keeps none of the limits on HTLCs, and its peer takes so few of them.
+    #[serde(default)]
+    pub reckless: Option<u16>,
+    /// At the end this node's disk is put back to what it held when the first channel had opened.
+    #[serde(default)]
+    pub put_back: Option<usize>,
     /// A chain whose blocks are not made at will: while its tip is old, HTLCs that come in wait.
     #[serde(default)]
     pub signet: bool,
@@ -97,6 +103,10 @@ pub enum How {
     Again(usize),
     /// To a hash that the payee does not know.
     Stray,
+    /// An invoice, by `sendpay`.
+    Sent,
+    /// The same with a payment secret that is made up.
+    Guessed,
 }
 
 /// How much is paid.
@@ -161,6 +171,8 @@ pub enum Act {
     Pay { number: usize, payer: usize, much: Much, how: How },
     Settle { hold: usize },
     Cancel { hold: usize },
+    Delete { number: usize, paid: bool },
+    Await { number: usize },
     Feerate { seat: usize, feerate: u32 },
     Estimate { seat: usize, normal: u32 },
     Open(Opening),
@@ -336,6 +348,8 @@ impl Knobs {
             prepare: rng.chance(50),
             rebuild: end.chance(40),
             new_chain: end.chance(40),
+            reckless: end.chance(20).then(|| end.between(2, 12) as u16),
+            put_back: end.chance(20).then(|| end.seat()),
             signet: rng.chance(20),
         }
     }
@@ -449,6 +463,33 @@ fn act(kind: Kind, rng: &mut Rng, knobs: &Knobs, pays: usize, span_us: u64) -> A
     }
 }
 
+/// Orders that come on top of all others, from a stream of their own: `sendpay`, deleted invoices, waiting for one.
+fn extra(seed: u64, pays: usize, until_us: u64) -> Vec<Timed> {
+    let rng = &mut Rng::new(seed, 4);
+    if !rng.chance(50) {
+        return Vec::new();
+    }
+    let count = rng.between(1, 12) as usize;
+    let one = |place: usize| {
+        let at_us = rng.below(until_us.max(1));
+        let number = rng.below((pays + count) as u64) as usize;
+        let act = match rng.below(6) {
+            0 | 1 => How::Sent.of(pays + place, rng),
+            2 | 3 => How::Guessed.of(pays + place, rng),
+            4 => Act::Delete { number, paid: rng.chance(50) },
+            _ => Act::Await { number },
+        };
+        Timed { at_us, act }
+    };
+    (0..count).map(one).collect()
+}
+
+impl How {
+    fn of(self, number: usize, rng: &mut Rng) -> Act {
+        Act::Pay { number, payer: rng.seat(), much: much(rng), how: self }
+    }
+}
+
 impl Plan {
     /// The plan of a seed.
     pub fn new(seed: u64) -> Plan {
@@ -477,6 +518,7 @@ impl Plan {
             }
             acts.push(Timed { at_us, act });
         }
+        acts.extend(extra(seed, pays, at_us));
         acts.sort_by_key(|timed| timed.at_us);
         Plan { seed, knobs, acts }
     }

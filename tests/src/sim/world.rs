@@ -16,6 +16,7 @@ use super::tally::Tally;
 use super::trace::Trace;
 use crate::duet::chain::TinyChain;
 use chand_protocol::id::CommandId;
+use chand_protocol::store::Entry;
 use std::collections::BTreeMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -103,6 +104,8 @@ pub struct World {
     pub(super) commands: BTreeMap<CommandId, Asked>,
     pub(super) next_command: u64,
     pub(super) cheat: Cheat,
+    /// What a disk held when the first channel had opened, for `reckless`.
+    pub(super) old_copy: Option<(usize, Vec<Entry>)>,
     happened: u64,
 }
 
@@ -154,6 +157,7 @@ impl World {
             commands: BTreeMap::new(),
             next_command: 0,
             cheat: Cheat::default(),
+            old_copy: None,
             happened: 0,
         }
     }
