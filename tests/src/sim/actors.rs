@@ -414,11 +414,11 @@ impl World {
             ) => {
                 self.send_pay(payer, how, &invoice);
             }
-            (What::Await { label }, Ok(Reply::Invoice(invoice))) => {
-                if invoice.status != "paid" || invoice.label != label {
-                    let words = format!("invoice {label} was waited for, and is {}", invoice.status);
-                    return Err(Verdict::new("reply", words));
-                }
+            (What::Await { label }, Ok(Reply::Invoice(invoice)))
+                if invoice.status != "paid" || invoice.label != label =>
+            {
+                let words = format!("invoice {label} was waited for, and is {}", invoice.status);
+                return Err(Verdict::new("reply", words));
             }
             (What::Invoice { number, payer, give, .. }, Ok(Reply::Invoice(invoice))) => {
                 let msat = give.or(invoice.amount_msat.map(|m| m.0)).unwrap_or(0);

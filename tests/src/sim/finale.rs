@@ -29,7 +29,7 @@ impl World {
             let closer = self.rng.seat();
             self.close_one(closer, *id);
         }
-        if self.knobs.liar.is_some_and(|_| self.rng.chance(60)) {
+        if self.knobs.liar.is_some_and(|_| self.rng.chance(90)) {
             self.lie_about_closes()?;
         }
         let closed = |w: &World| {
@@ -75,7 +75,7 @@ impl World {
     fn lie_about_closes(&mut self) -> Result<(), Verdict> {
         self.cheat.relapse();
         for _ in 0..self.rng.between(1, 3) {
-            let lie = *self.rng.pick(&[Lie::CloseWrong, Lie::CloseWrong, Lie::CloseFee]);
+            let lie = *self.rng.pick(&[Lie::CloseWrong, Lie::CloseWrong, Lie::CloseFee, Lie::ShutdownScript]);
             let skip = self.rng.below(3);
             self.cheat.plan(lie, skip);
         }

@@ -484,6 +484,17 @@ fn extra(seed: u64, pays: usize, until_us: u64) -> Vec<Timed> {
     (0..count).map(one).collect()
 }
 
+/// A channel more, about whose opening a liar lies.
+fn opening_with_a_lie(seed: u64, knobs: &Knobs, until_us: u64) -> Vec<Timed> {
+    let rng = &mut Rng::new(seed, 5);
+    let Some(liar) = knobs.liar.filter(|_| rng.chance(25)) else { return Vec::new() };
+    let at_us = rng.below(until_us.max(1));
+    let lie = Act::Lie { lie: *rng.pick(&[Lie::OpenTerms, Lie::OpenWrong]), skip: 0 };
+    let seat = if rng.chance(50) { liar } else { 1 - liar };
+    let acts = [lie, Act::Open(opening(rng, seat)), Act::Mine { blocks: 3 }];
+    acts.into_iter().map(|act| Timed { at_us, act }).collect()
+}
+
 impl How {
     fn of(self, number: usize, rng: &mut Rng) -> Act {
         Act::Pay { number, payer: rng.seat(), much: much(rng), how: self }
@@ -519,6 +530,7 @@ impl Plan {
             acts.push(Timed { at_us, act });
         }
         acts.extend(extra(seed, pays, at_us));
+        acts.extend(opening_with_a_lie(seed, &knobs, at_us));
         acts.sort_by_key(|timed| timed.at_us);
         Plan { seed, knobs, acts }
     }
