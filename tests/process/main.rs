@@ -19,3 +19,4 @@ mod refuse;
 mod restart;
 mod snapshot;
 mod stranger;
+mod tools;

@@ -128,6 +128,7 @@ impl Node {
             tip: self.tip_height(),
             crypto,
             feerate_normal: self.chain.fees.normal,
+            feerate_minimum: self.chain.fees.minimum,
             feerate_ceiling: super::feerate_ceiling(&self.chain.fees),
             max_dust: Node::max_dust(),
             close_script: &self.config.close_script,

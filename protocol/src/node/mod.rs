@@ -334,6 +334,7 @@ impl Node {
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
+            feerate_minimum: self.chain.fees.minimum,
             feerate_ceiling: feerate_ceiling(&self.chain.fees),
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,
