@@ -276,7 +276,6 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
         restored: config.restored,
         no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         dev: config.dev.is_some(),
-        no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         // The wallet's, as soon as there is one.
         ..NodeConfig::new(keys.network, &alias, bitcoin::ScriptBuf::new())
     }
