@@ -86,6 +86,7 @@ impl World {
     pub(super) fn perform(&mut self, act: &Act) -> Result<(), Verdict> {
         self.counts.acts += 1;
         self.judge_quiet()?;
+        self.note_marks();
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
@@ -108,10 +109,10 @@ impl World {
                 self.tell(seat, Command::Disconnect { peer, force: true }, What::Other("disconnect"));
             }
             Act::Connect { seat } => self.connect(seat),
-            Act::Mine { blocks } => self.mine(blocks),
+            Act::Mine { blocks } => self.mine_fairly(blocks),
             Act::Unmine { blocks, forget } => {
                 self.tally.met("reorganisation");
-                self.reorganise(blocks, forget);
+                self.reorganise_fairly(blocks, forget);
             }
             Act::Unreachable { seat, for_us } => {
                 self.tally.met("backend away");
@@ -141,6 +142,7 @@ impl World {
                 self.wake(seat, self.now + 10 * SECOND);
             }
             Act::Lie { lie, skip } => self.cheat.plan(lie, skip),
+            act => return self.feud(act),
         }
         Ok(())
     }
@@ -300,11 +302,13 @@ impl World {
     fn set_feerate(&mut self, seat: usize, feerate: u32) {
         let mine = |c: &&Channel| c.terms.opener == Side::Local && c.phase == Phase::Open;
         let Some(id) = self.channels_of(seat).into_iter().find(mine).map(Channel::id) else { return };
+        self.feud.feerate(feerate);
         let (channel, feerate) = (ChannelRef::Id(id), Feerate(feerate));
         self.tell(seat, Command::DevFeerate { channel, feerate }, What::Other("feerate"));
     }
 
     fn estimate(&mut self, seat: usize, normal: u32) {
+        self.feud.feerate(normal * 2);
         let (urgent, minimum) = (Feerate(normal * 2), Feerate::FLOOR);
         let fees = Fees { normal: Feerate(normal), urgent, minimum };
         self.give(seat, Event::Input(Box::new(Input::Fees(fees))));
@@ -406,6 +410,9 @@ impl World {
             Ok(reply) => format!("{seat} answers {:?}: {}", asked.what, first_words(reply)),
             Err(error) => format!("{seat} refuses {:?}: {error}", asked.what),
         });
+        if !self.is_judged(seat) {
+            return Ok(());
+        }
         judge::durable::answered(self, seat, &result);
         match (asked.what, result) {
             (
