@@ -217,6 +217,8 @@ impl TinyChain {
             back.append(&mut self.mempool);
             self.mempool = back;
         }
+        // What hangs on something that is forgotten goes with it.
+        self.purge();
     }
 
     fn apply(&mut self, tx: &Transaction, height: u32) {

@@ -31,8 +31,7 @@ impl World {
 
     /// Nothing of a seat's channels is left on chain.
     pub(super) fn is_resolved(&self, seat: usize) -> bool {
-        let used = |c: &&Channel| c.confirmed.is_some() || matches!(c.phase, Phase::Onchain(_));
-        self.seats[seat].node().is_some_and(|n| n.channels().filter(used).all(estate::is_over))
+        self.seats[seat].node().is_some_and(|n| n.channels().all(estate::is_over))
     }
 
     /// One seat cheated: the other, alone, takes everything.
@@ -77,10 +76,7 @@ impl World {
     }
 
     /// Both are honest: blocks until every channel that was closed by force is over for both.
-    pub(super) fn resolve_all(&mut self) -> Result<(), Verdict> {
-        if !self.any_forced() {
-            return Ok(());
-        }
+    pub(super) fn let_blocks_come(&mut self) -> Result<(), Verdict> {
         let over = |w: &World| w.is_resolved(0) && w.is_resolved(1);
         for _ in 0..MOST_BLOCKS {
             if over(self) {
@@ -94,6 +90,12 @@ impl World {
             let words = [0, 1].map(|seat| self.left_on_chain(seat)).join("; ");
             return Err(stuck(format!("not all is resolved on chain: {words}")));
         }
+        Ok(())
+    }
+
+    /// The same, and then it is counted who has what.
+    pub(super) fn resolve_all(&mut self) -> Result<(), Verdict> {
+        self.let_blocks_come()?;
         for seat in 0..2 {
             for id in self.all_of(seat) {
                 estate::judge(self, seat, id)?;

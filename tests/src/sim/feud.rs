@@ -7,6 +7,7 @@
 
 use super::actors::What;
 use super::judge::durable;
+use super::judge::estate::is_forced;
 use super::judge::Verdict;
 use super::plan::{Act, Knobs, Timed, Trouble, When, MS, SECOND};
 use super::rng::Rng;
@@ -85,9 +86,6 @@ impl World {
 
     /// One more block would find everybody honest awake.
     fn is_fair(&mut self) -> bool {
-        if self.knobs.liar.is_some() {
-            return true;
-        }
         let height = self.chain.height();
         for seat in 0..2 {
             let place = &self.seats[seat];
@@ -125,9 +123,6 @@ impl World {
 
     /// Other blocks take the place of the newest; what was in them is lost only while that may be.
     pub(super) fn reorganise_fairly(&mut self, blocks: u32, forget: bool) {
-        if self.knobs.liar.is_some() {
-            return self.reorganise(blocks, forget);
-        }
         if !self.is_fair() {
             return self.tally.met("block that waited");
         }
@@ -251,8 +246,7 @@ impl World {
 
     /// Some channel of somebody's was closed by a commitment.
     pub(super) fn any_forced(&self) -> bool {
-        let forced = |c: &Channel| matches!(c.phase, Phase::Onchain(_));
-        self.seats.iter().filter_map(|s| s.node()).any(|n| n.channels().any(forced))
+        self.seats.iter().filter_map(|s| s.node()).any(|n| n.channels().any(is_forced))
     }
 
     /// A transaction of a seat's leaves: it is noted who was first.

@@ -113,6 +113,9 @@ impl World {
             return self.punish(cheat);
         }
         self.relink()?;
+        if !self.is_ruined() {
+            self.let_blocks_come()?;
+        }
         self.end_htlcs()?;
         if !self.is_ruined() {
             self.resolve_all()?;
@@ -266,7 +269,10 @@ impl World {
                 ));
             }
         }
-        let forced = |c: &Channel| matches!(&c.phase, Phase::Onchain(o) if o.owner == Some(Side::Local));
+        let forced = |c: &Channel| {
+            let ours = matches!(&c.phase, Phase::Onchain(o) if o.owner == Some(Side::Local));
+            ours && !self.feud.struck.contains(&c.id())
+        };
         let forced = honest.node().is_some_and(|n| n.channels().any(|c| forced(c) && c.confirmed.is_some()));
         if forced && !self.cheat.may_fail() {
             let told = &self.cheat.arrived;

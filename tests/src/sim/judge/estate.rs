@@ -25,7 +25,7 @@ const CLAIM_WEIGHT: u64 = 1_400;
 const USUAL_FEERATE: u32 = 2_500;
 
 /// What became of a funding output.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Estate {
     /// What spent it.
     pub first: Option<Transaction>,
@@ -39,6 +39,14 @@ pub struct Estate {
     pub small: u64,
     /// All others that nobody took.
     pub left: BTreeMap<OutPoint, u64>,
+}
+
+impl std::fmt::Debug for Estate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let txid = self.first.as_ref().map(Transaction::compute_txid);
+        let Estate { first_fee, gain, fees, small, left, .. } = self;
+        write!(f, "{txid:?} fee {first_fee}, gain {gain:?}, fees {fees:?}, small {small}, left {left:?}")
+    }
 }
 
 /// Follows the money of a channel through the chain.
@@ -102,14 +110,16 @@ pub fn petty_msat(world: &World) -> u64 {
     1_000 * (2 * SMALL_SAT + u64::from(world.feud.highest_feerate.max(USUAL_FEERATE)) * CLAIM_WEIGHT / 1_000)
 }
 
-/// Closed by force, as far as this node knows.
+/// Closed by force, as far as this node knows; one whose funding never came holds nothing.
 pub fn is_forced(channel: &Channel) -> bool {
-    matches!(channel.phase, Phase::Onchain(_))
+    matches!(channel.phase, Phase::Onchain(_)) && channel.confirmed.is_some()
 }
 
 /// Whether nothing of the channel is left to be done on chain for this node, but for what is too small.
 pub fn is_over(channel: &Channel) -> bool {
-    let Phase::Onchain(_) = &channel.phase else { return true };
+    if !is_forced(channel) {
+        return true;
+    }
     if channel.is_void() || channel.retired || channel.resolved_at().is_some() {
         return ended(channel);
     }

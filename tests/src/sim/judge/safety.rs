@@ -167,6 +167,10 @@ pub fn published(world: &mut World, seat: usize, tx: &Transaction, why: &str) ->
             continue;
         };
         let Some(number) = commitment_number(tx, channel.terms.obscure()) else { continue };
+        if world.feud.owners.get(&tx.compute_txid()) == Some(&(1 - seat)) {
+            // The peer's, that a reorganisation threw out: what hangs on it is this node's.
+            continue;
+        }
         let revealed = world.judges.revealed.get(&(channel.id(), seat)).copied().unwrap_or(0);
         if number < revealed {
             return wrong(
