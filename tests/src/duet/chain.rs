@@ -14,7 +14,7 @@ use bitcoinconsensus::{verify_with_flags, Utxo, VERIFY_ALL_PRE_TAPROOT, VERIFY_T
 use chand_protocol::tx::standard::standard;
 use chand_protocol::units::Feerate;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The height of the first block.
@@ -107,8 +107,21 @@ impl TinyChain {
     /// Puts the mempool into a block.
     pub fn mine(&mut self) {
         let waiting = std::mem::take(&mut self.mempool);
-        // After a reorganisation some may have to wait again.
-        let (ripe, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|tx| self.is_final(tx));
+        let (mut ripe, mut early): (Vec<Transaction>, Vec<Transaction>) = Default::default();
+        let mut taken = BTreeSet::new();
+        for tx in waiting {
+            // After a reorganisation some may have to wait again, and what spends them.
+            let there = |place: &OutPoint| {
+                self.unspent.contains_key(place) || ripe.iter().any(|p| p.compute_txid() == place.txid)
+            };
+            let free = tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
+            if free && self.is_final(&tx) {
+                taken.extend(tx.input.iter().map(|i| i.previous_output));
+                ripe.push(tx);
+            } else {
+                early.push(tx);
+            }
+        }
         self.put(ripe);
         self.mempool = early;
         self.purge();

@@ -14,6 +14,8 @@ use chand_protocol::node::command::{Command, Reply};
 
 /// More blocks than an expiry, two delays and a depth need.
 const MOST_BLOCKS: u32 = 170;
+/// Longer than a payer has patience.
+const PATIENCE_US: u64 = 30 * SECOND;
 /// Between two blocks.
 const BLOCK_US: u64 = 3 * SECOND;
 
@@ -46,6 +48,8 @@ impl World {
             self.mine(1);
             self.run_until(self.now + BLOCK_US)?;
             self.note_marks();
+            // One whose funding came only now.
+            self.strike(victim, None);
             if self.is_resolved(victim) && self.is_closed(victim) {
                 break;
             }
@@ -57,6 +61,8 @@ impl World {
             estate::judge(self, victim, id)?;
         }
         estate::conserved(self)?;
+        // What still waits for a channel is given up.
+        self.run_until(self.now + PATIENCE_US)?;
         if let Reply::Pays(list) = self.look(victim, Command::ListPays { payment_hash: None, bolt11: None })? {
             if let Some(p) = list.iter().find(|p| estate::is_stuck(p, true)) {
                 return Err(stuck(format!("payment {} is pending for ever", p.payment_hash)));
