@@ -33,7 +33,7 @@ impl World {
 
     /// Nothing of a seat's channels is left on chain.
     pub(super) fn is_resolved(&self, seat: usize) -> bool {
-        self.seats[seat].node().is_some_and(|n| n.channels().all(estate::is_over))
+        self.seats[seat].node().is_some_and(|n| n.channels().all(|c| estate::is_over(c, self.chain.height())))
     }
 
     /// One seat cheated: the other, alone, takes everything.
@@ -112,7 +112,7 @@ impl World {
 
     fn left_on_chain(&self, seat: usize) -> String {
         let node = self.seats[seat].node();
-        let open = node.into_iter().flat_map(|n| n.channels()).filter(|c| !estate::is_over(c));
+        let open = node.into_iter().flat_map(|n| n.channels()).filter(|c| !estate::is_over(c, self.chain.height()));
         let each = |c: &Channel| {
             let outputs: Vec<String> = c
                 .watch

@@ -12,11 +12,14 @@ use chand_protocol::channel::htlc::Removal;
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::view::Pay;
+use chand_protocol::onchain::{Kind, Output, Standing};
 use chand_protocol::tx::commitment::commitment_number;
 use std::collections::BTreeMap;
 
 /// Outputs below this may cost more to take than they hold, in satoshis.
 pub const SMALL_SAT: u64 = 1_000;
+/// So long small outputs are waited for, in blocks: longer than an expiry and a delay.
+const SMALL_BLOCKS: u32 = 60;
 /// Both anchors.
 const ANCHORS_SAT: u64 = 660;
 /// What a transaction that takes an HTLC weighs at most, with a coin of the wallet and its change.
@@ -115,21 +118,22 @@ pub fn is_forced(channel: &Channel) -> bool {
     matches!(channel.phase, Phase::Onchain(_)) && channel.confirmed.is_some()
 }
 
-/// Whether nothing of the channel is left to be done on chain for this node, but for what is too small.
-pub fn is_over(channel: &Channel) -> bool {
+/// Whether nothing of the channel is left to be done on chain for this node; what is small is waited for, but not for ever.
+pub fn is_over(channel: &Channel, tip: u32) -> bool {
     if !is_forced(channel) {
         return true;
     }
     if channel.is_void() || channel.retired || channel.resolved_at().is_some() {
-        return ended(channel);
+        return ended(channel, tip);
     }
     let Some(watch) = &channel.watch else { return false };
     if watch.born().is_none() {
         return false;
     }
-    use chand_protocol::onchain::{Kind, Standing};
     let fulfilled = |id| matches!(channel.htlc(id).and_then(|h| h.removal.clone()), Some(Removal::Fulfilled(_)));
-    let waits = watch.outputs.iter().filter(|o| o.spent.is_none() && o.amount.0 >= SMALL_SAT).any(|o| {
+    let given_up =
+        |o: &Output| o.amount.0 < SMALL_SAT && o.born.is_some_and(|born| tip > born.0 + SMALL_BLOCKS);
+    let waits = watch.outputs.iter().filter(|o| o.spent.is_none() && !given_up(o)).any(|o| {
         match (o.kind, watch.owner, watch.standing) {
             (Kind::Unknown | Kind::AnchorOwner | Kind::AnchorOther, ..) => false,
             (Kind::ToRemote, owner, _) => owner == Side::Remote,
@@ -141,7 +145,7 @@ pub fn is_over(channel: &Channel) -> bool {
             (Kind::Htlc, owner, standing) => owner == Side::Remote && standing == Standing::Revoked,
         }
     });
-    !waits && ended(channel)
+    !waits && ended(channel, tip)
 }
 
 /// A payment that is not decided. One that is too small to be taken from the chain may wait for ever.
@@ -150,13 +154,14 @@ pub fn is_stuck(pay: &Pay, forced: bool) -> bool {
 }
 
 /// Every HTLC that this node offered is decided.
-fn ended(channel: &Channel) -> bool {
+fn ended(channel: &Channel, tip: u32) -> bool {
     let open = |r: &Option<Removal>| !matches!(r, Some(Removal::Fulfilled(_) | Removal::OnChain));
     let small = |msat: u64| msat < SMALL_SAT * 1_000;
     channel.ledger.htlcs.values().all(|h| {
         let there = channel.watch.iter().flat_map(|w| &w.outputs);
         let mut there = there.filter(|o| o.lock.as_ref().is_some_and(|l| l.id == h.id));
-        let left = small(h.amount.0) && there.any(|o| o.spent.is_none());
+        let expired = tip > h.cltv_expiry.0 + SMALL_BLOCKS / 4;
+        let left = expired && small(h.amount.0) && there.any(|o| o.spent.is_none());
         h.id.offered_by == Side::Remote || !open(&h.removal) || left
     })
 }
