@@ -109,6 +109,7 @@ fn the_cheat_ends_with_nothing(kind: ChannelType, opener_cheats: bool) {
 
 #[test]
 fn a_cheat_by_the_opener_with_anchors() {
+    // BOLT 2, 5 [2.again.39, 5.revoked.2, 5.revoked.3, 5.revoked.4].
     the_cheat_ends_with_nothing(ChannelType::Anchors, true);
 }
 
@@ -206,6 +207,7 @@ fn second_level_outputs_are_taken(kind: ChannelType) {
 
 #[test]
 fn second_level_outputs_are_taken_with_anchors() {
+    // BOLT 5 [5.revoked.6, 5.revoked.9].
     second_level_outputs_are_taken(ChannelType::Anchors);
 }
 
