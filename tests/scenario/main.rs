@@ -19,3 +19,4 @@ mod pay;
 mod penalty;
 mod script;
 mod store;
+mod weights;
