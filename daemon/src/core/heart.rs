@@ -67,7 +67,12 @@ pub(super) struct Heart {
 
 /// A channel whose transactions take coins of the wallet for their fees when it closes on chain.
 fn may_need_coins(channel: &Channel) -> bool {
-    channel.terms.channel_type == ChannelType::Anchors && !matches!(channel.phase, Phase::Closed(_))
+    let over = match channel.phase {
+        Phase::Closed(_) => true,
+        Phase::Onchain(_) => channel.resolved_at().is_some(),
+        _ => false,
+    };
+    channel.terms.channel_type == ChannelType::Anchors && !over
 }
 
 /// Why the loop does not just go on.
@@ -139,6 +144,7 @@ impl Heart {
                 self.inbox.take_all(pressure, |event| events.push(event));
             }
         }
+        let blocks = events.iter().any(|event| matches!(event, Event::Chain(_)));
         let mut inputs = Vec::with_capacity(events.len());
         for event in events {
             self.take(event, &mut inputs).map_err(|e| Stop::Bug(e.to_string()))?;
@@ -147,14 +153,16 @@ impl Heart {
         inputs.extend(self.purse.loose_change());
         inputs.extend(self.purse.compacted());
         let batch = step(&mut self.node, now, inputs);
-        self.count_channels();
+        if blocks {
+            self.count_channels();
+        }
         self.hand_on(batch)?;
         // The disk and the peer are at work now; this is what they would wait for otherwise.
         self.node.prepare();
         Ok(())
     }
 
-    /// Tells the wallet for how many channels it keeps something back.
+    /// Tells the wallet for how many channels it keeps something back; each block is soon enough.
     fn count_channels(&mut self) {
         self.purse.set_channels(self.node.channels().filter(|channel| may_need_coins(channel)).count());
     }

@@ -11,13 +11,15 @@ use super::check::{self, Known, Unfit};
 use crate::chain::{Chain, RpcError};
 use bitcoin::{Transaction, Txid, Wtxid};
 use chand_protocol::node::effect::Publish;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Nothing is wrong with such a transaction: blocks tell the node what became of the output.
+const SPENT: &str = "an output that it spends is spent already, or not known yet";
 
 /// What is to be published.
 pub(super) enum Order {
@@ -45,34 +47,41 @@ pub(super) async fn run(
     results: mpsc::Sender<Published>,
 ) {
     let mut publisher = Publisher { chain, known: Known::default() };
-    // Claims that got in before their batch was durable.
-    let mut early: BTreeSet<Wtxid> = BTreeSet::new();
+    // Claims whose batch was not durable when they were offered, each as often as it comes once more.
+    let mut early: BTreeMap<Wtxid, u32> = BTreeMap::new();
     loop {
         let next = tokio::select! {
             () = results.closed() => return,
             next = queue.recv() => next,
         };
         let Some(order) = next else { return };
-        let (publish, is_early) = match order {
-            Order::Released(publish) => (publish, false),
-            Order::Claim(publish) => (publish, true),
+        let (tx, why) = match order {
+            Order::Claim(publish) => {
+                let (tx, why) = publish.into_parts();
+                let times = early.entry(tx.compute_wtxid()).or_default();
+                *times = times.saturating_add(1);
+                (tx, why)
+            }
+            Order::Released(publish) => {
+                let (tx, why) = publish.into_parts();
+                if let Some(times) = early.get_mut(&tx.compute_wtxid()) {
+                    // It was answered then; a second answer would count as a second refusal.
+                    *times = times.saturating_sub(1);
+                    if *times == 0 {
+                        early.remove(&tx.compute_wtxid());
+                    }
+                    continue;
+                }
+                (tx, why)
+            }
         };
-        let (tx, why) = publish.into_parts();
-        if !is_early && early.remove(&tx.compute_wtxid()) {
-            continue;
-        }
         let txid = tx.compute_txid();
         let result = tokio::select! {
             () = results.closed() => return,
             result = publisher.publish(&tx) => result,
         };
         match &result {
-            Ok(()) => {
-                tracing::debug!(%txid, why, "broadcast");
-                if is_early {
-                    early.insert(tx.compute_wtxid());
-                }
-            }
+            Ok(()) => tracing::debug!(%txid, why, "broadcast"),
             Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
         }
         if results.send(Published { txid, tx, result }).await.is_err() {
@@ -122,15 +131,18 @@ impl Publisher {
                 Some(spent) => check::check(tx, &spent).await?,
                 // It is itself what spends them, or nothing can be said of it.
                 None if check::is_there(&self.chain, tx).await? => return Ok(()),
-                None => {
-                    return Err(Unfit::Refused(
-                        "an output that it spends is spent already, or not known yet".into(),
-                    ))
-                }
+                None => return Err(Unfit::Refused(SPENT.into())),
             }
             self.known.keep(tx.clone());
         }
         let submitted = self.submit(tx).await;
+        if matches!(&submitted, Err(RpcError::Rpc { message, .. }) if is_spent(message)) {
+            // A block may hold it, with all that it pays spent again; else somebody was quicker.
+            return match check::is_there(&self.chain, tx).await? {
+                true => Ok(()),
+                false => Err(Unfit::Refused(SPENT.into())),
+            };
+        }
         let low = matches!(&submitted, Err(RpcError::Rpc { message, .. }) if is_low_fee(message));
         self.known.set_low_fee(&tx.compute_txid(), low);
         Ok(submitted?)
@@ -155,6 +167,11 @@ impl Publisher {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Refusals that mean: an output is spent, or was never there.
+fn is_spent(message: &str) -> bool {
+    ["missingorspent", "missing-inputs", "Missing inputs"].iter().any(|m| message.contains(m))
 }
 
 /// Refusals that a child with a good fee can heal.
@@ -258,5 +275,17 @@ mod tests {
         let child = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 90_000);
         assert_eq!(publisher.publish(&child).await, Ok(()));
         assert_eq!(mempool(&chain).await.len(), 2);
+
+        // Both again, and the child with a better fee, which takes the place of the first one.
+        assert_eq!(publisher.publish(&parent).await, Ok(()));
+        let better = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 80_000);
+        assert_eq!(publisher.publish(&better).await, Ok(()));
+        assert!(mempool(&chain).await.contains(&better.compute_txid().to_string()));
+        assert!(publisher.publish(&child).await.is_err_and(|reason| reason.contains("insufficient fee")));
+        mine(&chain).await;
+        assert_eq!(publisher.publish(&better).await, Ok(()));
+        assert_eq!(publisher.publish(&child).await, Err(SPENT.into()));
+        // Of the parent nothing is unspent, but this backend finds transactions in blocks, too.
+        assert_eq!(publisher.publish(&parent).await, Ok(()));
     }
 }
