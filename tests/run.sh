@@ -175,14 +175,19 @@ part_interop() { cargo test --release --locked --workspace --test interop -- --t
 
 # ---- running them
 
-if [ "${1:-}" = --list ]; then
-    describe
-    exit 0
-fi
+case ${1:-} in
+    --list) describe; exit 0 ;;
+    --help | -h)
+        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' tests/run.sh
+        echo
+        describe
+        exit 0
+        ;;
+esac
 chosen=("$@")
 [ ${#chosen[@]} -gt 0 ] || chosen=("${ALL[@]}")
 for part in "${chosen[@]}"; do
-    declare -F "part_$part" >/dev/null || { echo "no part is called $part"; describe; exit 2; }
+    declare -F "part_$part" >/dev/null || { echo "no part is called $part; tests/run.sh --list names them" >&2; exit 2; }
 done
 
 mkdir -p "$LOGS"

@@ -122,6 +122,12 @@ impl Feerate {
     pub const fn fee(self, weight: u64) -> Sat {
         Sat((self.0 as u64).saturating_mul(weight) / 1_000)
     }
+
+    /// The least fee with which `weight` weight units relay: a mempool reckons with whole virtual bytes and rounds up.
+    pub const fn relay_fee(self, weight: u64) -> Sat {
+        let whole = weight.div_ceil(4).saturating_mul(4);
+        Sat((self.0 as u64).saturating_mul(whole).div_ceil(1_000))
+    }
 }
 
 impl Height {

@@ -22,3 +22,4 @@ mod restart;
 mod snapshot;
 mod stage;
 mod stranger;
+mod tools;

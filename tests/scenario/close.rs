@@ -2,6 +2,7 @@
 
 use chand_protocol::channel::Phase;
 use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::units::Feerate;
 use chand_tests::duet::play::{preimage, Open};
 use chand_tests::duet::{Cut, Duet, ALICE, BOB};
@@ -165,6 +166,50 @@ fn fee_ranges_are_kept() {
     let feerate = closed.fee.0 * 1_000 / closed.tx.weight().to_wu();
     assert!((1_900..3_200).contains(&feerate), "{feerate} sat/kw");
     duet.judge_close();
+}
+
+/// A close by `closer`, within a range of Alice's user's or none, while the backend of `strict` takes nothing below
+/// 1,251 sat per 1,000 weight units: the fee, and the least that relays there.
+fn close_fee(closer: usize, strict: usize, simple: bool, feerange: Option<(u32, u32)>) -> (u64, u64) {
+    let mut duet = Duet::with(49, |_, config| config.simple_close = simple);
+    duet.connect();
+    duet.open(Open::default());
+    let (normal, urgent, minimum) = (Feerate(1_000), Feerate(2_000), Feerate(1_251));
+    duet.give(strict, Input::Fees(Fees { normal, urgent, minimum }));
+    duet.run();
+    let Command::Close { channel, unilateral_timeout_s, destination, .. } = duet.close_order() else {
+        panic!("another order")
+    };
+    let feerange = feerange.map(|(low, high)| (Feerate(low), Feerate(high)));
+    duet.must(closer, Command::Close { channel, unilateral_timeout_s, destination, feerange });
+    let Phase::Closed(closed) = &duet.channel(closer).phase else { panic!("not closed") };
+    let (fee, weight) = (closed.fee.0, closed.tx.weight().to_wu());
+    duet.judge_close();
+    // As both sign before they know how long the signatures are: 73 bytes each.
+    (fee, minimum.relay_fee(weight.next_multiple_of(4).max(676)).0)
+}
+
+#[test]
+fn a_close_pays_what_the_backend_takes() {
+    // Alice opened and pays by closing_signed: her own backend, and then Bob's, wants more than she likes to give.
+    for strict in [ALICE, BOB] {
+        for closer in [ALICE, BOB] {
+            let (fee, least) = close_fee(closer, strict, false, None);
+            assert!(fee >= least && fee < 2 * least, "{fee} of {least}");
+        }
+    }
+    // By closing_complete whoever closes pays for its own transaction.
+    for closer in [ALICE, BOB] {
+        let (fee, least) = close_fee(closer, closer, true, None);
+        assert!(fee >= least && fee < 2 * least, "{fee} of {least}");
+    }
+    // A range that begins below, one that ends right there, and one that ends below: the user's word is kept.
+    let (fee, least) = close_fee(ALICE, ALICE, false, Some((253, 2_000)));
+    assert!(fee >= least, "{fee} of {least}");
+    let (fee, least) = close_fee(ALICE, ALICE, false, Some((253, 1_251)));
+    assert_eq!(fee, least);
+    let (fee, least) = close_fee(ALICE, ALICE, false, Some((253, 600)));
+    assert!(fee < least / 2 + 1, "{fee} of {least}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use chand_protocol::channel::Phase;
 use chand_protocol::id::{ChannelId, LinkId, NodeId};
-use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Input;
 use chand_protocol::units::{Feerate, Msat};
 use chand_protocol::wire::features::Features;
@@ -358,6 +358,31 @@ fn a_database_that_is_known_to_be_old_puts_every_channel_in_doubt_for_good() {
         duet.ask(ALICE, Command::DevFail { channel });
         assert_eq!(duet.chain.mempool.is_empty(), told);
     }
+}
+
+#[test]
+fn an_old_copy_is_noticed_even_when_the_peer_closed_by_force_meanwhile() {
+    // BOLT 2 [2.again.30, 2.revoke.5].
+    let mut duet = Duet::opened(97, Open::default());
+    duet.pay(ALICE, "one", 10_000_000);
+    let old = duet.seats[ALICE].store.durable();
+    duet.pay(BOB, "two", 50_000_000);
+    duet.expected_errors =
+        vec!["later state", "peer reports an error", "may be old", "not built yet", "refused"];
+    duet.check_every = 0;
+    duet.reachable = false;
+    duet.cut(None);
+    duet.must(BOB, Command::DevFail { channel: ChannelRef::Id(duet.channel_id()) });
+    duet.restore_old(ALICE, old);
+    duet.reachable = true;
+    duet.run();
+    duet.wait_ms(60_000);
+    // Bob's error alone would have made her publish what she revoked.
+    assert!(duet.channel(ALICE).doubt);
+    assert!(!matches!(duet.channel(ALICE).phase, Phase::Onchain(_)));
+    let Phase::Onchain(bob) = duet.channel(BOB).phase.clone() else { panic!("Bob did not close") };
+    let waiting: Vec<_> = duet.chain.mempool.iter().map(|tx| tx.compute_txid()).collect();
+    assert_eq!(waiting, [bob.txid]);
 }
 
 #[test]

@@ -51,6 +51,24 @@ fn an_htlc_waits_while_the_newest_block_is_old_and_is_taken_when_one_comes() {
 }
 
 #[test]
+fn an_htlc_that_waits_for_a_block_pays_nothing_once_its_channel_is_closed_by_force() {
+    let mut duet = on_signet(301);
+    duet.wait_ms(31 * 60_000);
+    let invoice = duet.invoice(BOB, request("closed meanwhile", Some(5_000_000)));
+    duet.tell(ALICE, pay(&invoice.bolt11, None));
+    duet.run();
+    assert_eq!(duet.channel(BOB).ledger.htlcs.len(), 1, "it is locked in and waits");
+    duet.expected_errors = vec!["peer reports an error", "peer closed by force", "not built yet", "refused"];
+    duet.check_every = 0;
+    let channel = ChannelRef::Id(duet.channel_id());
+    duet.must(BOB, Command::DevFail { channel });
+    duet.mine(1);
+    duet.settle();
+    let (status, _) = duet.invoice_status(BOB, invoice.payment_hash);
+    assert_eq!(status, "unpaid", "the HTLC is on chain, and its secret was not used there");
+}
+
+#[test]
 fn dust_that_comes_while_the_fee_rises_goes_back_when_too_much_hangs_on_it() {
     for raised in [false, true] {
         let mut duet = Duet::opened(

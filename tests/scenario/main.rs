@@ -10,6 +10,7 @@ mod faults;
 mod faults2;
 mod forget;
 mod golden;
+mod greet;
 mod hold;
 mod late;
 mod limits;

@@ -1,15 +1,20 @@
-//! Payments between two: by invoice, without one, refused, many at once.
+//! Payments between two: by invoice, without one, refused, many at once; and what the payee is told.
 
-use chand_protocol::id::CommandId;
+use bitcoin::Network;
+use chand_protocol::id::{CommandId, PaymentSecret};
+use chand_protocol::invoice::{make, Currency, Description, NewInvoice};
 use chand_protocol::node::command::{Command, InvoiceRequest, Reply, RouteHop};
+use chand_protocol::onion::payload::{Final, Payload};
+use chand_protocol::onion::sphinx::peel;
 use chand_protocol::units::Msat;
+use chand_protocol::wire::features::{Feature, Features};
 use chand_protocol::wire::Message;
 use chand_tests::duet::play::{pay, preimage, request, Open};
-use chand_tests::duet::{other, Duet, ALICE, BOB};
+use chand_tests::duet::{crypto, other, Duet, ALICE, BOB};
 
 #[test]
 fn open_pay_both_ways_restart_and_close() {
-    // BOLT 2, 4 [2.add.15, 2.add.17, 2.add.19, 4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
+    // BOLT 2, 4 [2.add.15, 2.add.17, 2.add.19, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
     for anchors in [true, false] {
         let mut duet = Duet::opened(1, Open { anchors, ..Open::default() });
         assert_eq!(duet.balance_msat(ALICE), 600_000_000);
@@ -214,4 +219,55 @@ fn many_at_once_share_commitments() {
     assert_eq!(duet.balance_msat(ALICE), 5_000_000_000, "as much each way");
     duet.judge_agreement();
     duet.close(ALICE);
+}
+
+/// What Bob finds in the onion when Alice pays an invoice of his with this metadata.
+fn told(seed: u64, metadata: Option<Vec<u8>>) -> Final {
+    let mut duet = Duet::opened(seed, Open::default());
+    let mut features = vec![Feature::VarOnion.even(), Feature::PaymentSecret.even()];
+    features.extend(metadata.iter().map(|_| Feature::PaymentMetadata.even()));
+    let new = NewInvoice {
+        currency: Currency::of(Network::Regtest),
+        amount: Some(Msat(3_000_007)),
+        payment_hash: preimage(9).hash(),
+        payment_secret: PaymentSecret([0x5e; 32]),
+        description: Description::Text("a test".into()),
+        expiry_s: 3_600,
+        min_final_cltv_blocks: 18,
+        timestamp_s: duet.now.seconds(),
+        features: Features::of(&features),
+        payment_metadata: metadata,
+        route_hints: Vec::new(),
+    };
+    let keys = duet.seats[BOB].keys();
+    let bolt11 = make(&new, keys.node_secret(), crypto().secp()).expect("an invoice");
+    duet.tracing = true;
+    // Bob knows no such invoice: the HTLC comes back.
+    duet.must_not_move(ALICE, pay(&bolt11, None));
+    let said = duet.trace.iter().filter(|(seat, _)| *seat == ALICE);
+    let add = said.into_iter().find_map(|(_, bytes)| match Message::decode(bytes) {
+        Ok(Message::UpdateAddHtlc(add)) => Some(add),
+        _ => None,
+    });
+    let add = add.expect("an HTLC");
+    let peeled = peel(&add.onion_routing_packet, keys.node_secret(), &add.payment_hash, crypto().secp());
+    let peeled = peeled.expect("an onion for Bob");
+    assert!(peeled.next.is_none());
+    match Payload::decode(&peeled.payload, true) {
+        Ok(Payload::Final(last)) => last,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_payee_is_told_the_secret_the_total_and_its_metadata() {
+    // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.write.13, 4.write.14].
+    for (seed, metadata) in [(20, None), (21, Some(vec![0xfa, 0, 1])), (22, Some(vec![7; 639]))] {
+        let last = told(seed, metadata.clone());
+        let data = last.payment_data.clone().expect("payment_data");
+        assert_eq!(data.payment_secret.0, [0x5e; 32]);
+        assert_eq!(data.total_msat, Msat(3_000_007));
+        assert_eq!(last.amt_to_forward, Msat(3_000_007));
+        assert_eq!(last.payment_metadata, metadata);
+    }
 }

@@ -78,6 +78,8 @@ pub struct Seen {
     pub steps: usize,
     /// Different messages.
     pub messages: usize,
+    /// Different feerates of commitments that were in force.
+    pub feerates: usize,
     /// Every state was walked.
     pub whole: bool,
     /// How long it took.

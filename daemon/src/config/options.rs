@@ -97,7 +97,7 @@ static OPTIONS: [Opt; 26] = [
     secret("dev-force-channel-secrets", "A/B/C/D/E/F", "Keys and shachain seed of every channel"),
     opt("dev-bitcoind-poll", Kind::One("SECONDS"), None, "How often to look for blocks"),
     opt("dev-fast-gossip", Kind::Switch, None, "Flush gossip at once; nothing needs it yet"),
-    opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close over an expired HTLC"),
+    opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close a channel for the deadline of an HTLC"),
     opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses; nothing needs it yet"),
 ];
 
@@ -108,8 +108,8 @@ the command line wins over the variable, the variable over the file.
 With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
 Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32,
 --dev-force-channel-secrets A/B/C/D/E/F, --dev-bitcoind-poll SECONDS (how often to look for blocks),
---dev-no-htlc-timeout (do not close over an expired HTLC);
---dev-fast-gossip and --dev-allow-localhost are taken, nothing needs them yet.";
+--dev-no-htlc-timeout (an HTLC's deadline closes no channel); --dev-fast-gossip and --dev-allow-localhost
+are taken, nothing needs them yet.";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]

@@ -228,19 +228,29 @@ impl Channel {
         })
     }
 
+    /// The least that a closing transaction of this weight pays: what our backend's mempool takes, unless the user
+    /// named less as the most.
+    pub(crate) fn least_fee(&self, weight: u64, cx: &Context<'_>) -> Sat {
+        let minimum = cx.feerate_minimum.max(Feerate::FLOOR);
+        match self.closing().and_then(|c| c.feerange) {
+            Some((_, high)) if high < minimum => high.fee(weight),
+            _ => minimum.relay_fee(weight),
+        }
+    }
+
     /// The lowest, preferred and highest fee of ours. An accepter takes whatever the opener is ready to pay,
     /// from the lowest that relays.
     fn fee_range(&self, cx: &Context<'_>) -> Result<(Sat, Sat, Sat), LocalFault> {
         let terms = self.close_terms()?;
         let weight = close_weight([terms.local_script.as_script(), terms.remote_script.as_script()]);
-        let wanted = self.closing().and_then(|c| c.feerange);
+        let (wanted, least) = (self.closing().and_then(|c| c.feerange), self.least_fee(weight, cx));
         let (low, high) = match (wanted, self.terms.opener) {
-            (Some((low, high)), _) => (low.fee(weight), high.fee(weight)),
+            (Some((low, high)), _) => (low.fee(weight).max(least), high.fee(weight).max(least)),
             (None, Side::Local) => {
                 let high = Feerate(cx.feerate_normal.0.max(self.feerate().0).saturating_mul(2));
-                (Feerate::FLOOR.fee(weight), high.fee(weight))
+                (least, high.fee(weight))
             }
-            (None, Side::Remote) => (Feerate::FLOOR.fee(weight), self.terms.capacity),
+            (None, Side::Remote) => (least, self.terms.capacity),
         };
         // The opener pays: it cannot offer more than it has.
         let payable = match self.terms.opener {

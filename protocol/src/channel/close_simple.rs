@@ -45,9 +45,10 @@ impl Channel {
         let weight = close_weight([terms.local_script.as_script(), terms.remote_script.as_script()]);
         let highest = self.closing().and_then(|c| c.feerange).map_or(cx.feerate_normal, |(_, high)| high);
         let feerate = cx.feerate_normal.min(highest);
+        let least = self.least_fee(weight, cx).max(Feerate::FLOOR.fee(weight));
         // BOLT 2 [2.simple.1].
-        let fee = feerate.fee(weight).min(terms.to_local.floor_sat());
-        if fee < Feerate::FLOOR.fee(weight) {
+        let fee = feerate.fee(weight).max(least).min(terms.to_local.floor_sat());
+        if fee < least || highest < Feerate::FLOOR {
             // We cannot pay what relays: the peer's offer closes the channel.
             return Ok(());
         }

@@ -65,6 +65,8 @@ pub struct Context<'a> {
     pub feerate_normal: Feerate,
     /// What gets a transaction mined at once.
     pub feerate_urgent: Feerate,
+    /// What the backend's mempool takes at least.
+    pub feerate_minimum: Feerate,
     /// The most an opener may ask for.
     pub feerate_ceiling: Feerate,
     /// The most we let dust HTLCs put at risk.

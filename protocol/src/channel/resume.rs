@@ -34,6 +34,17 @@ impl Channel {
         Ok(())
     }
 
+    /// The channel is over, and the peer believes in it: our `channel_reestablish` proves how far it came.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn tell_where_we_stand(&self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        if matches!(self.phase, Phase::Onchain(_)) {
+            out.messages.push(self.reestablish_message(cx)?);
+        }
+        Ok(())
+    }
+
     fn reestablish_message(&self, cx: &Context<'_>) -> Result<Message, LocalFault> {
         let commits = &self.commits;
         // BOLT 2 [2.again.10, 2.again.11].

@@ -130,6 +130,7 @@ impl Node {
             crypto,
             feerate_normal: self.chain.fees.normal,
             feerate_urgent: self.chain.fees.urgent,
+            feerate_minimum: self.chain.fees.minimum,
             feerate_ceiling: super::feerate_ceiling(&self.chain.fees),
             max_dust: Node::max_dust(),
             close_script: &self.config.close_script,
@@ -167,13 +168,19 @@ impl Node {
         match known.map(Channel::is_over_for_peer) {
             Some(false) => {}
             // The peer still believes in a channel that we closed or never had (BOLT 2: "MUST send an error").
-            Some(true) | None => {
-                let told = ErrorMessage::new(
-                    id,
-                    if known.is_some() { "the channel is closed" } else { "unknown channel" },
-                );
-                let reestablish = matches!(message, Message::ChannelReestablish(_));
-                self.send(peer, if reestablish { Message::Error(told) } else { Message::Warning(told) });
+            over => {
+                let text = if over.is_some() { "the channel is closed" } else { "unknown channel" };
+                let told = ErrorMessage::new(id, text);
+                if !matches!(message, Message::ChannelReestablish(_)) {
+                    self.send(peer, Message::Warning(told));
+                    return Ok(());
+                }
+                if over.is_some() {
+                    // Whoever comes with an old copy of its state must learn that it is old before the error makes it
+                    // publish a commitment that it revoked.
+                    self.act(id, |c, cx, out| c.tell_where_we_stand(cx, out)).unwrap_or(Ok(()))?;
+                }
+                self.send(peer, Message::Error(told));
                 return Ok(());
             }
         }

@@ -345,6 +345,7 @@ impl Node {
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
             feerate_urgent: self.chain.fees.urgent,
+            feerate_minimum: self.chain.fees.minimum,
             feerate_ceiling: feerate_ceiling(&self.chain.fees),
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,

@@ -139,9 +139,7 @@ fn fee(tx: &Transaction, spent_outputs: &[TxOut], min_relay: Feerate) -> Result<
     let amounts = sum(spent_outputs).zip(sum(&tx.output));
     let fee =
         amounts.and_then(|(inward, outward)| inward.checked_sub(outward)).ok_or(NonStandard::Amounts)?;
-    // Relay reckons with whole virtual bytes and rounds the fee up.
-    let weight = tx.weight().to_wu().div_ceil(4).saturating_mul(4);
-    let needed = Sat(u64::from(min_relay.0).saturating_mul(weight).div_ceil(1_000));
+    let needed = min_relay.relay_fee(tx.weight().to_wu());
     if fee < needed {
         return Err(NonStandard::Fee { fee, needed });
     }

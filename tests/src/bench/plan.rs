@@ -25,6 +25,9 @@ bench: payments over one channel between two processes, measured from outside.
   --dir DIR                         where the nodes' files go: the disk that is measured [target/bench-data]
 ";
 
+/// What `--only` chooses from.
+const PARTS: [&str; 4] = ["chand", "ldk", "ceiling", "syncs"];
+
 /// So many payments under way at once, and how many in all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Round {
@@ -76,7 +79,7 @@ impl Plan {
         let mut plan = Plan {
             runs: 3,
             rounds: Vec::new(),
-            parts: ["chand", "ldk", "ceiling", "syncs"].map(String::from).to_vec(),
+            parts: PARTS.map(String::from).to_vec(),
             ldk: None,
             dir: "target/bench-data".into(),
             profile: None,
@@ -95,7 +98,12 @@ impl Plan {
                     in_flight =
                         list.split(',').map(|n| number(n).map(|n| n as usize)).collect::<Result<_, _>>()?;
                 }
-                "--only" => plan.parts = value()?.split(',').map(String::from).collect(),
+                "--only" => {
+                    plan.parts = value()?.split(',').map(String::from).collect();
+                    if let Some(part) = plan.parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
+                        return Err(format!("--only {part}: the parts are {}", PARTS.join(", ")));
+                    }
+                }
                 "--ldk" => plan.ldk = Some(value()?.into()),
                 "--profile" => plan.profile = Some(value()?.into()),
                 "--dir" => plan.dir = value()?.into(),
@@ -141,6 +149,8 @@ mod tests {
         assert_eq!(plan.rounds[1], Round { in_flight: 100, payments: 800 });
         assert!(plan.has("chand") && !plan.has("ldk"));
         assert!(parse("--payments 3000").expect_err("too many").contains("holds"));
+        assert!(parse("--only chand,nonsense").expect_err("no part").contains("nonsense"));
+        assert!(parse("--only ").is_err());
         assert!(parse("--runs 0").is_err() && parse("--slow").is_err() && parse("--dir").is_err());
     }
 }

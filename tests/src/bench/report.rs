@@ -28,11 +28,16 @@ impl Results {
     /// Reads the lines that `bench` printed.
     ///
     /// # Errors
-    /// Which line is no JSON.
+    /// Which line is no JSON, or that nothing was measured.
     pub fn read(text: &str) -> Result<Results, String> {
-        let lines = text.lines().filter(|line| !line.trim().is_empty()).enumerate();
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let read = |(n, line)| serde_json::from_str(line).map_err(|e| format!("line {}: {e}", n + 1));
-        lines.map(read).collect::<Result<_, _>>().map(Results)
+        let results = Results(lines.map(read).collect::<Result<_, _>>()?);
+        let measured = ["payments", "primitives", "syncs"];
+        match measured.iter().any(|kind| results.of(kind).next().is_some()) {
+            true => Ok(results),
+            false => Err("no measurement is in it".into()),
+        }
     }
 
     fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -304,7 +309,9 @@ mod tests {
         assert!(text.contains("| 10 | 8.00 / 15.0 |"), "{text}");
         assert!(text.contains("1.50 (1.00 + 0.50)") && text.contains("| 10 | 0.50 + 0.25 |"), "{text}");
         assert!(text.contains("1 of 2 measurements were disturbed"), "{text}");
-        assert!(Results::read("no").is_err());
+        assert!(
+            Results::read("no").is_err() && Results::read("").is_err() && Results::read("\n5\n").is_err()
+        );
     }
 
     #[test]

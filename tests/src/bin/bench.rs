@@ -14,7 +14,7 @@ use std::path::Path;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.first().map(String::as_str) {
-        Some("--help" | "-h" | "help") => {
+        _ if args.iter().any(|arg| matches!(arg.as_str(), "--help" | "-h")) => {
             print!("{HELP}");
             Ok(())
         }
@@ -23,7 +23,7 @@ fn main() {
             Ok(())
         }
         Some("report") => report(&args[1..]),
-        _ => Plan::parse(&args).map(|plan| run(&plan)),
+        _ => Plan::parse(&args).and_then(|plan| run(&plan)),
     };
     if let Err(why) = done {
         eprintln!("bench: {why}");
@@ -32,8 +32,11 @@ fn main() {
 }
 
 /// One run of everything after the other, so that a busy minute hits all alike.
-fn run(plan: &Plan) {
-    std::fs::create_dir_all(&plan.dir).unwrap_or_else(|e| panic!("{}: {e}", plan.dir.display()));
+fn run(plan: &Plan) -> Result<(), String> {
+    std::fs::create_dir_all(&plan.dir).map_err(|e| format!("{}: {e}", plan.dir.display()))?;
+    if let Some(program) = plan.ldk.as_deref().filter(|program| !program.is_file()) {
+        return Err(format!("--ldk {}: no such program", program.display()));
+    }
     let base = plan.dir.canonicalize().expect("the folder just made");
     measure::emit(&machine::describe(&base));
     eprintln!("load averages {:?}", machine::load());
@@ -54,6 +57,7 @@ fn run(plan: &Plan) {
     if plan.has("syncs") {
         measure::count_syncs(&base, plan, ldk);
     }
+    Ok(())
 }
 
 fn report(args: &[String]) -> Result<(), String> {

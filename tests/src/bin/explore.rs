@@ -1,8 +1,7 @@
 //! Walks every interleaving of two nodes on one channel: the exhaustive explorer.
 //!
-//! In: `[--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N|any] [--crashes N|any] [--threads T]`; a NAME is words
-//! joined by `+`, see `chand_tests::explore::start`. Out: a line for each start; a failure with the shortest way to it, and
-//! exit code 1. Without more: the starts of `all`, one cut and one crash.
+//! In: options; `explore --help` says which. Out: a line for each start; a failure with the shortest way to it. Exit code 1
+//! when a judge found something, 2 when the options made no sense.
 //! Read next: `chand_tests::explore`.
 
 use chand_tests::explore::start::{Start, ALL};
@@ -17,29 +16,58 @@ struct Options {
     threads: usize,
 }
 
-const USAGE: &str =
-    "explore [--start NAME|all] [--max-states N] [--max-nodes N] [--cuts N|any] [--crashes N|any] [--threads T]";
+const USAGE: &str = "\
+explore: two nodes, one channel, a few operations, and every order in which things can happen.
 
-fn options() -> Result<Options, String> {
+  explore [OPTIONS]
+
+  --start NAME,NAME|all    where to begin [all]; a NAME is words joined by +, such as A+Bh+fee:
+                             A, B     Alice (Bob) pays      Ah, Bh   a hold invoice, settled or cancelled
+                             Ax, Bx   the payee refuses     Ad, Bd   too little for an output
+                             As, Bs   one hash both ways    Ac, Bc   closes by agreement
+                             fee      Alice changes the feerate
+                           in front plain/ (no anchors), simple/ (option_simple_close), or 13400/ (Alice's satoshi)
+  --cuts N|any             how often the link may break [1]
+  --crashes N|any          how often a node may die [1]
+  --max-states N           stops there
+  --max-nodes N            stops at so many states of the two nodes, 45 kB each [150000]
+  --threads T              starts walked side by side [2]
+";
+
+/// What to do, or nothing when only help was asked for.
+fn options() -> Result<Option<Options>, String> {
     let mut options =
         Options { starts: ALL.map(String::from).to_vec(), bounds: Bounds::default(), threads: 2 };
     let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{flag}: what? {USAGE}"))?;
-        let number =
-            || value.replace('_', "").parse::<usize>().map_err(|_| format!("{flag} {value}: no number"));
+        if matches!(flag.as_str(), "--help" | "-h") {
+            return Ok(None);
+        }
+        let mut value = || words.next().ok_or_else(|| format!("{flag} wants a value; see --help"));
         match flag.as_str() {
-            "--start" if value == "all" => {}
-            "--start" => options.starts = value.split(',').map(String::from).collect(),
-            "--max-states" => options.bounds.max_states = number()?,
-            "--max-nodes" => options.bounds.max_nodes = number()?,
-            "--cuts" => options.bounds.cuts = faults(&value)?,
-            "--crashes" => options.bounds.crashes = faults(&value)?,
-            "--threads" => options.threads = number()?.max(1),
-            _ => return Err(format!("{flag} is unknown. {USAGE}")),
+            "--start" => {
+                let value = value()?;
+                if value != "all" {
+                    options.starts = value.split(',').map(String::from).collect();
+                }
+            }
+            "--max-states" => options.bounds.max_states = number(&value()?)?,
+            "--max-nodes" => options.bounds.max_nodes = number(&value()?)?,
+            "--cuts" => options.bounds.cuts = faults(&value()?)?,
+            "--crashes" => options.bounds.crashes = faults(&value()?)?,
+            "--threads" => options.threads = number(&value()?)?.clamp(1, 64),
+            _ => return Err(format!("{flag} is no option; see --help")),
         }
     }
-    Ok(options)
+    // Before any walk: a name that is none is no finding.
+    for name in &options.starts {
+        Start::new(name).map_err(|why| format!("--start {name}: {why}"))?;
+    }
+    Ok(Some(options))
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.replace('_', "").parse().map_err(|_| format!("{text} is no number"))
 }
 
 /// A number of faults, or `any`.
@@ -56,7 +84,7 @@ fn line(seen: &Seen) -> String {
     let busy = seen.busy.map_or(0.0, |b| b.as_secs_f64());
     let end = if seen.whole { "whole" } else { "bounded" };
     format!(
-        "start={} {end} states={} moves={} depth={} quiet={} healing={} nodes={}+{} steps={} messages={} seconds={seconds:.1} busy_seconds={busy:.1} states_per_s={:.0}",
+        "start={} {end} states={} moves={} depth={} quiet={} healing={} nodes={}+{} steps={} messages={} feerates={} seconds={seconds:.1} busy_seconds={busy:.1} states_per_s={:.0}",
         seen.start,
         seen.states,
         seen.moves,
@@ -67,6 +95,7 @@ fn line(seen: &Seen) -> String {
         seen.nodes[1],
         seen.steps,
         seen.messages,
+        seen.feerates,
         seen.states as f64 / seconds,
     )
 }
@@ -83,14 +112,8 @@ fn show(failure: &Failure) {
 fn work(options: &Options, next: &AtomicUsize) -> bool {
     let mut well = true;
     while let Some(name) = options.starts.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let start = match Start::new(name) {
-            Ok(start) => start,
-            Err(why) => {
-                println!("FAILED start={name} judge=start depth=0: {why}");
-                well = false;
-                continue;
-            }
-        };
+        // `options` has tried the name.
+        let Ok(start) = Start::new(name) else { return false };
         match walk(start, options.bounds, &|seen| eprintln!("… {}", line(seen))) {
             Ok(seen) => println!("{}", line(&seen)),
             Err(failure) => {
@@ -104,9 +127,13 @@ fn work(options: &Options, next: &AtomicUsize) -> bool {
 
 fn main() -> ExitCode {
     let options = match options() {
-        Ok(options) => options,
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(why) => {
-            eprintln!("{why}");
+            eprintln!("explore: {why}");
             return ExitCode::from(2);
         }
     };

@@ -1,14 +1,8 @@
 //! `mutate`: hostile bytes for every target, for a bounded time, on stable Rust.
 //!
-//!     mutate                              every target, 60 s in all, a new seed
-//!     mutate --seconds 600 --target NAME  one target for longer
-//!     mutate --target NAME --seed S       the same inputs again
-//!     mutate --target NAME --input FILE   one input
-//!     mutate --write-seeds                adds the inputs to begin with to the corpus
-//!     mutate --list                       the targets
-//!
-//! In: `tests/fuzz/corpus/TARGET/*`, every one of which is run first. Out: a line a target with what was executed; status
-//! 1 and the failing input, in hex and in a file, when a promise was broken.
+//! In: options (`mutate --help`); `tests/fuzz/corpus/TARGET/*`, every one of which is run first. Out: a line a target with
+//! what was executed; status 1 and the failing input, in hex and in a file, when a promise was broken; status 2 when the
+//! options made no sense.
 //! Read next: `chand_tests::fuzz`.
 
 use chand_protocol::id::{sha256, to_hex};
@@ -22,6 +16,22 @@ use std::time::Duration;
 
 /// What the kept inputs of all targets may weigh together.
 const MAX_CORPUS_BYTES: usize = 2 << 20;
+
+const USAGE: &str = "\
+mutate: hostile bytes for every target, for a bounded time.
+
+  mutate [OPTIONS]
+
+  --target NAME      only this one; --list names them
+  --seconds N        for all targets together [60]
+  --executions N     at most so many inputs a target
+  --threads N        [one for each core]
+  --seed S           the same inputs again [a new one, which is printed]
+  --input FILE       runs one input; wants --target
+  --corpus DIR       the kept inputs [tests/fuzz/corpus]
+  --write-seeds      adds the inputs to begin with to the corpus
+  --list             the targets
+";
 
 struct Options {
     targets: Vec<&'static Target>,
@@ -67,12 +77,19 @@ fn read_options() -> Result<Option<Options>, String> {
             "--input" => options.input = Some(value()?.into()),
             "--corpus" => options.corpus = value()?.into(),
             "--write-seeds" => options.write_seeds = true,
+            "--help" | "-h" => {
+                print!("{USAGE}");
+                return Ok(None);
+            }
             "--list" => {
                 TARGETS.iter().for_each(|target| println!("{:16} {}", target.name, target.about));
                 return Ok(None);
             }
-            _ => return Err(format!("{word} is not known here: see the head of tests/src/bin/mutate.rs")),
+            _ => return Err(format!("{word} is no option; see --help")),
         }
+    }
+    if options.input.is_some() && options.targets.len() != 1 {
+        return Err("--input wants --target: one input is for one target".into());
     }
     Ok(Some(options))
 }

@@ -6,6 +6,7 @@
 
 use chand_tests::sim::core::note_panics;
 use chand_tests::sim::plan::Signing;
+use chand_tests::sim::tally::Tally;
 use chand_tests::sim::world::Counts;
 use chand_tests::sim::{run, shrink, Outcome, Plan, Verdict};
 use std::path::{Path, PathBuf};
@@ -20,9 +21,14 @@ usage: sim [--seeds N | --seconds S] [--from S] [--threads T] [--real]
        sim --plan FILE [--trace]      one plan as it was saved
        sim --kept FOLDER              every plan of a folder
 
-Plays N seeds (1,000 when nothing is said), or as many as fit in S seconds, from a number drawn from the clock unless
+Plays N seeds (1,000 when nothing is said), or as many of them as fit in S seconds, from a number drawn from the clock unless
 --from names it. Every sixteenth seed, or with --real each, signs with the real curve and runs every transaction through
 Bitcoin Core's interpreter. Every 64th is played twice and must leave the same trace.";
+
+/// More threads than any machine has.
+const MOST_THREADS: u64 = 1_024;
+/// More acts than any plan has.
+const MOST_ACTS: usize = 100_000;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -41,18 +47,34 @@ struct Options {
     shrink: bool,
 }
 
-fn options() -> Result<Options, String> {
+/// What is wrong with a command line, or nothing but help wanted.
+enum Instead {
+    Help,
+    Wrong(String),
+}
+
+impl From<String> for Instead {
+    fn from(words: String) -> Instead {
+        Instead::Wrong(words)
+    }
+}
+
+fn options() -> Result<Options, Instead> {
     let mut o = Options::default();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word}: a value is missing"));
         let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
+        let some = |text: String| match number(text.clone())? {
+            0 => Err(format!("{text}: at least 1")),
+            count => Ok(count),
+        };
         match word.as_str() {
-            "--seeds" => o.seeds = Some(number(value()?)?),
-            "--seconds" => o.seconds = Some(number(value()?)?),
+            "--seeds" => o.seeds = Some(some(value()?)?),
+            "--seconds" => o.seconds = Some(some(value()?)?),
             "--from" => o.from = Some(number(value()?)?),
             "--seed" => o.seed = Some(number(value()?)?),
-            "--threads" => o.threads = Some(number(value()?)?.max(1) as usize),
+            "--threads" => o.threads = Some(some(value()?)?.min(MOST_THREADS) as usize),
             "--keep" => o.keep = Some(places(&value()?)?),
             "--save" => o.save = Some(value()?),
             "--plan" => o.plan = Some(value()?),
@@ -60,9 +82,18 @@ fn options() -> Result<Options, String> {
             "--real" => o.real = true,
             "--trace" => o.trace = true,
             "--shrink" => o.shrink = true,
-            "--help" | "-h" => return Err(HELP.into()),
-            other => return Err(format!("unknown option {other}\n{HELP}")),
+            "--help" | "-h" => return Err(Instead::Help),
+            other => return Err(format!("unknown option {other}\n{HELP}").into()),
         }
+    }
+    let stories =
+        [o.seed.is_some(), o.plan.is_some(), o.kept.is_some(), o.seeds.or(o.seconds).or(o.from).is_some()];
+    if stories.into_iter().filter(|said| *said).count() > 1 {
+        return Err("one of --seed, --plan, --kept, or seeds by number or time".to_owned().into());
+    }
+    let of_one = o.keep.is_some() || o.trace || o.shrink || o.save.is_some();
+    if of_one && o.seed.is_none() && o.plan.is_none() {
+        return Err("--keep, --trace, --shrink and --save need --seed or --plan".to_owned().into());
     }
     Ok(o)
 }
@@ -73,7 +104,11 @@ fn places(text: &str) -> Result<Vec<usize>, String> {
     for part in text.split(',').filter(|part| !part.is_empty() && *part != "-") {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let number = |t: &str| t.parse::<usize>().map_err(|e| format!("{t}: {e}"));
-        out.extend(number(first)?..=number(last)?);
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last > MOST_ACTS {
+            return Err(format!("{part}: no such places"));
+        }
+        out.extend(first..=last);
     }
     Ok(out)
 }
@@ -124,7 +159,7 @@ fn played(plan: &Plan) -> Outcome {
 struct Shared {
     next: AtomicU64,
     stop: AtomicBool,
-    done: Mutex<(u64, Counts)>,
+    done: Mutex<(u64, Counts, Tally)>,
     failed: Mutex<Option<(u64, Verdict)>>,
 }
 
@@ -138,6 +173,7 @@ fn work(shared: &Shared, end: u64, until: Option<Instant>, real: bool) {
         let mut done = shared.done.lock().expect("no thread panics with it");
         done.0 += 1;
         done.1.add(&outcome.counts);
+        done.2.join(&outcome.tally);
         drop(done);
         if let Some(verdict) = outcome.verdict {
             let mut failed = shared.failed.lock().expect("no thread panics with it");
@@ -180,14 +216,22 @@ fn many(o: &Options) -> ExitCode {
     let seconds = started.elapsed().as_secs_f64();
     let failed = shared.failed.lock().expect("no thread panics with it").take();
     let Some((seed, verdict)) = failed else {
+        tell_kinds(&shared);
         println!("{}", summary(&shared, seconds, "none"));
         return ExitCode::SUCCESS;
     };
     let after = seed - from + 1;
     println!("FAILED seed={seed} judge={} after={after} seeds: {}", verdict.judge, verdict.words);
     tell(&plan(seed, o.real), (0..Plan::new(seed).acts.len()).collect(), &verdict, o.real);
+    tell_kinds(&shared);
     println!("{}", summary(&shared, seconds, verdict.judge));
     ExitCode::FAILURE
+}
+
+/// How often each kind of lie and of fault came.
+fn tell_kinds(shared: &Shared) {
+    let done = shared.done.lock().expect("no thread panics with it");
+    done.2.lines().iter().for_each(|line| println!("{line}"));
 }
 
 /// The failure made small, and how to see it again.
@@ -208,15 +252,12 @@ fn tell(plan: &Plan, places: Vec<usize>, verdict: &Verdict, real: bool) {
         Err(error) => println!("not saved: {}: {error}", path.display()),
     }
     let real = if real { " --real" } else { "" };
-    println!(
-        "again: cargo run --release -p chand-tests --bin sim -- --seed {} --keep {}{real} --trace",
-        plan.seed,
-        spelled(&kept)
-    );
+    println!("again: target/release/sim --seed {} --keep {}{real} --trace", plan.seed, spelled(&kept));
 }
 
 fn summary(shared: &Shared, seconds: f64, judge: &str) -> String {
-    let (seeds, c) = *shared.done.lock().expect("no thread panics with it");
+    let done = shared.done.lock().expect("no thread panics with it");
+    let (seeds, c) = (done.0, done.1);
     format!(
         "sim seeds={seeds} seconds={seconds:.1} rate={:.0}/s acts={} steps={} writes={} refused={} messages={} paid={} \
          unpaid={} crashes={} reloads={} cuts={} lies={} looks={} quiet={} judge={judge}",
@@ -289,7 +330,11 @@ fn kept(folder: &str) -> Result<ExitCode, String> {
 fn main() -> ExitCode {
     let o = match options() {
         Ok(o) => o,
-        Err(words) => {
+        Err(Instead::Help) => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Instead::Wrong(words)) => {
             eprintln!("{words}");
             return ExitCode::from(2);
         }

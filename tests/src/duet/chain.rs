@@ -220,6 +220,11 @@ impl TinyChain {
         })
     }
 
+    /// The outputs that a transaction spends, if a block or a waiting transaction made them and no block spends them.
+    pub fn spent_by(&self, tx: &Transaction) -> Option<Vec<TxOut>> {
+        tx.input.iter().map(|i| self.output(&i.previous_output)).collect()
+    }
+
     /// Whether a transaction is in a block.
     pub fn is_confirmed(&self, txid: &Txid) -> bool {
         self.heights.contains_key(txid)
@@ -251,8 +256,7 @@ impl TinyChain {
         if self.is_confirmed(&txid) || self.mempool.iter().any(|t| t.compute_txid() == txid) {
             return Ok(Ok(()));
         }
-        let spent: Option<Vec<TxOut>> = tx.input.iter().map(|i| self.output(&i.previous_output)).collect();
-        let Some(spent) = spent else { return Ok(Err("bad-txns-inputs-missingorspent".into())) };
+        let Some(spent) = self.spent_by(tx) else { return Ok(Err("bad-txns-inputs-missingorspent".into())) };
         if signed {
             consensus(tx, &spent)?;
         }

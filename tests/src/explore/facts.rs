@@ -109,6 +109,8 @@ pub struct Facts {
     pub closing: Closing,
     /// HTLCs not yet forgotten.
     pub htlcs: u8,
+    /// The feerate of its own newest commitment.
+    pub feerate: Feerate,
     /// Its money, pending HTLCs of its own included.
     pub to_us: Msat,
     /// The most it could offer in one HTLC.
@@ -172,7 +174,6 @@ impl Book {
         let commits = &channel.commits;
         let point = self.point(channel)?;
         let own = self.own(channel, &point)?;
-        judge_snapshot(channel)?;
         let signed = commits.remote_number + u64::from(commits.awaiting_revoke);
         let their_point =
             if commits.awaiting_revoke { commits.remote_next_point } else { Some(commits.remote_point) };
@@ -189,6 +190,7 @@ impl Book {
             news: channel.ledger.has_news_for(Side::Local, channel.terms.opener),
             closing,
             htlcs: channel.ledger.htlcs.len() as u8,
+            feerate: spec(channel, View::Signed(Side::Local))?.feerate,
             to_us: channel.to_us(),
             spendable: channel.ledger.spendable(&channel.terms, Side::Local),
             own,
@@ -210,6 +212,7 @@ impl Book {
             crypto: self.crypto.as_ref(),
             feerate_normal: Feerate::FLOOR,
             feerate_urgent: Feerate::FLOOR,
+            feerate_minimum: Feerate::FLOOR,
             feerate_ceiling: Feerate::FLOOR,
             max_dust: Msat::ZERO,
             close_script: &script,
@@ -399,8 +402,13 @@ fn judge_money(channel: &Channel) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// The newest snapshot is the newest commitment's.
-fn judge_snapshot(channel: &Channel) -> Result<(), Verdict> {
+/// The newest snapshot is the newest commitment's. Snapshots are in no state's name, so this is asked after every step
+/// that was computed, whether the state it leads to is new or not.
+///
+/// # Errors
+/// `money`.
+pub fn judge_snapshot(node: &Node, id: ChannelId) -> Result<(), Verdict> {
+    let channel = channel_of(node, id)?;
     let spec = spec(channel, View::Signed(Side::Local))?;
     let Some(newest) = channel.snapshots().last() else {
         return Err(Verdict::new("money", "no snapshot was kept"));

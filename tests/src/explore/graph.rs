@@ -22,12 +22,12 @@ use chand_protocol::node::{step, Node};
 use chand_protocol::record::{peer_key, put, Kind};
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Change, Entry, Journal};
-use chand_protocol::units::Timestamp;
+use chand_protocol::units::{Feerate, Timestamp};
 use chand_protocol::wire::message::Init;
 use chand_protocol::wire::Message;
 use chand_storage::MemoryStore;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -248,6 +248,11 @@ impl Graph {
         &self.orders[usize::from(place)]
     }
 
+    /// The feerates that its own newest commitments had.
+    pub fn feerates(&self) -> BTreeSet<Feerate> {
+        self.states.iter().map(|state| state.facts.feerate).collect()
+    }
+
     /// How many states and steps were computed.
     pub fn size(&self) -> (usize, usize) {
         (self.states.len(), self.steps.len())
@@ -367,6 +372,7 @@ impl Graph {
     /// The number of a state; a new one is judged, and so is who comes back from its disk.
     fn intern(&mut self, life: Life, deep: usize) -> Result<StateId, Verdict> {
         let Life { mut node, records, name } = life;
+        facts::judge_snapshot(&node, self.channel)?;
         if let Some(id) = self.ids.get(&name) {
             return Ok(*id);
         }

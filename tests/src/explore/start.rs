@@ -24,7 +24,7 @@ use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
 use chand_protocol::units::Feerate;
 
 /// The walks that `all` stands for.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     "A+A+B+fee",
     "A",
     "fee",
@@ -35,6 +35,7 @@ pub const ALL: [&str; 12] = [
     "A+Ax+Ah",
     "plain/Ad+B+fee",
     "13400/B+B+fee",
+    "14000/B+B+fee",
     "A+B+Bc",
     "simple/Ah+Ac+Bc",
 ];
@@ -128,13 +129,17 @@ impl Start {
     /// Opens a channel and makes the invoices.
     ///
     /// # Errors
-    /// In words, when the name has a word that is none.
+    /// In words, when the name has a word that is none, or Alice too little to open.
     pub fn new(name: &str) -> Result<Start, String> {
         let (open, words) = form(name)?;
         let simple_close = name.starts_with("simple/");
         let mut duet = Duet::with(7, |_, config| config.simple_close = simple_close);
         duet.connect();
-        duet.open(open);
+        let order = duet.fund_order(ALICE, open);
+        if let Some(Err(why)) = duet.ask(ALICE, order) {
+            return Err(format!("such a channel is not opened: {}", why.message));
+        }
+        duet.mine(1);
         let mut operations = [Vec::new(), Vec::new()];
         for (place, text) in words.split('+').enumerate() {
             if text == "fee" {
@@ -159,6 +164,11 @@ impl Start {
     /// Whether a side is going to close.
     pub fn closes(&self) -> bool {
         self.operations.iter().flatten().any(|o| matches!(o, Operation::Close))
+    }
+
+    /// Whether the feerate is to change.
+    pub fn changes_fee(&self) -> bool {
+        self.operations.iter().flatten().any(|o| matches!(o, Operation::Fee(_)))
     }
 
     /// Every payment, with its payer's place.

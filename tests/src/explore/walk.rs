@@ -8,6 +8,7 @@ use super::start::Start;
 use super::table::{Table, NONE};
 use super::world::{Move, Stage, World};
 use super::{Bounds, Failure, Seen, Verdict};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How often the progress is told.
@@ -37,7 +38,7 @@ fn busy() -> Option<Duration> {
 /// # Errors
 /// The first failure, with the shortest way to it.
 pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, Failure> {
-    let name = start.name.clone();
+    let (name, changes_fee) = (start.name.clone(), start.changes_fee());
     let since = Instant::now();
     let failed = |verdict| Failure { start: name.clone(), verdict, moves: Vec::new() };
     let (stage, world) = Stage::new(start, bounds).map_err(failed)?;
@@ -50,6 +51,9 @@ pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, 
     match ended {
         Ok(()) => {
             walk.count(since.elapsed());
+            if walk.seen.whole && changes_fee && walk.seen.feerates < 2 {
+                return Err(failed(Verdict::new("start", "in no order of things does the feerate change")));
+            }
             Ok(walk.seen)
         }
         Err((at, last, verdict)) => {
@@ -124,6 +128,9 @@ impl Walk {
         seen.nodes = sizes.map(|s| s.0);
         seen.steps = sizes.iter().map(|s| s.1).sum();
         seen.messages = self.stage.wires.count();
+        let feerates: BTreeSet<_> =
+            self.stage.graphs.iter().flat_map(super::graph::Graph::feerates).collect();
+        seen.feerates = feerates.len();
         seen.took = took;
         seen.busy = busy().and_then(|now| now.checked_sub(self.idle));
     }

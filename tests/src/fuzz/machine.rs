@@ -231,6 +231,8 @@ impl<'a> Play<'a> {
             return self.duet.run();
         }
         self.opened = true;
+        // An opener that dies before `funding_signed` forgets the channel, and says so to an accepter that has it.
+        self.duet.expected_errors.push("unknown channel");
         let push_msat = u64::from(self.feed.u16()) * 10_000;
         let open = Open { anchors: self.feed.u8().is_multiple_of(2), push_msat, ..Open::default() };
         let order = self.duet.fund_order(seat, open);
@@ -411,8 +413,14 @@ impl<'a> Play<'a> {
         let channels = [ALICE, BOB].map(|seat| duet.seats[seat].node.channels().count());
         if channels != [1, 1] {
             // A channel that only the accepter knows is no loss: the opener never published.
+            let alone = duet.seats.iter().flat_map(|seat| seat.node.channels());
+            alone.for_each(|c| {
+                assert_eq!(c.terms.opener, Side::Remote, "an opener is alone with its channel")
+            });
             return saw(("no channel", channels));
         }
+        let unknown = duet.seats.iter().map(|seat| seat.logged("unknown channel")).sum::<usize>();
+        assert_eq!(unknown, 0, "both know the channel, and one said that it does not");
         duet.mine(1);
         duet.wait_ms(61_000);
         let links = |duet: &Duet| [ALICE, BOB].iter().all(|seat| duet.channel(*seat).wants_link());

@@ -14,6 +14,7 @@ use chand_protocol::node::command::{
     ChannelRef, Command, CommandError, InvoiceFilter, InvoiceRequest, Reply, RouteHop,
 };
 use chand_protocol::node::effect::{Fees, Input};
+use chand_protocol::node::view::Invoice;
 use chand_protocol::units::{Feerate, Msat, Sat};
 use chand_protocol::wire::message::{ErrorMessage, Ping, Pong};
 use chand_protocol::wire::Message;
@@ -37,11 +38,13 @@ pub struct Asked {
 #[allow(missing_docs)]
 pub enum What {
     /// An invoice that is to be paid when it is there.
-    Invoice { number: usize, payer: usize, give: Option<u64> },
+    Invoice { number: usize, payer: usize, give: Option<u64>, how: How },
     /// A payment.
     Pay { number: usize, payer: usize },
     /// A hold invoice to be settled.
     Settle { hash: PaymentHash },
+    /// Somebody waits until this invoice is paid, perhaps for ever.
+    Await { label: String },
     /// A channel to be opened.
     Fund,
     /// The answer is kept for whoever looks.
@@ -88,6 +91,8 @@ impl World {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
             Act::Settle { hold } => self.settle(hold),
             Act::Cancel { hold } => self.cancel(hold),
+            Act::Delete { number, paid } => self.delete_invoice(number, paid),
+            Act::Await { number } => self.await_invoice(number),
             Act::Feerate { seat, feerate } => self.set_feerate(seat, feerate),
             Act::Estimate { seat, normal } => self.estimate(seat, normal),
             Act::Open(opening) => self.open(opening),
@@ -104,8 +109,14 @@ impl World {
             }
             Act::Connect { seat } => self.connect(seat),
             Act::Mine { blocks } => self.mine(blocks),
-            Act::Unmine { blocks, forget } => self.reorganise(blocks, forget),
-            Act::Unreachable { seat, for_us } => self.unreachable(seat, for_us),
+            Act::Unmine { blocks, forget } => {
+                self.tally.met("reorganisation");
+                self.reorganise(blocks, forget);
+            }
+            Act::Unreachable { seat, for_us } => {
+                self.tally.met("backend away");
+                self.unreachable(seat, for_us);
+            }
             Act::Cut { keep } => self.cut(keep),
             Act::Silence => self.silence(),
             Act::Crash { seat, when, after, down_us, silent } => {
@@ -118,10 +129,12 @@ impl World {
             }
             Act::Disk { seat, troubles } => self.seats[seat].troubles.extend(troubles),
             Act::Slow { seat, sync_us, for_us } => {
+                self.tally.met("slow disk");
                 self.seats[seat].slow = Some((self.now + for_us, sync_us));
             }
             Act::Bug { seat } => return self.bug(seat),
             Act::Clock { seat, by_ms } => {
+                self.tally.met("clock jump");
                 let off = self.seats[seat].clock_off_ms + by_ms;
                 self.seats[seat].clock_off_ms = off.clamp(-WRONG_CLOCK_MS, WRONG_CLOCK_MS);
                 // The daemon's core sleeps ten seconds at most.
@@ -181,15 +194,63 @@ impl World {
                 self.tell(payer, command, What::Pay { number, payer });
             }
             How::Stray => self.pay_stray(number, payer, msat),
+            How::Sent | How::Guessed => {
+                let what = What::Invoice { number, payer, give: None, how };
+                self.tell(payee, Command::Invoice(request(label, Some(msat), None)), what);
+            }
         }
     }
 
     fn pay_stray(&mut self, number: usize, payer: usize, msat: u64) {
         let payment_hash = PaymentHash(sha256(format!("stray {number}").as_bytes()));
+        self.send_to(payer, payment_hash, [7; 32], msat);
+    }
+
+    /// Pays an invoice by `sendpay`; with a payment secret made up it must come back.
+    fn send_pay(&mut self, payer: usize, how: How, invoice: &Invoice) {
+        let (hash, msat) = (invoice.payment_hash, invoice.amount_msat.map_or(0, |m| m.0));
+        let guessed = how == How::Guessed;
+        if guessed {
+            self.judges.book.never.insert((1 - payer, hash));
+        }
+        self.tally.met(if guessed { "sendpay with a guessed secret" } else { "sendpay" });
+        self.send_to(payer, hash, if guessed { [7; 32] } else { invoice.payment_secret }, msat);
+    }
+
+    /// The payee forgets an invoice, if it may.
+    fn delete_invoice(&mut self, number: usize, paid: bool) {
+        let Some((payer, hash)) = self.judges.book.tries.get(&number).and_then(|t| Some((t.payer, t.hash?)))
+        else {
+            return;
+        };
+        let (label, status) = (format!("{number}"), if paid { "paid" } else { "unpaid" }.into());
+        let told = self.tell(1 - payer, Command::DelInvoice { label, status }, What::Other("delinvoice"));
+        if told.is_some() {
+            // Whether it went is known from the lists.
+            self.judges.book.deleted.insert((1 - payer, hash));
+            self.judges.told[1 - payer].may_forget(&hash);
+            self.tally.met("delinvoice");
+        }
+    }
+
+    fn await_invoice(&mut self, number: usize) {
+        let Some(payer) = self.judges.book.tries.get(&number).map(|t| t.payer) else { return };
+        let label = format!("{number}");
+        let what = What::Await { label: label.clone() };
+        self.tell(1 - payer, Command::WaitInvoice { label }, what);
+        self.tally.met("waitinvoice");
+    }
+
+    /// Nobody waits for an answer, but for an invoice to be paid.
+    pub(super) fn is_answered(&self) -> bool {
+        self.commands.values().all(|asked| matches!(asked.what, What::Await { .. }))
+    }
+
+    fn send_to(&mut self, payer: usize, payment_hash: PaymentHash, secret: [u8; 32], msat: u64) {
         let id = self.seats[1 - payer].id;
         let amount_msat = Msat(msat);
         let route = vec![RouteHop { id, channel: None, amount_msat, delay_blocks: 20 }];
-        let payment_secret = Some([7; 32]);
+        let payment_secret = Some(secret);
         let (label, bolt11) = (None, None);
         let command =
             Command::SendPay { route, payment_hash, payment_secret, amount_msat: None, label, bolt11 };
@@ -197,7 +258,11 @@ impl World {
     }
 
     fn make_invoice(&mut self, number: usize, payer: usize, request: InvoiceRequest, give: Option<u64>) {
-        self.tell(1 - payer, Command::Invoice(request), What::Invoice { number, payer, give });
+        self.tell(
+            1 - payer,
+            Command::Invoice(request),
+            What::Invoice { number, payer, give, how: How::Invoice },
+        );
     }
 
     fn pay(&mut self, number: usize, payer: usize, bolt11: String, give: Option<u64>) {
@@ -318,7 +383,7 @@ impl World {
     }
 
     /// Other blocks take the place of the newest ones.
-    fn reorganise(&mut self, blocks: u32, forget: bool) {
+    pub(super) fn reorganise(&mut self, blocks: u32, forget: bool) {
         let blocks = blocks.min(self.chain.blocks.len() as u32 - 1);
         for _ in 0..blocks {
             self.chain.unmine(forget);
@@ -343,7 +408,19 @@ impl World {
         });
         judge::durable::answered(self, seat, &result);
         match (asked.what, result) {
-            (What::Invoice { number, payer, give }, Ok(Reply::Invoice(invoice))) => {
+            (
+                What::Invoice { payer, how: how @ (How::Sent | How::Guessed), .. },
+                Ok(Reply::Invoice(invoice)),
+            ) => {
+                self.send_pay(payer, how, &invoice);
+            }
+            (What::Await { label }, Ok(Reply::Invoice(invoice)))
+                if invoice.status != "paid" || invoice.label != label =>
+            {
+                let words = format!("invoice {label} was waited for, and is {}", invoice.status);
+                return Err(Verdict::new("reply", words));
+            }
+            (What::Invoice { number, payer, give, .. }, Ok(Reply::Invoice(invoice))) => {
                 let msat = give.or(invoice.amount_msat.map(|m| m.0)).unwrap_or(0);
                 let (hash, bolt11) = (Some(invoice.payment_hash), invoice.bolt11.clone());
                 let (hold, secret) =

@@ -3,7 +3,7 @@
 //! In: the chain, late or early. Out: blocks and their undoing, one by one and in order; the news that there are no
 //! more; what became of published transactions. Read next: `core`.
 
-use super::judge::Verdict;
+use super::judge::{self, Verdict};
 use super::plan::Signing;
 use super::seat::{Event, EPOCH_MS};
 use super::world::{Happening, World};
@@ -123,6 +123,11 @@ impl World {
             return Ok(());
         };
         let signed = self.knobs.signing == Signing::Real;
+        if let Some(spent) = self.chain.spent_by(&tx) {
+            judge::valid::signatures(&tx, &spent, place.crypto()).map_err(|broken| {
+                Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
+            })?;
+        }
         let txid = tx.compute_txid();
         let result = self.chain.offer(&tx, signed).map_err(|broken| {
             Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))

@@ -2,18 +2,21 @@
 //!
 //! In: a planned lie, the messages that the liar's node really says. Out: what it says instead. The liar's node does not
 //! know; its peer must not panic, lose money, publish an old state or blame itself, and what it makes of each lie is
-//! known beforehand ([`Fate`]). Read next: `judge`, `heal` (what must still work afterwards).
+//! known beforehand ([`Fate`]). Read next: `reckless` (lies in onions, limits
+//! that are not kept), `judge`, `heal` (what must still work afterwards).
 
 use super::rng::Rng;
 use super::world::World;
 use chand_protocol::channel::htlc::Step;
 use chand_protocol::id::{ChannelId, LinkId, Side};
 use chand_protocol::units::{Feerate, Height, Msat, Sat};
+use chand_protocol::wire::message::OnionPacket;
 use chand_protocol::wire::message::{ErrorMessage, UpdateFailHtlc, UpdateFee, UpdateFulfillHtlc};
 use chand_protocol::wire::Message;
 use secp256k1::ecdsa::Signature;
 use secp256k1::SecretKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 macro_rules! lies {
     ($($(#[$doc:meta])* $name:ident $fate:ident,)*) => {
@@ -70,6 +73,10 @@ lies! {
     AddFlood HangUp,
     /// An onion that nobody can read.
     AddOnion Mild,
+    /// An onion that says: this is a part of the payment. The rest never comes.
+    AddPart Mild,
+    /// An onion with a payment secret that is made up.
+    AddSecret Mild,
     /// A wrong secret.
     FulfillWrong Fail,
     /// The end of an HTLC that never was, by its secret.
@@ -199,12 +206,22 @@ pub struct Cheat {
     pub unheard: Vec<(Lie, u64, u64)>,
     /// Nothing more is told.
     pub reformed: bool,
+    /// It keeps no limits, or does not know the state of its channels.
+    pub beside_itself: bool,
+    /// Onions that are told again as they were first told.
+    pub onions: BTreeMap<(ChannelId, u64), OnionPacket>,
 }
 
 impl Cheat {
     /// Plans a lie for the message after the next `skip` that it fits.
     pub fn plan(&mut self, lie: Lie, skip: u64) {
         self.planned.push((lie, skip));
+    }
+
+    /// It lies again, and what it had still in mind is forgotten.
+    pub fn relapse(&mut self) {
+        self.planned.clear();
+        self.reformed = false;
     }
 
     /// The honest side may have closed a channel by force.
@@ -218,7 +235,7 @@ impl Cheat {
 
     /// Some channel may not work any more.
     pub fn may_ruin(&self) -> bool {
-        self.may_fail()
+        self.may_fail() || (self.beside_itself && self.complaints > 0)
     }
 
     /// A node complained about its peer.
@@ -383,7 +400,11 @@ fn told_instead(
 impl World {
     /// What really leaves when a node says `message`.
     pub(super) fn tampered(&mut self, seat: usize, message: Message, bytes: Vec<u8>) -> Vec<Vec<u8>> {
-        if self.knobs.liar != Some(seat) || self.cheat.reformed {
+        if self.knobs.liar != Some(seat) {
+            return vec![bytes];
+        }
+        let (message, bytes) = self.with_its_onion(message, bytes);
+        if self.cheat.reformed {
             return vec![bytes];
         }
         if let Some(held) = self.cheat.held.take() {
@@ -398,12 +419,17 @@ impl World {
                 return Vec::new();
             }
             let early = self.not_locked_in(seat, &message);
-            let Some(instead) = told_instead(lie, &message, &bytes, early, &mut self.rng) else { continue };
+            let instead = match lie {
+                Lie::AddPart | Lie::AddSecret => self.other_onion(seat, lie, &message),
+                _ => told_instead(lie, &message, &bytes, early, &mut self.rng),
+            };
+            let Some(instead) = instead else { continue };
             if skip > 0 {
                 self.cheat.planned[place].1 -= 1;
                 continue;
             }
             self.cheat.planned.remove(place);
+            self.cheat.keep_onion(lie, &instead);
             let first = instead.iter().find(|b| **b != bytes).or(instead.last()).cloned().unwrap_or_default();
             self.lied(lie, first);
             return instead;
@@ -420,6 +446,7 @@ impl World {
 
     fn lied(&mut self, lie: Lie, bytes: Vec<u8>) {
         self.counts.lies += 1;
+        self.tally.told(lie);
         self.trace.note(self.now, &[9], || format!("a lie: {lie:?}"));
         self.cheat.told.push((lie, bytes));
     }

@@ -5,13 +5,14 @@
 //! Nothing leaves but through `Batch::release`. Read next: `net` (where messages go), `judge`.
 
 use super::judge::{self, Verdict};
-use super::plan::When;
+use super::plan::{Trouble, When};
 use super::seat::{Death, Event};
 use super::world::{Happening, World};
 use chand_protocol::id::CommandId;
 use chand_protocol::node::effect::{After, FundAmount, Input};
 use chand_protocol::node::step;
 use chand_protocol::store::{Batch, Durable, StoreError};
+use chand_storage::Fault;
 use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -182,7 +183,11 @@ impl World {
             if let Some(death) = place.dies(|when| matches!(when, When::DuringWrite { .. })) {
                 return self.die_writing(seat, death);
             }
-            let fault = place.next_fault();
+            let trouble = place.troubles.pop_front();
+            if let Some(trouble) = trouble {
+                self.tally.met(format!("disk {trouble:?}"));
+            }
+            let fault = trouble.map(fault_of);
             place.store.plan([fault]);
         }
         let Some(life) = &mut place.life else { return Ok(()) };
@@ -304,6 +309,7 @@ impl World {
     pub(super) fn die(&mut self, seat: usize, death: Death) -> Result<(), Verdict> {
         self.trace.note(self.now, &[3, seat as u8], || format!("{seat} dies: {:?}", death.when));
         self.counts.crashes += 1;
+        self.tally.met(format!("crash {}", death.when.name()));
         let all_kept =
             self.seats[seat].life.as_ref().is_some_and(|l| l.queue.is_empty() && l.writing.is_empty());
         if all_kept && death.when != When::BeforeWrite {
@@ -353,6 +359,7 @@ impl World {
 
     fn reload(&mut self, seat: usize) -> Result<(), Verdict> {
         self.counts.reloads += 1;
+        self.tally.met("bug");
         self.lose_commands(seat);
         // Other randomness than before.
         self.seats[seat].lives += 1;
@@ -379,6 +386,15 @@ impl World {
         for id in lost {
             self.commands.remove(&id);
         }
+    }
+}
+
+/// The engine's name for a trouble.
+const fn fault_of(trouble: Trouble) -> Fault {
+    match trouble {
+        Trouble::Before => Fault::FailBefore,
+        Trouble::Sync => Fault::FailSync,
+        Trouble::After => Fault::FailAfter,
     }
 }
 

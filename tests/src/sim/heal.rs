@@ -1,8 +1,9 @@
-//! The start and the end of a run: a first channel in peace; and, when the plan is done, everything mended, every HTLC
-//! ended, what is left counted, and often all channels closed.
+//! The start of a run, a first channel in peace; and, when the plan is done, everything mended, every HTLC ended, what is
+//! left counted.
 //!
 //! In: a world in whatever state the acts left it. Out: verdicts of `live`, `money`, `agree`, `restart`, `safety`.
-//! Time here is bounded: a node that needs longer than the bounds below is stuck. Read next: `judge::money`.
+//! Time here is bounded: a node that needs longer than the bounds below is stuck. Read next: `finale` (what comes
+//! after), `judge::money`.
 
 use super::actors::What;
 use super::judge::{self, money::Lists, Verdict};
@@ -11,13 +12,12 @@ use super::world::World;
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter, Reply};
+use chand_protocol::node::view::Invoice;
 
 /// How long two mended nodes may take to talk again; a clock that was two hours wrong is no excuse.
 pub(super) const LINK_US: u64 = 120 * SECOND;
 /// How long HTLCs, openings and orders may take to end after that.
 const END_US: u64 = 240 * SECOND;
-/// How long a close by agreement may take.
-const CLOSE_US: u64 = 60 * SECOND;
 /// How long one answer may take.
 const ANSWER_US: u64 = 30 * SECOND;
 
@@ -52,7 +52,8 @@ impl World {
         if !self.wait(LINK_US, open)? {
             return Err(stuck("the first channel does not open"));
         }
-        Ok(())
+        self.prepare_end()?;
+        self.let_loose()
     }
 
     /// Runs until `done`, at most so long; whether it came to that.
@@ -90,7 +91,7 @@ impl World {
     }
 
     /// Nothing is under way between the two, on their disks or in their cores.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         let still = |seat: usize| {
             self.seats[seat].life.as_ref().is_some_and(|life| {
                 life.inbox.is_empty()
@@ -111,6 +112,7 @@ impl World {
         self.relink()?;
         self.end_htlcs()?;
         let lists = self.lists()?;
+        self.judge_waiting(&lists)?;
         for id in self.shared() {
             judge::safety::could_punish(self, id)?;
         }
@@ -125,6 +127,8 @@ impl World {
             if self.knobs.close {
                 self.close_all()?;
             }
+            self.end_on_chain()?;
+            self.look_back()?;
         } else if let Some(liar) = self.knobs.liar {
             judge::money::not_robbed(self, 1 - liar, &lists)?;
         }
@@ -134,7 +138,7 @@ impl World {
             let node = judge::restart::born(self, seat, entries)?;
             judge::durable::knows(self, seat, &node)?;
         }
-        Ok(())
+        self.put_back()
     }
 
     /// No new fault, and an end to all that last.
@@ -160,7 +164,7 @@ impl World {
     }
 
     /// A user calls where the nodes do not by themselves.
-    fn relink(&mut self) -> Result<(), Verdict> {
+    pub(super) fn relink(&mut self) -> Result<(), Verdict> {
         for turn in 0..4 {
             if self.wait(LINK_US / 4, World::is_settled)? {
                 return Ok(());
@@ -218,10 +222,10 @@ impl World {
             Phase::Confirming | Phase::Closing(_) => false,
         };
         let channels = self.shared().iter().all(|id| self.both(id).iter().all(ended));
-        self.is_quiet() && self.commands.is_empty() && channels
+        self.is_quiet() && self.is_answered() && channels
     }
 
-    fn what_is_left(&self) -> String {
+    pub(super) fn what_is_left(&self) -> String {
         let mut words = Vec::new();
         for id in self.shared() {
             for (channel, name) in self.both(&id).into_iter().zip(["Alice", "Bob"]) {
@@ -240,7 +244,7 @@ impl World {
     }
 
     /// A channel may be dead, by a lie that allows it.
-    fn is_ruined(&self) -> bool {
+    pub(super) fn is_ruined(&self) -> bool {
         self.knobs.liar.is_some() && self.cheat.may_ruin()
     }
 
@@ -315,6 +319,19 @@ impl World {
         }
     }
 
+    /// Whoever still waits for an invoice waits for one that is not paid.
+    fn judge_waiting(&self, lists: &Lists) -> Result<(), Verdict> {
+        for asked in self.commands.values() {
+            let What::Await { label } = &asked.what else { continue };
+            let paid = |i: &&Invoice| i.label == *label && i.status == "paid";
+            if lists.invoices[asked.seat].iter().any(|i| paid(&i)) {
+                let words = format!("invoice {label} is paid, and who waits for it was not told");
+                return Err(Verdict::new("reply", words));
+            }
+        }
+        Ok(())
+    }
+
     fn lists(&mut self) -> Result<Lists, Verdict> {
         let mut lists = Lists { pays: Default::default(), invoices: Default::default() };
         for seat in 0..2 {
@@ -331,55 +348,5 @@ impl World {
             }
         }
         Ok(lists)
-    }
-
-    /// Every channel is closed by agreement, and pays out what each had.
-    fn close_all(&mut self) -> Result<(), Verdict> {
-        let open: Vec<ChannelId> = self
-            .shared()
-            .into_iter()
-            .filter(|id| self.both(id).iter().all(|c| matches!(c.phase, Phase::Open)))
-            .collect();
-        for id in &open {
-            let closer = self.rng.seat();
-            self.close_one(closer, *id);
-        }
-        let closed = |w: &World| {
-            open.iter().all(|id| w.both(id).iter().all(|c| matches!(c.phase, Phase::Closed(_))))
-                && w.is_quiet()
-        };
-        if !self.wait(CLOSE_US, closed)? {
-            return Err(stuck(format!("no agreement on a close: {}", self.what_is_left())));
-        }
-        self.mine(1);
-        self.run_until(self.now + 5 * SECOND)?;
-        open.into_iter().try_for_each(|id| self.judge_payout(id))
-    }
-
-    /// The closing transaction in the chain pays each what it had, less the fee of whoever pays it.
-    fn judge_payout(&self, id: ChannelId) -> Result<(), Verdict> {
-        let both = self.both(&id);
-        let Some(terms) = both.first().map(|c| &c.terms) else { return Ok(()) };
-        let wrong = |words: String| Err(Verdict::new("money", words));
-        let all = self.chain.blocks.iter().flat_map(|b| b.txs.iter());
-        let Some(tx) = all.into_iter().find(|tx| tx.input.iter().any(|i| i.previous_output == terms.funding))
-        else {
-            return wrong("an agreed close is not in the chain".into());
-        };
-        let had: Vec<u64> = both.iter().map(|c| c.to_us().0 / 1_000).collect();
-        let paid = [0, 1].map(|seat| {
-            let mine = tx.output.iter().filter(|o| o.script_pubkey == self.seats[seat].wallet.script);
-            mine.map(|o| o.value.to_sat()).sum::<u64>()
-        });
-        let out: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
-        if paid[0] + paid[1] != out || out > terms.capacity.0 {
-            return wrong(format!("a close pays {out} of {}, to the two {paid:?}", terms.capacity.0));
-        }
-        // Whoever does not pay the fee gets all it had, or, when that is dust, nothing.
-        let whole = |seat: usize| paid[seat] == had[seat] || (paid[seat] == 0 && had[seat] < 1_000);
-        if !(0..2).any(whole) || (0..2).any(|seat| paid[seat] > had[seat]) {
-            return wrong(format!("a close pays {paid:?} of {had:?}"));
-        }
-        Ok(())
     }
 }

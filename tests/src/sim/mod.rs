@@ -9,8 +9,9 @@
 //! * `plan` – what a seed decides, as a list that can be shortened; `shrink` shortens it
 //! * `world` – the loop; `core` (steps, writes, releases), `net` and `wire` (links), `backend` (blocks), `actors` (acts)
 //! * `seat` – one node and what is its own
-//! * `cheats` – a peer that lies
-//! * `heal` – the end of a run: everything is mended, what is left is counted; `rest` – two nodes left alone
+//! * `cheats` – a peer that lies; `reckless` – its greater lies; `tally` – how often each lie was told and each fault met
+//! * `heal` – the end of a run: everything is mended, what is left is counted; `rest` – two nodes left alone; `finale` – a
+//!   chain that is made anew, an old copy of a disk
 //! * `judge` – what must hold, one idea a file
 //!
 //! Read next: `plan`, then `world`.
@@ -19,15 +20,18 @@ pub mod actors;
 pub mod backend;
 pub mod cheats;
 pub mod core;
+pub mod finale;
 pub mod heal;
 pub mod heap;
 pub mod judge;
 pub mod net;
 pub mod plan;
+pub mod reckless;
 pub mod rest;
 pub mod rng;
 pub mod seat;
 pub mod shrink;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 pub mod trace;

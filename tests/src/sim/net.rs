@@ -368,6 +368,7 @@ impl World {
     pub(super) fn cut(&mut self, keep: [u8; 2]) {
         let Some(number) = self.net.newest() else { return };
         self.counts.cuts += 1;
+        self.tally.met("cut");
         self.trace.note(self.now, &[5, keep[0], keep[1]], || format!("the link is cut, keeping {keep:?} %"));
         for (from, percent) in keep.into_iter().enumerate() {
             let Some(conn) = self.net.conns.get_mut(&number) else { return };
@@ -384,6 +385,7 @@ impl World {
         let Some(conn) = self.net.newest().and_then(|n| self.net.conns.get_mut(&n)) else { return };
         conn.silent = true;
         self.counts.cuts += 1;
+        self.tally.met("silence");
         self.trace.note(self.now, &[6], || "the link goes silent".into());
     }
 

@@ -54,6 +54,18 @@ pub struct Knobs {
     pub look_every: u64,
     /// Keys are prepared between steps, as the daemon does.
     pub prepare: bool,
+    /// At the end commitments of the past are built again.
+    #[serde(default)]
+    pub rebuild: bool,
+    /// At the end the chain is made anew from below the first funding.
+    #[serde(default)]
+    pub new_chain: bool,
+    /// The liar keeps none of the limits on HTLCs, and its peer takes so few of them.
+    #[serde(default)]
+    pub reckless: Option<u16>,
+    /// At the end this node's disk is put back to what it held when the first channel had opened.
+    #[serde(default)]
+    pub put_back: Option<usize>,
     /// A chain whose blocks are not made at will: while its tip is old, HTLCs that come in wait.
     #[serde(default)]
     pub signet: bool,
@@ -91,6 +103,10 @@ pub enum How {
     Again(usize),
     /// To a hash that the payee does not know.
     Stray,
+    /// An invoice, by `sendpay`.
+    Sent,
+    /// The same with a payment secret that is made up.
+    Guessed,
 }
 
 /// How much is paid.
@@ -122,6 +138,21 @@ pub enum When {
     AfterRelease,
 }
 
+impl When {
+    /// For counting.
+    pub const fn name(self) -> &'static str {
+        match self {
+            When::Now => "at rest",
+            When::BeforeWrite => "before a write",
+            When::DuringWrite { kept: false } => "in a write, lost",
+            When::DuringWrite { kept: true } => "in a write, kept",
+            When::AfterWrite => "after a write",
+            When::MidRelease(_) => "in a release",
+            When::AfterRelease => "after a release",
+        }
+    }
+}
+
 /// What a disk does with one write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Trouble {
@@ -140,6 +171,8 @@ pub enum Act {
     Pay { number: usize, payer: usize, much: Much, how: How },
     Settle { hold: usize },
     Cancel { hold: usize },
+    Delete { number: usize, paid: bool },
+    Await { number: usize },
     Feerate { seat: usize, feerate: u32 },
     Estimate { seat: usize, normal: u32 },
     Open(Opening),
@@ -296,6 +329,8 @@ impl Knobs {
             (low, low + rng.spread(1, 20 * MS))
         };
         let first_seat = rng.seat();
+        // A stream of its own: what came first keeps its chances.
+        let end = &mut Rng::new(seed, 3);
         Knobs {
             signing,
             noise: rng.chance(30),
@@ -311,6 +346,10 @@ impl Knobs {
             first: opening(rng, first_seat),
             look_every: if rng.chance(3) { 1 } else { *rng.pick(&[60, 250, 1_000]) },
             prepare: rng.chance(50),
+            rebuild: end.chance(40),
+            new_chain: end.chance(40),
+            reckless: end.chance(20).then(|| end.between(2, 12) as u16),
+            put_back: end.chance(20).then(|| end.seat()),
             signet: rng.chance(20),
         }
     }
@@ -424,6 +463,44 @@ fn act(kind: Kind, rng: &mut Rng, knobs: &Knobs, pays: usize, span_us: u64) -> A
     }
 }
 
+/// Orders that come on top of all others, from a stream of their own: `sendpay`, deleted invoices, waiting for one.
+fn extra(seed: u64, pays: usize, until_us: u64) -> Vec<Timed> {
+    let rng = &mut Rng::new(seed, 4);
+    if !rng.chance(50) {
+        return Vec::new();
+    }
+    let count = rng.between(1, 12) as usize;
+    let one = |place: usize| {
+        let at_us = rng.below(until_us.max(1));
+        let number = rng.below((pays + count) as u64) as usize;
+        let act = match rng.below(6) {
+            0 | 1 => How::Sent.of(pays + place, rng),
+            2 | 3 => How::Guessed.of(pays + place, rng),
+            4 => Act::Delete { number, paid: rng.chance(50) },
+            _ => Act::Await { number },
+        };
+        Timed { at_us, act }
+    };
+    (0..count).map(one).collect()
+}
+
+/// A channel more, about whose opening a liar lies.
+fn opening_with_a_lie(seed: u64, knobs: &Knobs, until_us: u64) -> Vec<Timed> {
+    let rng = &mut Rng::new(seed, 5);
+    let Some(liar) = knobs.liar.filter(|_| rng.chance(25)) else { return Vec::new() };
+    let at_us = rng.below(until_us.max(1));
+    let lie = Act::Lie { lie: *rng.pick(&[Lie::OpenTerms, Lie::OpenWrong]), skip: 0 };
+    let seat = if rng.chance(50) { liar } else { 1 - liar };
+    let acts = [lie, Act::Open(opening(rng, seat)), Act::Mine { blocks: 3 }];
+    acts.into_iter().map(|act| Timed { at_us, act }).collect()
+}
+
+impl How {
+    fn of(self, number: usize, rng: &mut Rng) -> Act {
+        Act::Pay { number, payer: rng.seat(), much: much(rng), how: self }
+    }
+}
+
 impl Plan {
     /// The plan of a seed.
     pub fn new(seed: u64) -> Plan {
@@ -452,6 +529,8 @@ impl Plan {
             }
             acts.push(Timed { at_us, act });
         }
+        acts.extend(extra(seed, pays, at_us));
+        acts.extend(opening_with_a_lie(seed, &knobs, at_us));
         acts.sort_by_key(|timed| timed.at_us);
         Plan { seed, knobs, acts }
     }

@@ -19,7 +19,7 @@ use chand_protocol::node::{Node, NodeConfig, RestoreError};
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Batch, Entry, Journal};
 use chand_protocol::units::{Feerate, Height, Timestamp};
-use chand_storage::{Fault, MemoryStore};
+use chand_storage::MemoryStore;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -254,15 +254,6 @@ impl Seat {
     pub fn when_clock_shows(&self, at: Timestamp) -> u64 {
         let true_ms = at.0.saturating_add_signed(self.clock_off_ms.saturating_neg());
         true_ms.saturating_sub(EPOCH_MS).saturating_mul(1_000)
-    }
-
-    /// The engine's name for the next trouble.
-    pub fn next_fault(&mut self) -> Option<Fault> {
-        self.troubles.pop_front().map(|trouble| match trouble {
-            Trouble::Before => Fault::FailBefore,
-            Trouble::Sync => Fault::FailSync,
-            Trouble::After => Fault::FailAfter,
-        })
     }
 
     /// Whether it dies here: one of `places` is where its death is planned, and the count is down.

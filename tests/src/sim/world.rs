@@ -5,16 +5,20 @@
 
 use super::actors::Asked;
 use super::cheats::Cheat;
+use super::core::last_panic;
 use super::heap::Heap;
 use super::judge::{Judges, Verdict};
 use super::net::Net;
 use super::plan::{Act, Knobs, Plan};
 use super::rng::Rng;
 use super::seat::Seat;
+use super::tally::Tally;
 use super::trace::Trace;
 use crate::duet::chain::TinyChain;
 use chand_protocol::id::CommandId;
+use chand_protocol::store::Entry;
 use std::collections::BTreeMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// More happenings than any run needs.
 const RUNAWAY: u64 = 400_000;
@@ -91,6 +95,8 @@ pub struct World {
     pub trace: Trace,
     /// What was counted.
     pub counts: Counts,
+    /// What was met, by kind.
+    pub tally: Tally,
     /// What the judges remember.
     pub judges: Judges,
     pub(super) heap: Heap<Happening>,
@@ -98,6 +104,8 @@ pub struct World {
     pub(super) commands: BTreeMap<CommandId, Asked>,
     pub(super) next_command: u64,
     pub(super) cheat: Cheat,
+    /// What a disk held when the first channel had opened, for `reckless`.
+    pub(super) old_copy: Option<(usize, Vec<Entry>)>,
     happened: u64,
 }
 
@@ -106,6 +114,8 @@ pub struct World {
 pub struct Outcome {
     /// What was counted.
     pub counts: Counts,
+    /// What was met, by kind.
+    pub tally: Tally,
     /// The trace's number: the same for the same plan.
     pub trace: u64,
     /// Its lines, when they were wanted.
@@ -114,12 +124,14 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
 }
 
-/// Plays a plan from its start to its end.
+/// Plays a plan from its start to its end. A panic on the way is a finding like any other.
 pub fn run(plan: &Plan, lines: bool) -> Outcome {
     let mut world = World::new(plan, lines);
-    let verdict = world.play(plan).err();
+    let played = catch_unwind(AssertUnwindSafe(|| world.play(plan)));
+    let verdict = played.unwrap_or_else(|_| Err(Verdict::new("panic", last_panic()))).err();
     Outcome {
         counts: world.counts,
+        tally: world.tally,
         trace: world.trace.value(),
         lines: world.trace.lines.take().unwrap_or_default(),
         verdict,
@@ -138,12 +150,14 @@ impl World {
             net: Net::default(),
             trace: Trace::new(lines),
             counts: Counts::default(),
+            tally: Tally::default(),
             judges: Judges::default(),
             heap: Heap::default(),
             rng: Rng::new(plan.seed, 2),
             commands: BTreeMap::new(),
             next_command: 0,
             cheat: Cheat::default(),
+            old_copy: None,
             happened: 0,
         }
     }

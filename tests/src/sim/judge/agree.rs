@@ -17,6 +17,7 @@ use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::sign::{Crypto, VerifyJob};
 use chand_protocol::tx::commitment::build;
 use chand_protocol::tx::script;
+use chand_protocol::units::Feerate;
 use chand_protocol::wire::message::CommitmentSigned;
 use chand_protocol::wire::Message;
 use secp256k1::ecdsa::Signature;
@@ -24,7 +25,16 @@ use secp256k1::PublicKey;
 use std::collections::BTreeMap;
 
 /// Commitments that were signed: channel, whose it is, its number.
-pub type Signed = BTreeMap<(ChannelId, usize, u64), Txid>;
+pub type Signed = BTreeMap<(ChannelId, usize, u64), SignedOne>;
+
+/// One of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SignedOne {
+    /// The transaction's id.
+    pub txid: Txid,
+    /// The feerate it was built with.
+    pub feerate: Feerate,
+}
 
 /// A message leaves.
 ///
@@ -56,10 +66,10 @@ fn signs(world: &mut World, seat: usize, m: &CommitmentSigned) -> Result<(), Ver
     let crypto = world.seats[seat].crypto();
     let point = channel.commits.remote_next_point;
     let given = (&m.signature, m.htlc_signatures.as_slice());
-    let txid = signed(channel, Side::Remote, number, point, given, crypto)
+    let one = signed(channel, Side::Remote, number, point, given, crypto)
         .map_err(|what| Verdict::new("agree", format!("{name}, commitment {number} of its peer: {what}")))?;
-    let before = world.judges.signed.insert((m.channel_id, 1 - seat, number), txid);
-    if before.is_some_and(|b| b != txid) {
+    let before = world.judges.signed.insert((m.channel_id, 1 - seat, number), one);
+    if before.is_some_and(|b| b.txid != one.txid) {
         return Err(Verdict::new("agree", format!("{name} signed two different commitments {number}")));
     }
     Ok(())
@@ -91,7 +101,7 @@ fn signed(
     point: Option<PublicKey>,
     (signature, htlc_signatures): (&Signature, &[Signature]),
     crypto: &dyn Crypto,
-) -> Result<Txid, String> {
+) -> Result<SignedOne, String> {
     let terms = &channel.terms;
     let point = point.ok_or("no point for it is known")?;
     let spec = channel.ledger.spec(View::Signed(owner), terms.opener).ok_or("a negative balance")?;
@@ -113,7 +123,7 @@ fn signed(
     if !crypto.verify_batch(&jobs) {
         return Err("a signature is for something else than the ledger says".into());
     }
-    Ok(built.tx.compute_txid())
+    Ok(SignedOne { txid: built.tx.compute_txid(), feerate: spec.feerate })
 }
 
 /// A node gives a commitment of its own up: it is what the peer signed.
@@ -130,7 +140,7 @@ pub fn given_up(
     let name = world.seats[seat].name;
     let txid = tx.compute_txid();
     match world.judges.signed.get(&(channel, seat, number)) {
-        Some(signed) if *signed == txid => {}
+        Some(signed) if signed.txid == txid => {}
         // The first ones are signed when the channel opens; after some lies not every number is known (see `said`).
         None if number == 0 || world.cheat.may_fail() => {}
         Some(_) => {

@@ -24,6 +24,13 @@ pub struct Told {
     paid: BTreeMap<PaymentHash, Preimage>,
 }
 
+impl Told {
+    /// This invoice may be deleted.
+    pub fn may_forget(&mut self, hash: &PaymentHash) {
+        self.invoices.remove(hash);
+    }
+}
+
 /// About one channel.
 #[derive(Debug, Default)]
 struct Said {
@@ -70,8 +77,9 @@ pub fn said(world: &mut World, seat: usize, message: &Message) {
 /// An order is answered.
 pub fn answered(world: &mut World, seat: usize, result: &Result<Reply, CommandError>) {
     let told = &mut world.judges.told[seat];
+    let deleted = &world.judges.book.deleted;
     match result {
-        Ok(Reply::Invoice(invoice)) => {
+        Ok(Reply::Invoice(invoice)) if !deleted.contains(&(seat, invoice.payment_hash)) => {
             told.invoices.insert(invoice.payment_hash);
         }
         Ok(Reply::Paid(pay)) => {

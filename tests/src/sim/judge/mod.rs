@@ -9,8 +9,8 @@
 //! | `agree` | what one side signs is, byte for byte, what the other side builds |
 //! | `durable` | whatever was said is known to a node made of what is on disk |
 //! | `restart` | the disk holds exactly what the node would need, and who comes back is the same |
-//! | `safety` | no revoked commitment leaves, no secret early or twice differently, none is lost by who may punish with it; honest peers find no fault in each other |
-//! | `live` | once all is mended, every HTLC ends and every channel works, in bounded time |
+//! | `safety` | no revoked commitment leaves, no secret early or twice differently, none is lost by who may punish with it, nor what it takes to build the commitment again; what is published is signed; honest peers find no fault in each other |
+//! | `live` | once all is mended, every HTLC ends and every channel works, in bounded time; both know what the chain holds |
 //! | `reply` | every order is answered exactly once |
 //! | `same` | the same plan twice leaves the same trace (the runner) |
 //! | `panic` | no step panics |
@@ -20,8 +20,11 @@
 pub mod agree;
 pub mod durable;
 pub mod money;
+pub mod place;
+pub mod rebuild;
 pub mod restart;
 pub mod safety;
+pub mod valid;
 
 use super::world::World;
 use chand_protocol::id::CommandId;

@@ -60,6 +60,10 @@ pub struct Book {
     pub paid: BTreeSet<(usize, PaymentHash)>,
     /// Numbers of what was told to have failed.
     pub failed: BTreeSet<usize>,
+    /// Payee and hash of what must never be paid.
+    pub never: BTreeSet<(usize, PaymentHash)>,
+    /// Payee and hash of invoices that were to be deleted.
+    pub deleted: BTreeSet<(usize, PaymentHash)>,
     /// Payee and hash of hold invoices whose settling was confirmed.
     pub settled: BTreeSet<(usize, PaymentHash)>,
 }
@@ -140,6 +144,18 @@ impl Lists {
         done.map(|p| (p.payment_hash, p.amount_sent_msat.0)).collect()
     }
 
+    /// What the payee of `payer` received; an invoice that was deleted since counts as the payer saw it.
+    fn taken(&self, payer: usize, book: &Book) -> BTreeMap<PaymentHash, u64> {
+        let mut out = self.received(1 - payer);
+        let listed = |hash: &PaymentHash| self.invoices[1 - payer].iter().any(|i| i.payment_hash == *hash);
+        for (hash, msat) in self.complete(payer) {
+            if book.deleted.contains(&(1 - payer, hash)) && !listed(&hash) {
+                out.insert(hash, msat);
+            }
+        }
+        out
+    }
+
     fn received(&self, payee: usize) -> BTreeMap<PaymentHash, u64> {
         let paid = self.invoices[payee].iter().filter(|i| i.status == "paid");
         paid.map(|i| (i.payment_hash, i.amount_received_msat.map_or(0, |m| m.0))).collect()
@@ -153,7 +169,11 @@ impl Lists {
 pub fn settle_up(world: &World, lists: &Lists) -> Result<(), Verdict> {
     let book = &world.judges.book;
     for payer in 0..2 {
-        let (done, received) = (lists.complete(payer), lists.received(1 - payer));
+        let (done, received) = (lists.complete(payer), lists.taken(payer, book));
+        let never = |hash: &&PaymentHash| book.never.contains(&(1 - payer, **hash));
+        if let Some(hash) = received.keys().chain(done.keys()).find(never) {
+            return wrong(format!("{hash} was paid with a payment secret that was made up"));
+        }
         if let Some(p) = lists.pays[payer].iter().find(|p| p.status == "pending") {
             return Err(Verdict::new("live", format!("payment {} is still pending", p.payment_hash)));
         }
@@ -185,7 +205,7 @@ pub fn settle_up(world: &World, lists: &Lists) -> Result<(), Verdict> {
     }
     for seat in 0..2 {
         let sum = |list: BTreeMap<PaymentHash, u64>| list.values().map(|m| i128::from(*m)).sum::<i128>();
-        let wanted = sum(lists.received(seat)) - sum(lists.complete(seat));
+        let wanted = sum(lists.taken(1 - seat, book)) - sum(lists.complete(seat));
         let Some(node) = world.seats[seat].node() else { continue };
         let moved = moved(node);
         if moved != wanted {

@@ -6,8 +6,9 @@
 use super::Verdict;
 use crate::sim::world::World;
 use bitcoin::Transaction;
+use chand_protocol::channel::ledger::View;
 use chand_protocol::channel::Channel;
-use chand_protocol::id::ChannelId;
+use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::effect::{Level, Notice};
 use chand_protocol::tx::commitment::commitment_number;
 use chand_protocol::wire::message::RevokeAndAck;
@@ -38,7 +39,17 @@ fn wrong(name: &str, what: impl std::fmt::Display) -> Result<(), Verdict> {
 /// It gives a secret out too early, again but differently, or out of order; or it is an `error` without need.
 pub fn said(world: &mut World, seat: usize, message: &Message) -> Result<(), Verdict> {
     match message {
-        Message::RevokeAndAck(m) => revoked(world, seat, m),
+        Message::RevokeAndAck(m) => {
+            revoked(world, seat, m)?;
+            within_limits(world, seat, m.channel_id)
+        }
+        Message::UpdateFulfillHtlc(m) if world.knobs.liar == Some(1 - seat) => {
+            if world.cheat.onions.contains_key(&(m.channel_id, m.id)) {
+                let what = format!("takes HTLC {}: a part of what is owed, or with a secret made up", m.id);
+                return wrong(world.seats[seat].name, what);
+            }
+            Ok(())
+        }
         Message::Error(m) if world.knobs.liar.is_none() => {
             let name = world.seats[seat].name;
             let used = |c: &Channel| c.confirmed.is_some();
@@ -86,6 +97,31 @@ fn revoked(world: &mut World, seat: usize, m: &RevokeAndAck) -> Result<(), Verdi
         return wrong(name, format!("names a wrong point for commitment {}", number + 2));
     }
     world.judges.revealed.insert((m.channel_id, seat), next.max(number + 1));
+    Ok(())
+}
+
+/// The newest commitment, for which an older one is given up, holds no more HTLCs of the peer than it may have, and the
+/// peer kept its reserve when it offered the newest of them.
+fn within_limits(world: &World, seat: usize, id: ChannelId) -> Result<(), Verdict> {
+    let place = &world.seats[seat];
+    let Some(channel) = place.node().and_then(|n| n.channel(&id)) else { return Ok(()) };
+    let (view, ours) = (View::Signed(Side::Local), &channel.terms.local);
+    let theirs = || channel.ledger.htlcs_in(view).filter(|h| h.id.offered_by == Side::Remote);
+    let (count, most) = (theirs().count(), usize::from(ours.max_accepted_htlcs));
+    if count > most {
+        return wrong(place.name, format!("accepts {count} HTLCs where {most} are the limit"));
+    }
+    let (sum, most) = (theirs().map(|h| h.amount.0).sum::<u64>(), ours.max_in_flight.0);
+    if sum > most {
+        return wrong(place.name, format!("accepts {sum} msat in flight where {most} are the limit"));
+    }
+    let newest = channel.commits.local_number;
+    let new = theirs().any(|h| h.span.local_first == Some(newest));
+    let left = channel.ledger.balances(view).map_or(0, |b| b.of(Side::Remote).0);
+    let reserve = ours.reserve.to_msat().0;
+    if new && left < reserve {
+        return wrong(place.name, format!("accepts an HTLC that leaves its peer {left} of {reserve} msat"));
+    }
     Ok(())
 }
 
