@@ -279,6 +279,18 @@ fn with_dev_no_htlc_timeout_no_deadline_closes() {
     assert_eq!(stage::status(&world.alice, "never settled"), "pending");
 }
 
+fn undo_blocks(world: &World, before: Purses, from: u64) {
+    world.chain.undo(from);
+    for node in [&world.alice, &world.bob] {
+        node.wait_height(from - 1);
+        // What has left the chain is no coin.
+        wait_for("the coins to be gone", || match before.gained(node) {
+            sat if sat <= 0 => Ok(()),
+            sat => Err(format!("{sat} sat too many")),
+        });
+    }
+}
+
 /// The blocks with the close and with the other's claim leave the chain, and with them the mempool.
 #[test]
 fn a_close_that_is_undone_is_done_again() {
@@ -296,15 +308,7 @@ fn a_close_that_is_undone_is_done_again() {
     wait_spender(&world.chain, &htlc);
     world.mine(2);
     stage::wait_status(&world.alice, "settled", "complete");
-    world.chain.undo(born);
-    for node in [&world.alice, &world.bob] {
-        node.wait_height(born - 1);
-        // What has left the chain is no coin.
-        wait_for("the coins to be gone", || match before.gained(node) {
-            sat if sat <= 0 => Ok(()),
-            sat => Err(format!("{sat} sat too many")),
-        });
-    }
+    undo_blocks(&world, before, born);
     world.chain.forget_mempool();
     // Another block takes the place of the first one, and the transactions are offered again.
     world.mine(1);
@@ -314,6 +318,16 @@ fn a_close_that_is_undone_is_done_again() {
     let trail = stage::resolve(&world, &commitment, born, 20);
     accounts(&world, before, &trail, BOBS_SAT + 30_000);
     assert_eq!(stage::status(&world.alice, "settled"), "complete", "a receipt is not taken back");
+    // All of it once more, when it is long over.
+    let blocks = CSV + 3;
+    world.mine(blocks);
+    undo_blocks(&world, before, born);
+    world.chain.forget_mempool();
+    world.mine(1);
+    wait_spender(&world.chain, &funding);
+    world.mine(1);
+    let trail = stage::resolve(&world, &commitment, born, 20);
+    accounts(&world, before, &trail, BOBS_SAT + 30_000);
 }
 
 /// SIGKILL between a claim and its confirmation, and the mempool forgets it, too.

@@ -217,9 +217,8 @@ fn second_level_outputs_are_taken_with_static_remotekey() {
 }
 
 /// The block with the penalty leaves the chain, then that with the cheat.
-#[test]
-fn a_reorganisation_changes_nothing() {
-    let mut world = stage::world(ChannelType::StaticRemoteKey);
+fn a_reorganisation_changes_nothing(kind: ChannelType) {
+    let mut world = stage::world(kind);
     begin(&world);
     let number = stage::newest(&world.bob, &world.alice);
     end(&world);
@@ -261,6 +260,17 @@ fn a_reorganisation_changes_nothing() {
     world.mine(1);
     take(&world, &commitment);
     judge(&world, before, &commitment, born, &world.bob);
+}
+
+#[test]
+fn a_reorganisation_changes_nothing_with_anchors() {
+    // BOLT 5 [5.watch.3].
+    a_reorganisation_changes_nothing(ChannelType::Anchors);
+}
+
+#[test]
+fn a_reorganisation_changes_nothing_with_static_remotekey() {
+    a_reorganisation_changes_nothing(ChannelType::StaticRemoteKey);
 }
 
 /// The victim's chain backend is away while it happens: a fault of our own that the peer never hears of.
