@@ -20,3 +20,4 @@ mod pay;
 mod penalty;
 mod script;
 mod store;
+mod weights;

@@ -51,6 +51,7 @@ impl Channel {
         {
             return Ok(());
         }
+        // BOLT 5 [5.local.3, 5.local.4].
         let (commitment, _) = self.signed_commitment(cx)?;
         if commitment.number != watch.number {
             return Ok(());
@@ -101,6 +102,7 @@ impl Channel {
         let at = commitment.htlcs.iter().position(|h| h.vout == output.outpoint.vout)?;
         let htlc = commitment.htlcs.get(at)?.clone();
         let signature = *self.commits.htlc_signatures.get(at)?;
+        // BOLT 5 [5.localoffer.2, 5.localtake.1].
         let ripe = if htlc.offered {
             cx.tip >= htlc.cltv_expiry
         } else {
@@ -117,6 +119,7 @@ impl Channel {
         watch: &Watch,
         cx: &Context<'_>,
     ) -> Result<Option<Claim>, LocalFault> {
+        // BOLT 5 [5.htlctx.4].
         let own = self.sign_htlc(ready.htlc.own_sighash(), watch, cx)?;
         let lock = watch.output(&outpoint).and_then(|o| o.lock.as_ref());
         let preimage = lock.and_then(|lock| self.preimage_of(lock));
@@ -149,6 +152,7 @@ impl Channel {
         commitment: &Commitment,
         cx: &Context<'_>,
     ) -> Option<AttachOrder> {
+        // BOLT 5 [5.htlctx.3].
         let feerate = due(claim, left(watch, claim, cx), cx)?;
         let htlcs = claim.inputs.iter().filter_map(|i| find(commitment, i)).collect::<Vec<_>>();
         let witness = |h: &&HtlcTx| {
@@ -172,6 +176,7 @@ impl Channel {
 
     /// A child for our commitment while that is in no block and pays less than it should.
     pub(super) fn plan_child(&self, watch: &mut Watch, cx: &Context<'_>, out: &mut Out) {
+        // BOLT 5 [5.fail.5].
         let anchor = watch.outputs.iter().find(|o| o.kind == Kind::AnchorOwner);
         let (Some(anchor), Side::Local, None) = (anchor, watch.owner, watch.born()) else { return };
         if watch.standing != Standing::Valid {
@@ -329,6 +334,7 @@ impl Channel {
             let (Some(htlc), Some(theirs)) = (at.and_then(|at| commitment.htlcs.get(at)), signature) else {
                 continue;
             };
+            // BOLT 5 [5.htlctx.2].
             let kind = EcdsaSighashType::All;
             let mut cache = SighashCache::new(tx);
             let hash = cache.p2wsh_signature_hash(index, &htlc.witness_script, amount(htlc.amount), kind);

@@ -114,6 +114,7 @@ pub(super) fn target(cx: &Context<'_>, left: Option<u32>) -> Feerate {
 
 /// The next feerate of a claim, when it is due to be raised.
 pub(super) fn raised(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Option<Feerate> {
+    // BOLT 5 [5.fail.6].
     let (wanted, now) = (target(cx, left), claim.feerate);
     let age = cx.tip.since(claim.last);
     let pressed = match left {
@@ -143,6 +144,7 @@ impl Channel {
     }
 
     fn plan_watch(&self, watch: &mut Watch, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        // BOLT 5 [5.watch.2].
         drop_lost(watch, out);
         let ways = self.ways(watch, cx)?;
         split_refused(watch);
@@ -323,6 +325,7 @@ fn unsigned(inputs: &[(&Output, &Way)], lock_time: Height, to: &ScriptBuf) -> Tr
 
 /// Claims that somebody beat are made anew from what is left; their coins are free.
 fn drop_lost(watch: &mut Watch, out: &mut Out) {
+    // BOLT 5 [5.revoked.9].
     let claims = core::mem::take(&mut watch.claims);
     let (lost, kept): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(|c| c.is_lost(watch));
     watch.claims = kept;
