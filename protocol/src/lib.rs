@@ -16,6 +16,7 @@ pub mod invoice;
 pub mod keys;
 pub mod node;
 pub mod noise;
+pub mod onchain;
 pub mod onion;
 pub mod record;
 pub mod sign;

@@ -48,6 +48,10 @@ pub enum Kind {
     State = b's',
     /// A block of the followed chain.
     Block = b't',
+    /// A published commitment that is watched.
+    Watch = b'v',
+    /// Why a channel closed, and how its state changed.
+    Annals = b'q',
     /// A change of the on-chain wallet.
     Wallet = b'w',
     /// A closed channel.
@@ -75,6 +79,8 @@ impl Kind {
             Reserved,
             State,
             Block,
+            Watch,
+            Annals,
             Wallet,
             ClosedChannel,
             Payment,

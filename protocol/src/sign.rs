@@ -4,7 +4,9 @@
 //! The daemon spreads batches over its cores, a simulator may hand in something cheaper.
 //! Read next: `tx::commitment`, which makes the digests.
 
-use crate::tx::keys::{derive_secret_key, BadKey, Basepoints, ChannelSecrets, CommitmentKeys};
+use crate::tx::keys::{
+    derive_revocation_secret_key, derive_secret_key, BadKey, Basepoints, ChannelSecrets, CommitmentKeys,
+};
 use alloc::vec::Vec;
 use core::fmt;
 use secp256k1::ecdsa::Signature;
@@ -89,6 +91,14 @@ pub trait Crypto: Send + Sync {
         point: &PublicKey,
     ) -> Result<SecretKey, BadKey> {
         derive_secret_key(base, basepoint, point)
+    }
+
+    /// The key that punishes a commitment: from the secret of our revocation basepoint and the commitment's revealed secret.
+    ///
+    /// # Errors
+    /// [`BadKey`] with a chance of 2^-128.
+    fn revocation_secret(&self, base: &SecretKey, revealed: &SecretKey) -> Result<SecretKey, BadKey> {
+        derive_revocation_secret_key(self.secp(), base, revealed)
     }
 
     /// The curve's tables, for deriving keys; costly to make, so there is one.

@@ -4,6 +4,7 @@
 //! Out: the effects, but only against a [`Durable`] that covers the batch, and only a [`Journal`] makes one,
 //! after its [`Store`] said that the records are on disk. So a message, a transaction or a reply cannot leave
 //! before its state is kept: the code does not compile, or the release is refused.
+//! One exception, made explicit: [`Batch::claims`], transactions that follow from older records and the chain alone.
 //! Outside this guarantee: a `Store` that says "durable" and lies.
 //!
 //! A batch's effects cannot be reached without a proof:
@@ -34,7 +35,7 @@
 //! ```
 //! Read next: `record` (what is kept), `node::effect` (what may leave).
 
-use crate::node::effect::{After, Effect};
+use crate::node::effect::{After, Effect, Publish};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -116,6 +117,12 @@ impl Batch {
     /// True when it neither keeps nor releases anything.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.effects.is_empty()
+    }
+
+    /// The transactions that need no record: each follows from what is kept already and from the chain, so that losing
+    /// this batch loses nothing of them. They may be broadcast at once, and are released once more with the rest.
+    pub fn claims(&self) -> Vec<Publish> {
+        self.effects.iter().filter_map(Publish::of_claim).collect()
     }
 
     /// What may leave, now that `proof` covers this batch.

@@ -159,7 +159,7 @@ fn a_peer_that_knows_no_commitment_loses_the_channel() {
     // BOLT 2 [2.again.22].
     let mut duet = Duet::opened(403, Open::default());
     duet.pay(ALICE, "before", 10_000_000);
-    duet.expected_errors = vec!["the peer reports an error", "txn-mempool-conflict", "not built yet"];
+    duet.expected_errors = vec!["the peer reports an error", "txn-mempool-conflict", "closed by force"];
     duet.mangle = Some(Mangle { from: ALICE, change: no_commitment, times: 1 });
     duet.cut(None);
     duet.run();

@@ -149,7 +149,8 @@ fn what_breaks_the_channel_closes_it_with_our_newest_commitment() {
             let mut duet = Duet::opened(92, Open { anchors, ..Open::default() });
             duet.pay(ALICE, "before", 20_000_000);
             // Alice's commitment is valid; Bob, told to fail too, comes second with his.
-            duet.expected_errors = vec!["the peer reports an error", "txn-mempool-conflict", "not built yet"];
+            duet.expected_errors =
+                vec!["the peer reports an error", "txn-mempool-conflict", "closed by force"];
             duet.mangle = Some(Mangle { from: BOB, change, times: 1 });
             let invoice = duet.invoice(BOB, request("one", Some(10_000_000)));
             let id = duet.tell(ALICE, pay(&invoice.bolt11, None));
@@ -306,7 +307,7 @@ fn an_old_copy_of_the_database_is_noticed_and_its_commitment_never_published() {
         duet.pay(BOB, &format!("{number}"), 50_000_000);
     }
     duet.expected_errors =
-        vec!["later state", "peer reports an error", "may be old", "not built yet", "refused"];
+        vec!["later state", "peer reports an error", "may be old", "lost state", "refused"];
     duet.check_every = 0;
     duet.restore_old(ALICE, old);
     duet.run();
@@ -323,8 +324,13 @@ fn an_old_copy_of_the_database_is_noticed_and_its_commitment_never_published() {
     let fail = Command::DevFail { channel: chand_protocol::node::command::ChannelRef::Id(duet.channel_id()) };
     duet.ask(ALICE, fail);
     assert_eq!(duet.chain.mempool.len(), 1);
+    let before = duet.chain.money_of(&duet.seats[ALICE].wallet.script);
     duet.mine(1);
     assert!(duet.channel(ALICE).spent_height().is_some());
+    // Her output needs no secret of that state: it is hers a block later.
+    duet.mine(1);
+    let gained = duet.chain.money_of(&duet.seats[ALICE].wallet.script) - before;
+    assert!(gained > 730_000, "{gained}");
 }
 
 #[test]

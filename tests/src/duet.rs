@@ -99,6 +99,8 @@ pub struct Duet {
     pub chain: TinyChain,
     /// Calls succeed.
     pub reachable: bool,
+    /// What this seat publishes reaches nobody.
+    pub mute: Option<usize>,
     /// Planned crashes; each happens once.
     pub crashes: Vec<Crash>,
     /// Planned cuts; each happens once.
@@ -149,6 +151,7 @@ impl Duet {
             seats,
             chain,
             reachable: true,
+            mute: None,
             crashes: Vec::new(),
             cuts: Vec::new(),
             burst: 1,

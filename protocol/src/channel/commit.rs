@@ -24,6 +24,11 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
+/// Snapshots that are kept for `listsnapshots`, at least.
+pub const MAX_SNAPSHOTS: usize = 10_000;
+/// So many of the oldest go at once.
+const SNAPSHOTS_AT_ONCE: usize = 1_000;
+
 /// Both chains of commitments: numbers, points, signatures.
 #[derive(Clone, Debug)]
 pub struct Commits {
@@ -270,6 +275,7 @@ impl Channel {
         self.commits.htlc_signatures = v.htlc_signatures;
         self.commits.commit_was_last = false;
         self.commits.snapshots.push(v.entry);
+        self.forget_old_snapshots();
         self.dirty.state = true;
         self.dirty.signatures = true;
         self.dirty.snapshots.push(v.entry);
@@ -282,6 +288,15 @@ impl Channel {
             out,
         );
         self.retire(out);
+    }
+
+    /// Old snapshots are for people only: a penalty is found without them.
+    fn forget_old_snapshots(&mut self) {
+        let snapshots = &mut self.commits.snapshots;
+        if snapshots.len() >= MAX_SNAPSHOTS + SNAPSHOTS_AT_ONCE {
+            let old = snapshots.drain(..SNAPSHOTS_AT_ONCE).map(|entry| entry.number);
+            self.dirty.snapshots_gone.extend(old);
+        }
     }
 
     /// The revocation of our commitment before the newest, to be said again after a cut.

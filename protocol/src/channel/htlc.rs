@@ -147,6 +147,8 @@ pub enum Removal {
         /// A code with the BADONION bit.
         failure_code: u16,
     },
+    /// The channel closed, and on chain it ended without its secret being shown: its amount went back to the offerer.
+    OnChain,
 }
 
 impl Removal {

@@ -12,6 +12,7 @@
 //! the state (`check_…`, pure) and then applied (`apply_…`, cannot fail).
 //! Read next: `htlc` (the table), `ledger` (the money), `commit` (signing and revoking), `resume` (after a cut).
 
+pub mod cause;
 pub mod close;
 mod close_simple;
 pub mod commit;
@@ -29,17 +30,20 @@ pub mod view;
 
 use crate::fault::{local, LocalFault, PeerFault, Trouble};
 use crate::id::{ChannelId, HtlcId, Preimage, ShortChannelId, Side};
-use crate::node::effect::Level;
+use crate::node::effect::{AttachOrder, Level};
 use crate::node::view::Stats;
+use crate::onchain::Watch;
 use crate::sign::Crypto;
 use crate::tx::keys::ChannelSecrets;
 use crate::units::{Feerate, Height, Msat, Timestamp};
 use crate::wire::Message;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::{ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
+use cause::Annals;
 use close::{Closed, Closing};
 use commit::Commits;
 use htlc::{Htlc, Removal};
@@ -61,6 +65,8 @@ pub struct Context<'a> {
     pub feerate_normal: Feerate,
     /// What the backend's mempool takes at least.
     pub feerate_minimum: Feerate,
+    /// What gets a transaction mined at once.
+    pub feerate_urgent: Feerate,
     /// The most an opener may ask for.
     pub feerate_ceiling: Feerate,
     /// The most we let dust HTLCs put at risk.
@@ -105,6 +111,12 @@ pub struct Out {
     pub messages: Vec<Message>,
     /// To broadcast.
     pub publish: Vec<(Transaction, &'static str)>,
+    /// To broadcast, too, and even before anything is kept: what follows from older records and the chain alone.
+    pub claims: Vec<(Transaction, &'static str)>,
+    /// For the wallet: transactions that need its coins.
+    pub attach: Vec<Box<AttachOrder>>,
+    /// For the wallet: coins of these transactions are free again.
+    pub unreserve: Vec<Txid>,
     /// For the node.
     pub events: Vec<ChannelEvent>,
     /// For the log.
@@ -189,6 +201,12 @@ pub struct Channel {
     pub close_to: Option<ScriptBuf>,
     /// Updates of ours not yet acknowledged; the flag tells that a sent commitment holds them.
     pub(crate) log: Vec<(Sent, bool)>,
+    /// Why it closed, and how its state changed.
+    pub annals: Annals,
+    /// A published commitment and what became of its outputs.
+    pub watch: Option<Watch>,
+    /// It is over, and what only a penalty would need is deleted.
+    pub retired: bool,
     /// The peer proved to know a later state than we do: never publish ours (ARCHITECTURE rule 5).
     pub doubt: bool,
     /// Counters.

@@ -1,20 +1,20 @@
 //! Somebody published a commitment: what is known of it.
 //!
 //! In: an order to force-close, a transaction that spends the funding output. Out: our commitment, published; or a
-//! record of theirs. Claiming the outputs of a commitment (BOLT 5) is not built yet: the node says so loudly.
-//! Read next: `node`.
+//! record of theirs. What becomes of its outputs is the affair of `crate::onchain`. Read next: `crate::onchain`.
 
+use crate::channel::cause::{Trigger, Why};
 use crate::channel::close::{Closed, Closing};
-use crate::channel::{Channel, ChannelEvent, Context, Link, Out, Phase};
+use crate::channel::{Channel, ChannelEvent, Context, Out, Phase};
 use crate::fault::LocalFault;
-use crate::id::Side;
+use crate::id::{ChannelId, Side};
 use crate::node::effect::Level;
-use crate::tx::commitment::commitment_number;
+use crate::onchain::{Standing, Watch};
 use crate::units::{Height, Msat, Sat};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bitcoin::{Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 /// Who published what.
@@ -42,12 +42,7 @@ impl Channel {
     ///
     /// # Errors
     /// A fault of ours.
-    pub fn force_close(
-        &mut self,
-        trigger: &str,
-        cx: &Context<'_>,
-        out: &mut Out,
-    ) -> Result<bool, LocalFault> {
+    pub fn force_close(&mut self, why: Why, cx: &Context<'_>, out: &mut Out) -> Result<bool, LocalFault> {
         if matches!(self.phase, Phase::Closed(_) | Phase::Onchain(_)) {
             return Ok(true);
         }
@@ -59,23 +54,46 @@ impl Channel {
         // BOLT 2 [2.revoke.5].
         let (commitment, tx) = self.signed_commitment(cx)?;
         let txid = tx.compute_txid();
+        let trigger = why.words.clone();
         out.notice(Level::Warn, format!("closing by force with commitment {}: {trigger}", commitment.number));
+        self.note_cause(why, format!("published this node's commitment {} ({txid})", commitment.number), cx);
         if self.may_be_funded() {
             out.publish.push((tx.clone(), "force close"));
         }
+        self.unlink();
+        let published = tx.clone();
         self.phase = Phase::Onchain(Onchain {
             owner: Some(Side::Local),
             number: Some(commitment.number),
             txid,
             tx: Some(tx),
             height: None,
-            trigger: trigger.into(),
+            trigger,
             closing: self.wanted_close().cloned(),
         });
-        self.link = Link::Down;
         self.dirty.state = true;
         out.events.push(ChannelEvent::ForceClosed);
+        let watch = self.identify(&commitment.tx, None, cx)?;
+        self.set_watch(watch, out);
+        if let Some(watch) = &mut self.watch {
+            // As it goes out, with its signatures.
+            watch.commitment = published;
+        }
+        self.plan(cx, out)?;
         Ok(true)
+    }
+
+    /// Another transaction than the one watched so far spends the funding output.
+    fn set_watch(&mut self, watch: Option<Watch>, out: &mut Out) {
+        let old = core::mem::replace(&mut self.watch, watch);
+        let funded = old.iter().flat_map(|w| &w.claims).filter(|c| c.is_funded());
+        out.unreserve.extend(funded.filter_map(|c| Some(c.tx.as_ref()?.compute_txid())));
+        self.dirty.watch = true;
+    }
+
+    /// The outputs to look for in blocks.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = (OutPoint, ChannelId)> + '_ {
+        self.watch.iter().filter(|_| !self.retired).flat_map(|w| &w.outputs).map(|o| (o.outpoint, self.id()))
     }
 
     /// Whether the funding output may exist: ours was published, or theirs was seen in a block.
@@ -91,32 +109,50 @@ impl Channel {
     }
 
     /// The funding output was spent in block `height`.
-    pub fn funding_spent(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub fn funding_spent(
+        &mut self,
+        tx: &Transaction,
+        height: Height,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<(), LocalFault> {
         self.dirty.state = true;
+        self.unlink();
         let txid = tx.compute_txid();
         if self.is_cooperative(tx) {
-            self.closed_by_agreement(tx, height, out);
-            return;
+            self.closed_by_agreement(tx, height, cx, out);
+            self.set_watch(None, out);
+            return Ok(());
         }
+        let watch = self.identify(tx, Some(height), cx)?;
         if let Phase::Onchain(onchain) = &mut self.phase {
             if onchain.txid == txid {
                 onchain.height = Some(height);
-                return;
+                self.tell(format!("the commitment {txid} is in {height}"), cx);
+                if self.watch.as_ref().is_some_and(|w| w.commitment.compute_txid() == txid) {
+                    self.commitment_born(txid, height);
+                } else {
+                    self.set_watch(watch, out);
+                }
+                return self.plan(cx, out);
             }
         }
-        let number = commitment_number(tx, self.terms.obscure());
-        let owner = number.map(|_| Side::Remote);
-        let revoked = number.is_some_and(|n| n < self.commits.remote_number);
-        let trigger = match number {
-            Some(n) if revoked => format!("the peer published its REVOKED commitment {n}"),
-            Some(n) => format!("the peer closed by force with its commitment {n}"),
-            None => "the funding output was spent by a transaction that is no commitment".into(),
+        let (kind, trigger, level) = describe(watch.as_ref());
+        out.notice(level, format!("{trigger} ({txid} in {height})"));
+        let decision = match kind {
+            Trigger::PeerCheated => "takes every output of it",
+            _ => "takes what is ours as soon as each output's script allows",
         };
-        out.notice(Level::Error, format!("{trigger} ({txid}); claiming its outputs is not built yet"));
+        self.note_cause(Why::new(kind, format!("{trigger} ({txid})")), decision, cx);
         let closing = self.wanted_close().cloned();
+        let (owner, number) = (watch.as_ref().map(|w| w.owner), watch.as_ref().map(|w| w.number));
         let height = Some(height);
         self.phase = Phase::Onchain(Onchain { owner, number, txid, tx: None, height, trigger, closing });
-        self.link = Link::Down;
+        self.set_watch(watch, out);
+        self.plan(cx, out)
     }
 
     /// A closing transaction pays only to the scripts of both `shutdown`s; a commitment cannot.
@@ -141,11 +177,13 @@ impl Channel {
         }
     }
 
-    fn closed_by_agreement(&mut self, tx: &Transaction, height: Height, out: &mut Out) {
+    fn closed_by_agreement(&mut self, tx: &Transaction, height: Height, cx: &Context<'_>, out: &mut Out) {
         let spent: u64 = tx.output.iter().map(|o| o.value.to_sat()).fold(0, u64::saturating_add);
         let fee = self.terms.capacity.saturating_sub(Sat(spent));
         if let Some(closing) = self.wanted_close().cloned() {
             out.notice(Level::Info, format!("closed by agreement in {height}"));
+            let why = Why::new(Trigger::Agreed(closing.by), agreed_words(closing.by));
+            self.note_cause(why, format!("{} is in {height}", tx.compute_txid()), cx);
             let (tx, height) = (tx.clone(), Some(height));
             self.phase = Phase::Closed(Closed { closing, tx, fee, named_fee: fee, height });
         }
@@ -162,6 +200,7 @@ impl Channel {
             *seen = None;
             self.dirty.state = true;
         }
+        self.watch_undone(from);
     }
 
     /// The transactions of this channel that are wanted in a block and are not yet in one, parents first: what
@@ -172,7 +211,9 @@ impl Channel {
             Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
             // Held back until there is something to spend.
             Phase::Onchain(onchain) if onchain.height.is_none() && self.may_be_funded() => {
-                onchain.tx.as_ref().map(|tx| (tx, "force close"))
+                // The peer's own, should a reorganisation have thrown it out: what hangs on it is ours.
+                let theirs = self.watch.as_ref().map(|w| &w.commitment);
+                onchain.tx.as_ref().or(theirs).map(|tx| (tx, "force close"))
             }
             _ => None,
         };
@@ -194,6 +235,47 @@ impl Channel {
             Phase::Closed(closed) => closed.height,
             Phase::Onchain(onchain) => onchain.height,
             _ => None,
+        }
+    }
+}
+
+/// Who asked for an agreement, in words.
+pub(crate) const fn agreed_words(by: Side) -> &'static str {
+    match by {
+        Side::Local => "this node's user asked for the close",
+        Side::Remote => "the peer asked for the close",
+    }
+}
+
+/// What happened, in words.
+fn describe(watch: Option<&Watch>) -> (Trigger, String, Level) {
+    let Some(watch) = watch else {
+        let text = "the funding output was spent by a transaction that is no commitment";
+        return (Trigger::Unknown, text.into(), Level::Error);
+    };
+    let n = watch.number;
+    match (watch.owner, watch.standing) {
+        (Side::Remote, Standing::Valid) => {
+            let text = format!("the peer closed by force with its commitment {n}");
+            (Trigger::PeerClosed, text, Level::Warn)
+        }
+        (Side::Remote, Standing::Revoked) => {
+            let text =
+                format!("the peer CHEATS: it published its revoked commitment {n}; all of it is taken");
+            (Trigger::PeerCheated, text, Level::Error)
+        }
+        (Side::Remote, Standing::Ahead) => {
+            let text = "later than any this node knows: it lost state, and claims what its own key can take";
+            let text = format!("the peer closed by force with its commitment {n}, {text}");
+            (Trigger::StateLost, text, Level::Error)
+        }
+        (Side::Local, Standing::Revoked) => {
+            let text =
+                format!("this node's revoked commitment {n} was published; the peer may take everything");
+            (Trigger::OwnRevoked, text, Level::Error)
+        }
+        (Side::Local, _) => {
+            (Trigger::OwnPublished, format!("this node's commitment {n} was published"), Level::Warn)
         }
     }
 }

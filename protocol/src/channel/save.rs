@@ -6,6 +6,7 @@
 //! secret slot, the state once a step; afterwards 100 bytes of [`PastHtlc`] stay.
 //! Read next: `record`.
 
+use crate::channel::cause::Annals;
 use crate::channel::commit::{Commits, SnapshotEntry};
 use crate::channel::htlc::{Htlc, Span, Step};
 use crate::channel::keyring::KeyRing;
@@ -51,19 +52,30 @@ pub struct Dirty {
     pub(crate) state: bool,
     pub(crate) signatures: bool,
     pub(crate) funding_tx: bool,
+    pub(crate) watch: bool,
+    pub(crate) annals: bool,
     htlcs: BTreeSet<HtlcId>,
     onions: BTreeSet<HtlcId>,
     onions_gone: BTreeSet<HtlcId>,
     gone: Vec<PastHtlc>,
     pub(crate) secret_slots: Vec<u8>,
     pub(crate) snapshots: Vec<SnapshotEntry>,
+    pub(crate) snapshots_gone: Vec<u64>,
     past: Vec<PastHtlc>,
 }
 
 impl Dirty {
     /// Everything of a channel just made.
     pub(crate) fn new_channel() -> Dirty {
-        Dirty { terms: true, state: true, signatures: true, funding_tx: true, ..Dirty::default() }
+        Dirty {
+            terms: true,
+            state: true,
+            signatures: true,
+            funding_tx: true,
+            watch: true,
+            annals: true,
+            ..Dirty::default()
+        }
     }
 
     pub(crate) fn htlc(&mut self, id: HtlcId) {
@@ -177,7 +189,14 @@ impl Channel {
     /// Whether `save` would keep anything.
     pub fn is_dirty(&self) -> bool {
         let d = &self.dirty;
-        d.terms || d.state || d.signatures || d.funding_tx || !d.gone.is_empty() || !d.htlcs.is_empty()
+        d.terms
+            || d.state
+            || d.signatures
+            || d.funding_tx
+            || d.watch
+            || d.annals
+            || !d.gone.is_empty()
+            || !d.htlcs.is_empty()
     }
 
     /// Adds every changed record to `changes`.
@@ -203,6 +222,10 @@ impl Channel {
         self.write(&dirty, &mut changes);
         let past = self.past().iter().map(|p| put(htlc_key(Kind::Past, &self.id(), p.id), p));
         changes.extend(past);
+        if self.retired {
+            let at = self.over_at().unwrap_or(Height(0));
+            changes.push(put(channel_key(Kind::ClosedChannel, &self.id()), &at));
+        }
         let mut entries: Vec<Entry> = changes
             .into_iter()
             .filter_map(|change| match change {
@@ -236,6 +259,16 @@ impl Channel {
                 None => Change::Delete { key },
             });
         }
+        if dirty.watch {
+            let key = channel_key(Kind::Watch, &id);
+            changes.push(match &self.watch {
+                Some(watch) => put(key, watch),
+                None => Change::Delete { key },
+            });
+        }
+        if dirty.annals && self.annals != Annals::default() {
+            changes.push(put(channel_key(Kind::Annals, &id), &self.annals));
+        }
         for slot in &dirty.secret_slots {
             if let Some((index, secret)) = self.commits.remote_secrets.slot(*slot) {
                 changes.push(put(numbered_key(Kind::Secret, &id, u64::from(*slot)), &(index, *secret)));
@@ -243,6 +276,9 @@ impl Channel {
         }
         for entry in &dirty.snapshots {
             changes.push(put(numbered_key(Kind::Snapshot, &id, entry.number), entry));
+        }
+        for number in &dirty.snapshots_gone {
+            changes.push(Change::Delete { key: numbered_key(Kind::Snapshot, &id, *number) });
         }
         self.save_htlcs(dirty, changes);
     }
@@ -311,6 +347,12 @@ impl Channel {
         }
     }
 
+    /// Up to `most` HTLCs of the past, oldest first, which are then forgotten.
+    pub(crate) fn take_past(&mut self, most: usize) -> Vec<PastHtlc> {
+        let count = self.dirty.past.len().min(most);
+        self.dirty.past.drain(..count).collect()
+    }
+
     /// The HTLCs of the past, oldest first.
     pub fn past(&self) -> &[PastHtlc] {
         &self.dirty.past
@@ -324,10 +366,11 @@ impl Channel {
     /// The keys of every record this channel may have, to be deleted when it is done with.
     pub fn all_keys(&self) -> Vec<Vec<u8>> {
         let id = self.id();
-        let mut keys: Vec<Vec<u8>> = [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx]
-            .into_iter()
-            .map(|k| channel_key(k, &id))
-            .collect();
+        let mut keys: Vec<Vec<u8>> =
+            [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx, Kind::Watch, Kind::Annals]
+                .into_iter()
+                .map(|k| channel_key(k, &id))
+                .collect();
         keys.extend((0..49u64).map(|slot| numbered_key(Kind::Secret, &id, slot)));
         keys.extend(self.commits.snapshots.iter().map(|s| numbered_key(Kind::Snapshot, &id, s.number)));
         keys.extend(self.past().iter().map(|p| htlc_key(Kind::Past, &id, p.id)));
@@ -346,6 +389,9 @@ pub struct Loaded {
     state: Option<Vec<u8>>,
     signatures: Option<Vec<u8>>,
     funding_tx: Option<Vec<u8>>,
+    watch: Option<Vec<u8>>,
+    retired: bool,
+    annals: Option<Vec<u8>>,
     htlcs: Vec<Htlc>,
     onions: BTreeMap<HtlcId, Vec<u8>>,
     past: Vec<PastHtlc>,
@@ -364,6 +410,9 @@ impl Loaded {
             Kind::State => self.state = Some(value),
             Kind::Signatures => self.signatures = Some(value),
             Kind::FundingTx => self.funding_tx = Some(value),
+            Kind::Watch => self.watch = Some(value),
+            Kind::ClosedChannel => self.retired = true,
+            Kind::Annals => self.annals = Some(value),
             Kind::Htlc => self.htlcs.push(decode(&value)?),
             Kind::Past => self.past.push(decode(&value)?),
             Kind::Snapshot => self.snapshots.push(decode(&value)?),
@@ -404,7 +453,7 @@ impl Loaded {
         remote_secrets
             .check()
             .map_err(|_| BadRecord::Inconsistent("the peer's secrets contradict each other"))?;
-        if remote_secrets.count() != state.remote_number {
+        if !self.retired && remote_secrets.count() != state.remote_number {
             return Err(BadRecord::Inconsistent("the peer's secrets do not reach its revoked commitments"));
         }
         if self.snapshots.last().map_or(0, |s| s.number) != state.local_number {
@@ -450,6 +499,9 @@ impl Loaded {
             funding_tx,
             close_to: state.close_to,
             log: state.log,
+            annals: self.annals.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default(),
+            watch: self.watch.map(|bytes| decode(&bytes)).transpose()?,
+            retired: self.retired,
             doubt: state.doubt,
             stats: stats_from_array(state.stats),
             extremes: state.extremes,

@@ -131,6 +131,8 @@ impl Channel {
                     failure_code: *failure_code,
                 })
             }
+            // Nothing is told any more.
+            Removal::OnChain => return None,
         })
     }
 

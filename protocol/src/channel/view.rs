@@ -86,6 +86,8 @@ impl Channel {
                 Phase::Onchain(o) => Some(o.txid),
                 _ => None,
             },
+            annals: self.annals.clone(),
+            outputs: self.watch.as_ref().map(|w| w.outputs.clone()).unwrap_or_default(),
         }
     }
 

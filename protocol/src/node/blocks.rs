@@ -3,6 +3,7 @@
 //! In: blocks one by one, in order, and their undoing. Out: changes of channels; transactions of ours that are not
 //! in a block yet are offered again at every block. Read next: `crate::channel::confirm`, `crate::channel::onchain`.
 
+use crate::channel::cause::Why;
 use crate::channel::{Channel, Confirmed, Phase};
 use crate::id::{ChannelId, NodeId};
 use crate::node::effect::{Effect, Level};
@@ -12,6 +13,7 @@ use crate::store::Change;
 use crate::tx::script;
 use crate::units::Height;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Transaction};
 
@@ -36,11 +38,8 @@ impl Node {
             }
         }
         for (index, tx) in txs.iter().enumerate() {
-            for input in &tx.input {
-                if let Some(id) = self.funding.get(&input.previous_output).copied() {
-                    self.act(id, |c, _, out| c.funding_spent(tx, height, out));
-                    self.on_close_decided(id);
-                }
+            for (at, input) in tx.input.iter().enumerate() {
+                self.look_for_spend(tx, at, &input.previous_output, height);
             }
             self.look_for_fundings(height, index, tx);
         }
@@ -58,7 +57,99 @@ impl Node {
                 .extend(again.into_iter().map(|(tx, why)| Effect::Publish { tx: tx.clone(), why }));
         }
         self.receive_block(height);
+        self.close_overdue(height);
+        self.plan_claims();
+        self.retire_channels(height);
         self.send_waiting();
+    }
+
+    /// A funding output, or one of a published commitment.
+    fn look_for_spend(&mut self, tx: &Transaction, index: usize, outpoint: &OutPoint, height: Height) {
+        if let Some(id) = self.funding.get(outpoint).copied() {
+            if let Some(Err(fault)) = self.act(id, |c, cx, out| c.funding_spent(tx, height, cx, out)) {
+                self.local_fault(id, &fault);
+            }
+            self.on_close_decided(id);
+            self.watch_outputs(id);
+        }
+        if let Some(id) = self.watched.get(outpoint).copied() {
+            let done = self.act(id, |c, cx, out| c.output_spent(tx, index, height, cx, out));
+            if let Some(Err(fault)) = done {
+                self.local_fault(id, &fault);
+            }
+            self.watch_outputs(id);
+        }
+    }
+
+    /// Outputs of this channel's published commitment are looked for from now on, in this very block, too.
+    pub(super) fn watch_outputs(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channels.get(&id) {
+            self.watched.extend(channel.watched());
+        }
+    }
+
+    /// Channels whose HTLCs can wait no longer are closed, in time to claim them.
+    fn close_overdue(&mut self, height: Height) {
+        if self.config.no_htlc_timeout {
+            return;
+        }
+        let margin_blocks = (self.config.cltv_final_blocks * 2 / 3).max(3);
+        let due: Vec<(ChannelId, Why)> = self
+            .channels
+            .values()
+            .filter(|c| !c.doubt)
+            .filter_map(|c| Some((c.id(), c.overdue(height, margin_blocks)?)))
+            .collect();
+        for (id, why) in due {
+            self.fail_channel(id, why);
+        }
+    }
+
+    /// What published commitments hold for us is claimed, raised, or ended.
+    pub(super) fn plan_claims(&mut self) {
+        let watching: Vec<ChannelId> =
+            self.channels.values().filter(|c| c.watch.is_some() && !c.retired).map(Channel::id).collect();
+        for id in watching {
+            let done = self.act(id, |c, cx, out| {
+                c.settle_on_chain(cx, out);
+                c.plan(cx, out)
+            });
+            if let Some(Err(fault)) = done {
+                self.local_fault(id, &fault);
+            }
+        }
+    }
+
+    /// Channels that are over leave what lists show of them, and nothing more.
+    fn retire_channels(&mut self, tip: Height) {
+        for channel in self.channels.values_mut() {
+            let known = channel.watch.iter().flat_map(|w| &w.outputs).map(|o| o.outpoint);
+            let known: Vec<OutPoint> = known.collect();
+            let before = channel.retired;
+            channel.retire_records(tip, &mut self.out.changes);
+            if channel.retired && !before {
+                self.funding.remove(&channel.terms.funding);
+                self.watched.retain(|outpoint, _| !known.contains(outpoint));
+            }
+        }
+    }
+
+    /// The wallet gave coins for a transaction of a published commitment, or none.
+    pub(super) fn on_attached(&mut self, id: ChannelId, claim: u32, result: Result<Transaction, String>) {
+        let txid = result.as_ref().ok().map(Transaction::compute_txid);
+        match self.act(id, |c, cx, out| c.on_attached(claim, result, cx, out)) {
+            Some(Ok(())) => {}
+            Some(Err(fault)) => self.local_fault(id, &fault),
+            // No such channel any more: its coins are free.
+            None => self.out.effects.extend(txid.map(|txid| Effect::Unreserve { txid })),
+        }
+    }
+
+    /// Whether it is a claim; the channel then knows that it was refused.
+    pub(super) fn is_claim_refused(&mut self, txid: bitcoin::Txid) -> bool {
+        let watching: Vec<ChannelId> =
+            self.channels.values().filter(|c| c.watch.is_some()).map(Channel::id).collect();
+        watching.into_iter().any(|id| self.act(id, |c, _, _| c.claim_refused(&txid)) == Some(true))
     }
 
     /// Any funding output of ours in this transaction, with the script and the amount that was agreed on.
@@ -100,13 +191,15 @@ impl Node {
             }
             if self.channels.get(&id).is_some_and(|c| c.spent_height().is_some_and(|h| h >= height)) {
                 self.act(id, |c, _, _| c.spend_unseen(height));
+            } else if self.channels.get(&id).is_some_and(|c| c.watch.is_some()) {
+                self.act(id, |c, _, _| c.watch_undone(height));
             }
         }
     }
 
     /// Whether `listpeerchannels` still shows it.
     pub(super) fn is_listed(&self, channel: &Channel) -> bool {
-        channel.spent_height().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
+        channel.over_at().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
     }
 
     /// Whether the peer has a channel that is not closed (tests and lists).

@@ -3,6 +3,7 @@
 //! In: messages about channels, `fundchannel`, `close`, the wallet's funding transactions. Out: channels, and the
 //! answers to those who wait for one to open or close. Read next: `crate::channel`.
 
+use crate::channel::cause::{Trigger, Why};
 use crate::channel::open::{OpenRequest, Opening, Wishes};
 use crate::channel::{Channel, Phase};
 use crate::fault::{PeerFault, Trouble};
@@ -129,6 +130,7 @@ impl Node {
             crypto,
             feerate_normal: self.chain.fees.normal,
             feerate_minimum: self.chain.fees.minimum,
+            feerate_urgent: self.chain.fees.urgent,
             feerate_ceiling: super::feerate_ceiling(&self.chain.fees),
             max_dust: Node::max_dust(),
             close_script: &self.config.close_script,
@@ -416,25 +418,27 @@ impl Node {
         };
         for id in meant {
             if matches!(self.channels[&id].phase, Phase::Confirming | Phase::Open | Phase::Closing(_)) {
-                self.force_close(id, &format!("the peer sent an error: {text}"));
+                self.force_close(id, Why::new(Trigger::PeerError, format!("the peer sent an error: {text}")));
             }
         }
     }
 
     /// Publishes our newest commitment and ends the link's part in the channel.
-    pub(super) fn force_close(&mut self, id: ChannelId, trigger: &str) {
-        if let Some(Err(fault)) = self.act(id, |c, cx, out| c.force_close(trigger, cx, out)) {
+    pub(super) fn force_close(&mut self, id: ChannelId, why: Why) {
+        if let Some(Err(fault)) = self.act(id, |c, cx, out| c.force_close(why, cx, out)) {
             self.local_fault(id, &fault);
         }
+        self.watch_outputs(id);
     }
 
     /// Gives a channel up: the peer is told by an error, and our commitment published.
-    fn fail_channel(&mut self, id: ChannelId, trigger: &str) {
+    pub(super) fn fail_channel(&mut self, id: ChannelId, why: Why) {
         let Some(channel) = self.channels.get(&id).filter(|c| c.wants_link()) else { return };
         let peer = channel.terms.peer;
         // BOLT 1 [1.error.5].
-        self.force_close(id, trigger);
-        self.send(peer, Message::Error(ErrorMessage::new(id, trigger)));
+        let told = ErrorMessage::new(id, &why.words);
+        self.force_close(id, why);
+        self.send(peer, Message::Error(told));
     }
 
     /// The channel that a user names.
@@ -550,7 +554,7 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            self.fail_channel(id, "the time for an agreement ran out");
+            self.fail_channel(id, Why::new(Trigger::Impatience, "the time for an agreement ran out"));
             if self.channels.get(&id).is_some_and(|c| matches!(c.phase, Phase::Onchain(_) | Phase::Closed(_)))
             {
                 self.on_close_decided(id);
@@ -582,7 +586,7 @@ impl Node {
         };
         match command {
             Command::DevFail { .. } => {
-                self.fail_channel(channel_id, "dev-fail");
+                self.fail_channel(channel_id, Why::new(Trigger::Dev, "dev-fail"));
                 self.answer_close(channel_id, id);
             }
             Command::DevSignLastTx { .. } => match self.act(channel_id, |c, cx, _| c.signed_commitment(cx)) {

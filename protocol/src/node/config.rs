@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub close_script: ScriptBuf,
     /// `dev-…` commands are allowed.
     pub dev: bool,
+    /// Deadlines of HTLCs close no channel (`--dev-no-htlc-timeout`).
+    pub no_htlc_timeout: bool,
 }
 
 use alloc::string::String;
@@ -56,6 +58,7 @@ impl NodeConfig {
             simple_close: false,
             close_script,
             dev: false,
+            no_htlc_timeout: false,
         }
     }
 }

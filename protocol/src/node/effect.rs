@@ -9,10 +9,11 @@ use crate::id::{ChannelId, CommandId, LinkId, NodeId};
 use crate::node::command::{Command, CommandError, Reply};
 use crate::units::{Feerate, Height, Sat};
 use crate::wire::Message;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bitcoin::{BlockHash, ScriptBuf, Transaction, Txid};
+use bitcoin::{BlockHash, ScriptBuf, Transaction, TxOut, Txid};
 
 /// Current feerates, in sat per 1,000 weight units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +33,31 @@ pub struct FundedTx {
     pub tx: Transaction,
     /// Which output is the channel's.
     pub vout: u32,
+}
+
+/// An order to the wallet: coins for a transaction of a closed channel that cannot pay its own fee (BOLT 3: zero-fee
+/// HTLC transactions; BOLT 5: a commitment that is bumped through its anchor).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttachOrder {
+    /// Of which channel.
+    pub channel: ChannelId,
+    /// The channel's number for it; comes back in the answer.
+    pub claim: u32,
+    /// Unsigned. Its inputs and outputs keep their places, version and lock time stay; coins and change come after them.
+    pub tx: Transaction,
+    /// The outputs that its inputs spend, in order.
+    pub spent: Vec<TxOut>,
+    /// What the witnesses of those inputs will weigh, in weight units; everything else can be counted.
+    pub witness_weight: u64,
+    /// What the transaction, together with `parent`, is to pay at least.
+    pub feerate: Feerate,
+    /// An unconfirmed parent that this one carries: its weight in weight units, and its fee.
+    pub parent: Option<(u64, Sat)>,
+    /// More than this is not to be paid.
+    pub most: Sat,
+    /// The version before: its coins may be taken again, and at least the relay's increment more is to be paid than it
+    /// paid (full RBF).
+    pub replaces: Option<Transaction>,
 }
 
 /// One event of the outside world.
@@ -131,6 +157,17 @@ pub enum Input {
         /// The wallet's change (reserved coins, change address), to be kept in the same batch.
         wallet: Option<Vec<u8>>,
     },
+    /// The wallet's answer to [`Effect::Attach`].
+    Attached {
+        /// The channel of the order.
+        channel: ChannelId,
+        /// The order's number.
+        claim: u32,
+        /// The transaction with the wallet's inputs signed and the order's inputs not, or why there is none, in words.
+        result: Result<Transaction, String>,
+        /// The wallet's change (reserved coins, change address), to be kept in the same batch.
+        wallet: Option<Vec<u8>>,
+    },
     /// The wallet changed by itself (a new address): kept, then `reply` is released.
     Wallet {
         /// What to keep.
@@ -165,15 +202,50 @@ pub enum Input {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Effect {
-    Send { peer: NodeId, link: LinkId, message: Message },
-    HangUp { peer: NodeId, link: LinkId, reason: String },
-    Dial { peer: NodeId, address: String },
-    Publish { tx: Transaction, why: &'static str },
-    Reply { id: CommandId, result: Result<Reply, CommandError> },
+    Send {
+        peer: NodeId,
+        link: LinkId,
+        message: Message,
+    },
+    HangUp {
+        peer: NodeId,
+        link: LinkId,
+        reason: String,
+    },
+    Dial {
+        peer: NodeId,
+        address: String,
+    },
+    Publish {
+        tx: Transaction,
+        why: &'static str,
+    },
+    Reply {
+        id: CommandId,
+        result: Result<Reply, CommandError>,
+    },
     Notice(Notice),
-    Fund { channel: ChannelId, script_pubkey: ScriptBuf, amount: FundAmount, feerate: Feerate },
-    Unreserve { txid: Txid },
-    DevRevoked { channel: ChannelId, number: u64, tx: Transaction },
+    Fund {
+        channel: ChannelId,
+        script_pubkey: ScriptBuf,
+        amount: FundAmount,
+        feerate: Feerate,
+    },
+    Unreserve {
+        txid: Txid,
+    },
+    Attach(Box<AttachOrder>),
+    /// A transaction that follows from records already kept and from the chain alone (a penalty, a sweep, a timeout):
+    /// making it twice makes the same again, so it may leave before the batch is kept. A full disk lets no cheat through.
+    Claim {
+        tx: Transaction,
+        why: &'static str,
+    },
+    DevRevoked {
+        channel: ChannelId,
+        number: u64,
+        tx: Transaction,
+    },
 }
 
 /// How much a funding output is to hold.
@@ -215,6 +287,14 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// Only `Batch::claims` calls this (`store`): of effects that need no record.
+    pub(crate) fn of_claim(effect: &Effect) -> Option<Publish> {
+        match effect {
+            Effect::Claim { tx, why } => Some(Publish { tx: tx.clone(), why }),
+            _ => None,
+        }
+    }
+
     /// The transaction, and what it is for.
     pub fn into_parts(self) -> (Transaction, &'static str) {
         (self.tx, self.why)
@@ -271,6 +351,8 @@ pub enum After {
         /// Which transaction.
         txid: Txid,
     },
+    /// The wallet is to add coins to a transaction and sign for them; the answer is `Attached`.
+    Attach(Box<AttachOrder>),
     /// With `--dev` only: a commitment of ours that is being revoked, to be kept in a file for
     /// `dev-broadcast-revoked`.
     DevRevoked {
@@ -297,6 +379,8 @@ impl After {
                 After::Fund { channel, script_pubkey, amount, feerate }
             }
             Effect::Unreserve { txid } => After::Unreserve { txid },
+            Effect::Attach(order) => After::Attach(order),
+            Effect::Claim { tx, why } => After::Publish(Publish { tx, why }),
             Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
         }
     }

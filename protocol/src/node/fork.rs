@@ -34,6 +34,7 @@ impl Node {
             openings: self.openings.clone(),
             channels: self.channels.clone(),
             funding: self.funding.clone(),
+            watched: self.watched.clone(),
             invoices: self.invoices.clone(),
             payments: self.payments.clone(),
             closers: self.closers.clone(),
@@ -80,6 +81,6 @@ impl Channel {
             .map(|h| (h, h.onion.as_ref().map(|onion| sha256(&onion.hop_payloads))))
             .collect();
         bytes.extend(encode(&(htlcs, &self.ledger.fees, self.ledger.next_id, &self.log, self.is_dirty())));
-        bytes.extend(format!("{:?}{:?}", self.link, self.phase).into_bytes());
+        bytes.extend(format!("{:?}{:?}{:?}", self.link, self.phase, self.watch).into_bytes());
     }
 }

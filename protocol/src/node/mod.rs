@@ -31,6 +31,7 @@ pub mod view;
 pub use config::NodeConfig;
 pub use restore::RestoreError;
 
+use crate::channel::cause::{Trigger, Why};
 use crate::channel::{Channel, ChannelEvent, Context, Out};
 use crate::entropy::Entropy;
 use crate::fault::{LocalFault, Trouble, Verdict};
@@ -80,6 +81,8 @@ pub struct Node {
     channels: BTreeMap<ChannelId, Channel>,
     /// Funding outputs of channels, to be found in blocks.
     funding: BTreeMap<OutPoint, ChannelId>,
+    /// Outputs of published commitments, to be found in blocks.
+    watched: BTreeMap<OutPoint, ChannelId>,
     invoices: Invoices,
     payments: Payments,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
@@ -234,6 +237,7 @@ impl Node {
                 self.chain.synced = true;
                 // After a start the tip is known by its records, which do not tell its time.
                 self.chain.tip_time_s = tip_time_s.unwrap_or(self.chain.tip_time_s);
+                self.plan_claims();
                 self.unpark();
             }
             Input::ChainReachable(reachable) => {
@@ -253,6 +257,10 @@ impl Node {
             Input::Funded { channel, result, wallet } => {
                 self.keep_wallet(wallet);
                 self.on_funded(channel, result);
+            }
+            Input::Attached { channel, claim, result, wallet } => {
+                self.keep_wallet(wallet);
+                self.on_attached(channel, claim, result);
             }
             Input::Wallet { change, publish, reply } => {
                 self.keep_wallet(Some(change));
@@ -335,6 +343,7 @@ impl Node {
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
             feerate_minimum: self.chain.fees.minimum,
+            feerate_urgent: self.chain.fees.urgent,
             feerate_ceiling: feerate_ceiling(&self.chain.fees),
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,
@@ -342,6 +351,7 @@ impl Node {
         };
         let mut out = Out::default();
         let result = f(channel, &cx, &mut out);
+        channel.note_state(&cx);
         let peer = channel.terms.peer;
         self.touched.insert(id);
         let link = self.peers.get(&peer).and_then(Peer::link_id);
@@ -353,6 +363,11 @@ impl Node {
         for (tx, why) in out.publish {
             self.out.effects.push(Effect::Publish { tx, why });
         }
+        for (tx, why) in out.claims {
+            self.out.effects.push(Effect::Claim { tx, why });
+        }
+        self.out.effects.extend(out.attach.into_iter().map(Effect::Attach));
+        self.out.effects.extend(out.unreserve.into_iter().map(|txid| Effect::Unreserve { txid }));
         for (number, tx) in out.dev_revoked {
             self.out.effects.push(Effect::DevRevoked { channel: id, number, tx });
         }
@@ -393,7 +408,7 @@ impl Node {
                 self.send(peer, Message::Error(told));
                 match own {
                     // BOLT 1 [1.error.5].
-                    Some(id) => self.force_close(id, &fault.what),
+                    Some(id) => self.force_close(id, Why::new(Trigger::PeerFault, fault.what.clone())),
                     // A channel that never came to be: the error ends it, others with this peer go on.
                     None if channel.is_some() => {}
                     None => self.hang_up(peer, &fault.what),
@@ -504,6 +519,12 @@ impl Node {
                 let text =
                     format!("closing transaction {txid} was not taken ({reason}): the peer's may be there");
                 self.notice(Level::Info, text);
+            }
+            Err(reason) if self.is_claim_refused(txid) => {
+                self.notice(
+                    Level::Info,
+                    format!("claim {txid} was not taken ({reason}): raised, or made anew"),
+                );
             }
             Err(reason) => {
                 self.notice(

@@ -4,6 +4,7 @@
 //! everything before it is durable: nobody hears of a state that a crash could take back.
 //! Read next: `command`, `view`.
 
+use crate::channel::onchain::agreed_words;
 use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, CommandId, NodeId};
 use crate::invoice;
@@ -150,13 +151,7 @@ impl Node {
 
     fn closed_view(&self, channel: &Channel) -> ClosedChannel {
         let (close_cause, trigger, fee) = match &channel.phase {
-            Phase::Closed(closed) => {
-                let trigger = match closed.closing.by {
-                    crate::id::Side::Local => "this node's user asked for the close",
-                    crate::id::Side::Remote => "the peer asked for the close",
-                };
-                ("mutual", trigger.into(), Some(closed.fee))
-            }
+            Phase::Closed(closed) => ("mutual", agreed_words(closed.closing.by).into(), Some(closed.fee)),
             Phase::Onchain(onchain) => {
                 let cause = match onchain.owner {
                     Some(crate::id::Side::Local) => "local",

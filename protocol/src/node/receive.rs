@@ -6,7 +6,7 @@
 //! Read next: `crate::onion`.
 
 use crate::channel::htlc::Removal;
-use crate::channel::Phase;
+use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, CommandId, HtlcId, PaymentHash, Preimage};
 use crate::node::command::Reply;
 use crate::node::effect::Level;
@@ -60,8 +60,13 @@ impl Node {
         let Some((htlc, onion)) = self
             .channels
             .get(&channel)
-            // Of a channel that is closed it can no longer be taken: its invoice is not paid by it.
-            .filter(|c| !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_)))
+            // Of a channel that is closed it can no longer be taken: its invoice is not paid by it. One that waits for the user
+            // may still be settled on chain.
+            .filter(|c| match &c.phase {
+                Phase::Closed(_) => false,
+                Phase::Onchain(_) => self.is_held(c, id),
+                _ => true,
+            })
             .and_then(|c| c.htlc(id))
             .filter(|h| h.is_settleable())
             .and_then(|h| Some((h.clone(), h.onion.clone()?)))
@@ -276,9 +281,10 @@ impl Node {
     fn can_settle(&self, set: &Set) -> bool {
         set.parts.iter().all(|p| {
             let id = HtlcId { offered_by: crate::id::Side::Remote, id: p.htlc };
-            self.channels.get(&p.channel).is_some_and(|c| {
-                !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_))
-                    && c.htlc(id).is_some_and(|h| h.is_settleable())
+            self.channels.get(&p.channel).is_some_and(|c| match &c.phase {
+                Phase::Closed(_) => false,
+                Phase::Onchain(_) => c.can_claim(id, self.tip_height()),
+                _ => c.htlc(id).is_some_and(|h| h.is_settleable()),
             })
         })
     }
@@ -315,7 +321,20 @@ impl Node {
     }
 
     fn settle(&mut self, channel: ChannelId, id: u64, removal: Removal) {
-        self.act(channel, |c, _, out| c.settle(id, removal, out));
+        let name = HtlcId { offered_by: crate::id::Side::Remote, id };
+        let on_chain = self.channels.get(&channel).is_some_and(|c| matches!(c.phase, Phase::Onchain(_)));
+        match removal {
+            Removal::Fulfilled(preimage) if on_chain => {
+                if let Some(Err(fault)) =
+                    self.act(channel, |c, cx, out| c.settle_late(name, preimage, cx, out))
+                {
+                    self.local_fault(channel, &fault);
+                }
+            }
+            removal => {
+                self.act(channel, |c, _, out| c.settle(id, removal, out));
+            }
+        }
     }
 
     fn fail_back(&mut self, channel: ChannelId, id: u64, secret: &SharedSecret, failure: &Failure) {
@@ -336,10 +355,26 @@ impl Node {
         }
     }
 
-    /// A channel closed: parts that came through it can no longer be taken off chain.
+    /// An HTLC on chain that our user may still settle.
+    fn is_held(&self, channel: &Channel, id: HtlcId) -> bool {
+        let hash = channel.htlc(id).map(|h| h.payment_hash);
+        let invoice = hash.and_then(|hash| self.invoices.by_hash.get(&hash));
+        invoice.is_some_and(|i| i.status == Status::Accepted) && channel.can_claim(id, self.tip_height())
+    }
+
+    /// A channel closed: parts that came through it can no longer be taken off chain. What waits for our user stays as long
+    /// as it can be taken on chain.
     pub(super) fn fail_htlcs_of_closed(&mut self, channel: ChannelId) {
+        let claimable: Vec<u64> = self
+            .channels
+            .get(&channel)
+            .map(|c| {
+                let held = c.ledger.htlcs.keys().filter(|id| self.is_held(c, **id));
+                held.map(|id| id.id).collect()
+            })
+            .unwrap_or_default();
         for set in self.invoices.sets.values_mut() {
-            set.parts.retain(|p| p.channel != channel);
+            set.parts.retain(|p| p.channel != channel || (set.complete && claimable.contains(&p.htlc)));
         }
         self.invoices.sets.retain(|_, s| !s.parts.is_empty());
     }

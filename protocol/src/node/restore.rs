@@ -80,11 +80,13 @@ impl Found {
             Kind::Reserved => {
                 self.reserved.push((channel_of(key).ok_or(BadRecord::Damaged)?, decode(&value)?));
             }
-            Kind::ClosedChannel => {}
             Kind::Terms
             | Kind::State
             | Kind::Signatures
             | Kind::FundingTx
+            | Kind::Watch
+            | Kind::ClosedChannel
+            | Kind::Annals
             | Kind::Htlc
             | Kind::Onion
             | Kind::Past
@@ -124,6 +126,7 @@ impl Node {
         }
         let id = keys.node_id(crypto.secp());
         let funding = channels.values().map(|c| (c.terms.funding, c.id())).collect();
+        let watched = channels.values().flat_map(crate::channel::Channel::watched).collect();
         let floor = Feerate::FLOOR;
         let mut node = Node {
             config,
@@ -147,6 +150,7 @@ impl Node {
             openings: BTreeMap::new(),
             channels,
             funding,
+            watched,
             invoices: found.invoices,
             payments: found.payments,
             closers: BTreeMap::new(),

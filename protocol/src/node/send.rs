@@ -499,6 +499,10 @@ impl Node {
                 Failure::from_malformed(failure_code, sha256_of_onion)
             }
             Removal::Fulfilled(_) => return,
+            Removal::OnChain => {
+                let text = "the channel closed and the payee did not take the payment in time: the money is ours again";
+                return self.end_payment(hash, code::TRY_OTHER_ROUTE, text.into());
+            }
         };
         let (code, text) = match failure {
             None => (code::TRY_OTHER_ROUTE, "with a failure that cannot be read".into()),

@@ -3,11 +3,14 @@
 //! In: the node's state, read after a step. Out: structs whose fields carry Core Lightning's meaning.
 //! Read next: `command`.
 
+use crate::channel::cause::Annals;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
+use crate::onchain::Output;
 use crate::units::{Feerate, Height, Msat, Sat};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{OutPoint, ScriptBuf, Txid};
+use serde::{Deserialize, Serialize};
 
 /// `getinfo`
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +48,7 @@ pub struct Peer {
 }
 
 /// Core Lightning's names for a channel's state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum State {
     Openingd,
@@ -172,6 +175,10 @@ pub struct Channel {
     pub close_to: (Option<ScriptBuf>, Option<ScriptBuf>),
     /// The closing transaction, once known.
     pub closing_txid: Option<Txid>,
+    /// Why it closes, and every change of its state.
+    pub annals: Annals,
+    /// What became of the outputs of a published commitment.
+    pub outputs: Vec<Output>,
 }
 
 /// Counters of a channel.

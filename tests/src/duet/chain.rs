@@ -41,6 +41,8 @@ pub struct TinyChain {
     unspent: BTreeMap<OutPoint, TxOut>,
     /// Every output there ever was.
     made: BTreeMap<OutPoint, TxOut>,
+    /// In which block a transaction is.
+    heights: BTreeMap<Txid, u32>,
     /// The miners' clock, seconds since the Unix epoch.
     pub clock_s: u32,
     salt: u64,
@@ -55,9 +57,15 @@ impl Default for TinyChain {
 impl TinyChain {
     /// One empty block.
     pub fn new() -> TinyChain {
-        let (unspent, made) = (BTreeMap::new(), BTreeMap::new());
-        let mut chain =
-            TinyChain { blocks: Vec::new(), mempool: Vec::new(), unspent, made, clock_s: 0, salt: 0 };
+        let mut chain = TinyChain {
+            blocks: Vec::new(),
+            mempool: Vec::new(),
+            unspent: BTreeMap::new(),
+            made: BTreeMap::new(),
+            heights: BTreeMap::new(),
+            clock_s: 0,
+            salt: 0,
+        };
         chain.mine();
         chain
     }
@@ -75,6 +83,7 @@ impl TinyChain {
         let place = OutPoint { txid: tx.compute_txid(), vout: 0 };
         self.made.insert(place, output.clone());
         self.unspent.insert(place, output);
+        self.heights.insert(place.txid, FIRST_HEIGHT);
         place
     }
 
@@ -90,11 +99,20 @@ impl TinyChain {
 
     /// Puts the mempool into a block.
     pub fn mine(&mut self) {
+        let waiting = std::mem::take(&mut self.mempool);
+        // After a reorganisation some may have to wait again.
+        let (ripe, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|tx| self.is_final(tx));
+        self.put(ripe);
+        self.mempool = early;
+        self.purge();
+    }
+
+    fn put(&mut self, txs: Vec<Transaction>) {
         self.salt += 1;
         let hash: [u8; 32] = Sha256::digest(self.salt.to_be_bytes()).into();
-        let txs = std::mem::take(&mut self.mempool);
+        let height = self.height() + u32::from(!self.blocks.is_empty());
         for tx in &txs {
-            self.apply(tx);
+            self.apply(tx, height);
         }
         let (hash, time_s) = (BlockHash::from_byte_array(hash), self.clock_s);
         self.blocks.push(TinyBlock { hash, time_s, txs: Arc::new(txs) });
@@ -102,9 +120,53 @@ impl TinyChain {
 
     /// A block with just these transactions, as another miner made it; nothing is checked.
     pub fn mine_foreign(&mut self, txs: Vec<Transaction>) {
-        let waiting = std::mem::replace(&mut self.mempool, txs);
-        self.mine();
-        self.mempool = waiting;
+        self.put(txs);
+        self.purge();
+    }
+
+    /// What waits and can no longer be mined is dropped: its coins are gone.
+    fn purge(&mut self) {
+        let waiting = std::mem::take(&mut self.mempool);
+        for tx in waiting {
+            let known = tx.input.iter().all(|i| self.output(&i.previous_output).is_some());
+            if known && !self.is_confirmed(&tx.compute_txid()) {
+                self.mempool.push(tx);
+            }
+        }
+    }
+
+    /// Whether the next block may hold it: its lock time, and the relative locks of its inputs (BIP 68).
+    pub fn is_final(&self, tx: &Transaction) -> bool {
+        let next = self.height() + 1;
+        let waits = tx.input.iter().any(|i| i.sequence.0 != u32::MAX);
+        let lock = tx.lock_time.to_consensus_u32();
+        if waits && lock < 500_000_000 && lock >= next {
+            return false;
+        }
+        tx.input.iter().all(|input| {
+            let sequence = input.sequence.0;
+            if tx.version.0 < 2 || sequence & 0x8000_0000 != 0 {
+                return true;
+            }
+            let blocks = sequence & 0xffff;
+            let born = self.heights.get(&input.previous_output.txid);
+            born.map_or(blocks == 0, |born| born + blocks <= next)
+        })
+    }
+
+    /// What a transaction pays; `None` when it spends what nobody knows.
+    pub fn fee(&self, tx: &Transaction) -> Option<u64> {
+        let spent: Option<Vec<&TxOut>> =
+            tx.input.iter().map(|i| self.made_or_waiting(&i.previous_output)).collect();
+        let spent: u64 = spent?.iter().map(|o| o.value.to_sat()).sum();
+        spent.checked_sub(tx.output.iter().map(|o| o.value.to_sat()).sum())
+    }
+
+    fn made_or_waiting(&self, place: &OutPoint) -> Option<&TxOut> {
+        self.made.get(place).or_else(|| {
+            let tx = self.mempool.iter().find(|tx| tx.compute_txid() == place.txid)?;
+            tx.output.get(place.vout as usize)
+        })
     }
 
     /// Takes the newest block away; its transactions wait again, unless `forget`.
@@ -112,6 +174,7 @@ impl TinyChain {
         let Some(gone) = self.blocks.pop() else { return };
         for tx in gone.txs.iter().rev() {
             let txid = tx.compute_txid();
+            self.heights.remove(&txid);
             for vout in 0..tx.output.len() as u32 {
                 self.unspent.remove(&OutPoint { txid, vout });
             }
@@ -128,8 +191,9 @@ impl TinyChain {
         }
     }
 
-    fn apply(&mut self, tx: &Transaction) {
+    fn apply(&mut self, tx: &Transaction, height: u32) {
         let txid = tx.compute_txid();
+        self.heights.insert(txid, height);
         for input in &tx.input {
             self.unspent.remove(&input.previous_output);
         }
@@ -163,7 +227,7 @@ impl TinyChain {
 
     /// Whether a transaction is in a block.
     pub fn is_confirmed(&self, txid: &Txid) -> bool {
-        self.blocks.iter().flat_map(|b| b.txs.iter()).any(|tx| tx.compute_txid() == *txid)
+        self.heights.contains_key(txid)
     }
 
     /// What all blocks left to a script.
@@ -197,12 +261,51 @@ impl TinyChain {
             consensus(tx, &spent)?;
         }
         relayed(tx, &spent)?;
-        let conflict = tx.input.iter().any(|i| self.unspent(&i.previous_output).is_none());
-        if conflict {
-            return Ok(Err("txn-mempool-conflict".into()));
+        if !self.is_final(tx) {
+            return Ok(Err("non-final".into()));
+        }
+        if let Err(reason) = self.replace(tx) {
+            return Ok(Err(reason));
         }
         self.mempool.push(tx.clone());
         Ok(Ok(()))
+    }
+}
+
+impl TinyChain {
+    /// Makes room for `tx` by dropping what it conflicts with, when it pays for that (full RBF).
+    fn replace(&mut self, tx: &Transaction) -> Result<(), String> {
+        let taken = |other: &Transaction| {
+            other.input.iter().any(|i| tx.input.iter().any(|mine| mine.previous_output == i.previous_output))
+        };
+        let mut gone: Vec<Txid> =
+            self.mempool.iter().filter(|t| taken(t)).map(Transaction::compute_txid).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Children go with their parents; they stand after them.
+        for child in &self.mempool {
+            if child.input.iter().any(|i| gone.contains(&i.previous_output.txid)) {
+                gone.push(child.compute_txid());
+            }
+        }
+        if tx.input.iter().any(|i| gone.contains(&i.previous_output.txid)) {
+            return Err("txn-mempool-conflict: it spends what it replaces".into());
+        }
+        let old = self.mempool.iter().filter(|t| gone.contains(&t.compute_txid()));
+        let (mut fees, mut best) = (0u64, 0u64);
+        for other in old {
+            let fee = self.fee(other).unwrap_or(0);
+            fees += fee;
+            best = best.max(fee * 1_000 / other.weight().to_wu());
+        }
+        let fee = self.fee(tx).unwrap_or(0);
+        let weight = tx.weight().to_wu();
+        if fee < fees + weight / 4 || fee * 1_000 / weight <= best {
+            return Err(format!("txn-mempool-conflict: insufficient fee to replace, {fee} after {fees}"));
+        }
+        self.mempool.retain(|t| !gone.contains(&t.compute_txid()));
+        Ok(())
     }
 }
 

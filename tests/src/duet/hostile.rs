@@ -16,6 +16,7 @@ impl Duet {
             seats: self.seats.each_ref().map(super::Seat::copy),
             chain: self.chain.clone(),
             reachable: true,
+            mute: None,
             crashes: Vec::new(),
             cuts: Vec::new(),
             burst: 1,

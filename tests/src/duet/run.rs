@@ -116,7 +116,7 @@ impl Duet {
             After::Dial { .. } => self.dials.push_back(seat),
             After::Publish(publish) => {
                 let (tx, _) = publish.into_parts();
-                let result = self.chain.submit(&tx);
+                let result = if self.mute == Some(seat) { Ok(()) } else { self.chain.submit(&tx) };
                 self.seats[seat].inbox.push_back(Input::Published { txid: tx.compute_txid(), result });
             }
             After::Reply { id, result } => {
@@ -136,6 +136,16 @@ impl Duet {
             }
             After::Fund { channel, script_pubkey, amount, feerate } => {
                 self.fund(seat, channel, script_pubkey, amount, feerate);
+            }
+            After::Attach(order) => {
+                let place = &mut self.seats[seat];
+                let made = place.wallet.attach(&order, &self.chain, &*super::crypto());
+                let (result, wallet) = match made {
+                    Ok((tx, note)) => (Ok(tx), Some(note)),
+                    Err(why) => (Err(why), None),
+                };
+                let (channel, claim) = (order.channel, order.claim);
+                place.inbox.push_back(Input::Attached { channel, claim, result, wallet });
             }
             // Every commitment that is given up was a good one.
             After::DevRevoked { channel, tx, .. } => self.judge_commitment(seat, channel, &tx),

@@ -1,4 +1,4 @@
-//! A wallet of equal coins under one key: pays into funding outputs.
+//! A wallet of equal coins under one key: pays into funding outputs, and fees of what cannot pay them itself.
 //!
 //! In: what a channel needs. Out: a signed transaction, and a change to be kept with it. Read next: `super`.
 
@@ -7,7 +7,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
-use chand_protocol::node::effect::FundedTx;
+use chand_protocol::node::effect::{AttachOrder, FundedTx};
 use chand_protocol::sign::Crypto;
 use chand_protocol::tx::script;
 use chand_protocol::units::Feerate;
@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 /// The weight of a transaction with one such input and two outputs, at most.
 const WEIGHT: u64 = 650;
 const COIN_SAT: u64 = 200_000_000;
+/// The weight of a signature and a key.
+const P2WPKH_WITNESS: u64 = 109;
 
 /// Coins and what is reserved of them.
 #[derive(Clone, Debug)]
@@ -83,6 +85,55 @@ impl TinyWallet {
         self.reserved.insert(coin, txid);
         let note = format!("{coin} {txid}").into_bytes();
         Ok((FundedTx { tx, vout: 1 }, note))
+    }
+
+    /// Adds a coin and change to an order, signs for the coin, and reserves it in place of that of the version before.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn attach(
+        &mut self,
+        order: &AttachOrder,
+        chain: &TinyChain,
+        crypto: &dyn Crypto,
+    ) -> Result<(Transaction, Vec<u8>), String> {
+        let before = order.replaces.as_ref();
+        let mine = |c: &OutPoint| before.is_some_and(|t| t.input.iter().any(|i| i.previous_output == *c));
+        let free = |c: &&OutPoint| !self.reserved.contains_key(*c) && chain.unspent(c).is_some();
+        let coin = *self.coins.iter().find(|c| mine(c) || free(c)).ok_or("no coin is free")?;
+        let mut tx = order.tx.clone();
+        tx.input.push(TxIn {
+            previous_output: coin,
+            script_sig: ScriptBuf::new(),
+            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            witness: Witness::new(),
+        });
+        tx.output.push(TxOut { value: Amount::ZERO, script_pubkey: self.script.clone() });
+        let weight = tx.base_size() as u64 * 4 + 2 + order.witness_weight + P2WPKH_WITNESS;
+        let (parent, paid) = order.parent.map_or((0, 0), |(weight, fee)| (weight, fee.0));
+        let mut fee = order.feerate.fee(weight + parent).0.saturating_sub(paid) + 1;
+        if let Some(before) = before {
+            let old = chain.fee(before).unwrap_or(0);
+            fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1);
+        }
+        if fee > order.most.0 {
+            return Err(format!("it would cost {fee} sat, more than the {} it is worth", order.most));
+        }
+        let held: u64 = order.spent.iter().map(|o| o.value.to_sat()).sum::<u64>() + COIN_SAT;
+        let paid_out: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
+        let change = held.checked_sub(paid_out + fee).ok_or("not enough money in one coin")?;
+        let (place, index) = (tx.output.len() - 1, tx.input.len() - 1);
+        tx.output[place].value = Amount::from_sat(change);
+        let kind = EcdsaSighashType::All;
+        let digest = SighashCache::new(&tx)
+            .p2wpkh_signature_hash(index, &self.script, Amount::from_sat(COIN_SAT), kind)
+            .map_err(|e| e.to_string())?;
+        let signature = crypto.sign(digest.as_ref(), &self.key);
+        let public = self.key.public_key(crypto.secp());
+        tx.input[index].witness = Witness::p2wpkh(&script::witness_signature(&signature, kind), &public);
+        let txid = tx.compute_txid();
+        self.reserved.insert(coin, txid);
+        Ok((tx, format!("{coin} {txid}").into_bytes()))
     }
 
     /// The transaction will never be published.

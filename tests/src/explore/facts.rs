@@ -212,6 +212,7 @@ impl Book {
             crypto: self.crypto.as_ref(),
             feerate_normal: Feerate::FLOOR,
             feerate_minimum: Feerate::FLOOR,
+            feerate_urgent: Feerate::FLOOR,
             feerate_ceiling: Feerate::FLOOR,
             max_dust: Msat::ZERO,
             close_script: &script,

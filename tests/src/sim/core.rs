@@ -133,6 +133,15 @@ impl World {
                 };
                 Some(Input::Funded { channel, result, wallet })
             }
+            Event::Attach { order } => {
+                let crypto = super::seat::crypto(self.knobs.signing);
+                let made = place.wallet.attach(&order, &self.chain, &*crypto);
+                let (result, wallet) = match made {
+                    Ok((tx, note)) => (Ok(tx), Some(note)),
+                    Err(why) => (Err(why), None),
+                };
+                Some(Input::Attached { channel: order.channel, claim: order.claim, result, wallet })
+            }
             Event::Unreserve { txid } => {
                 place.wallet.unreserve(&txid);
                 None
@@ -271,6 +280,10 @@ impl World {
             }
             After::DevRevoked { channel, number, tx } => {
                 judge::agree::given_up(self, seat, channel, number, &tx)
+            }
+            After::Attach(order) => {
+                self.give(seat, Event::Attach { order });
+                Ok(())
             }
             After::Unreserve { txid } => {
                 self.give(seat, Event::Unreserve { txid });

@@ -14,7 +14,7 @@ use chand_protocol::chain::Network;
 use chand_protocol::entropy::Entropy;
 use chand_protocol::id::{ChannelId, LinkId, NodeId};
 use chand_protocol::keys::NodeKeys;
-use chand_protocol::node::effect::Input;
+use chand_protocol::node::effect::{AttachOrder, Input};
 use chand_protocol::node::{Node, NodeConfig, RestoreError};
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Batch, Entry, Journal};
@@ -44,6 +44,8 @@ pub enum Event {
     Down { link: LinkId, reason: String },
     /// The wallet is to fund a channel.
     Fund { channel: ChannelId, to: ScriptBuf, sat: u64, feerate: Feerate },
+    /// The wallet is to add coins to a transaction.
+    Attach { order: Box<AttachOrder> },
     /// The wallet has its coins back.
     Unreserve { txid: Txid },
 }

@@ -1,0 +1,360 @@
+//! Outputs gathered into transactions that take them, raised in fee as their deadline comes near.
+//!
+//! In: a watch, the height, feerates. Out: transactions, and claims that remember what may be in a mempool. Called at every
+//! block: claims that somebody else beat are dropped, what is ripe and in none gets one, the rest are raised when due.
+//! What can be contested is kept apart from what cannot; a batch that the network refuses twice is split.
+//! Transactions here pay their own fee; those that need the wallet are in `bump`. Read next: `bump`, `follow`.
+
+use super::unlock::{Class, Way};
+use super::{Output, Watch};
+use crate::channel::{Channel, Context, Out};
+use crate::fault::LocalFault;
+use crate::node::effect::Level;
+use crate::tx::amount;
+use crate::units::{Feerate, Height, Sat};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid, Witness};
+use serde::{Deserialize, Serialize};
+
+/// The most inputs of one transaction: far below the weight that relays.
+const MAX_INPUTS: usize = 100;
+/// From so many blocks before its deadline on, a claim is raised at every block.
+const HURRY_BLOCKS: u32 = 6;
+/// From so many on, at every second one.
+const CARE_BLOCKS: u32 = 18;
+/// Refusals in a row after which a batch is split.
+const PATIENCE: u8 = 2;
+/// The weight of an input without its witness.
+const INPUT_WEIGHT: u64 = 164;
+
+/// How a claim is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Form {
+    /// From outputs that we can sign for alone; pays for itself.
+    Sweep,
+    /// An HTLC transaction without anchors, as the peer signed it: its fee is fixed.
+    HtlcAlone,
+    /// HTLC transactions with anchors, with coins of the wallet for the fee.
+    HtlcFunded,
+    /// A child of our unconfirmed commitment, which pays for both.
+    Child,
+}
+
+/// A transaction of ours, and its versions.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// Its number in the watch.
+    pub number: u32,
+    /// How it is made.
+    pub form: Form,
+    /// What it takes.
+    pub inputs: Vec<OutPoint>,
+    /// Its lock time; 0 for none.
+    pub lock_time: Height,
+    /// The newest version; `None` until the wallet has given coins.
+    pub tx: Option<Transaction>,
+    /// What it pays for.
+    pub feerate: Feerate,
+    /// Its fee, where all inputs are the channel's.
+    pub fee: Sat,
+    /// All versions that may have left.
+    pub txids: Vec<Txid>,
+    /// It shows a preimage, which must be kept before.
+    pub reveals: bool,
+    /// The tip when the wallet was last asked for coins.
+    pub asked: Height,
+    /// The tip when the newest version was made.
+    pub last: Height,
+    /// How often in a row the network refused it.
+    pub refusals: u8,
+}
+
+impl Claim {
+    /// Every input is there, and not all of them are spent.
+    pub(super) fn is_active(&self, watch: &Watch) -> bool {
+        let outputs: Vec<&Output> = self.inputs.iter().filter_map(|i| watch.output(i)).collect();
+        let there = self.form == Form::Child || outputs.iter().all(|o| o.born.is_some());
+        outputs.len() == self.inputs.len() && there && outputs.iter().any(|o| o.spent.is_none())
+    }
+
+    /// Somebody else took one of its inputs.
+    fn is_lost(&self, watch: &Watch) -> bool {
+        self.inputs.iter().any(|i| watch.output(i).is_none_or(|o| o.spent.is_some_and(|s| !s.ours)))
+    }
+
+    /// Whether it wants coins of the wallet.
+    pub(crate) const fn is_funded(&self) -> bool {
+        matches!(self.form, Form::HtlcFunded | Form::Child)
+    }
+
+    pub(super) const fn why(&self) -> &'static str {
+        match self.form {
+            Form::Sweep => "claim",
+            Form::HtlcAlone | Form::HtlcFunded => "HTLC transaction",
+            Form::Child => "fee bump of the commitment",
+        }
+    }
+}
+
+/// What is ripe, by output.
+pub(super) type Ways = BTreeMap<OutPoint, Way>;
+
+/// The feerate for something that has to be mined within `left` blocks.
+pub(super) fn target(cx: &Context<'_>, left: Option<u32>) -> Feerate {
+    let (normal, urgent) = (cx.feerate_normal, cx.feerate_urgent.max(cx.feerate_normal));
+    match left {
+        Some(left) if left <= CARE_BLOCKS => urgent,
+        _ => normal,
+    }
+}
+
+/// The next feerate of a claim, when it is due to be raised.
+pub(super) fn raised(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Option<Feerate> {
+    let (wanted, now) = (target(cx, left), claim.feerate);
+    let age = cx.tip.since(claim.last);
+    let pressed = match left {
+        Some(left) if left <= HURRY_BLOCKS => age >= 1,
+        Some(left) if left <= CARE_BLOCKS => age >= 2,
+        _ => false,
+    };
+    let step = Feerate(now.0.saturating_add(now.0 / 4).saturating_add(1));
+    if pressed || (claim.refusals > 0 && age >= 1) {
+        return Some(wanted.max(step));
+    }
+    (wanted >= step).then_some(wanted)
+}
+
+impl Channel {
+    /// Works out what is to be claimed now, and puts it out. Call it when a block came, or when something became known.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn plan(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        let Some(mut watch) = self.watch.take() else { return Ok(()) };
+        let before = watch.clone();
+        let done = self.plan_watch(&mut watch, cx, out);
+        self.dirty.watch |= watch != before;
+        self.watch = Some(watch);
+        done
+    }
+
+    fn plan_watch(&self, watch: &mut Watch, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        drop_lost(watch, out);
+        let ways = self.ways(watch, cx)?;
+        split_refused(watch);
+        for at in 0..watch.claims.len() {
+            self.raise_sweep(watch, at, &ways, cx);
+        }
+        self.new_sweeps(watch, &ways, cx, out);
+        self.plan_htlcs(watch, cx, out)?;
+        self.plan_child(watch, cx, out);
+        for claim in watch.claims.iter().filter(|c| c.is_active(watch)) {
+            let Some(tx) = &claim.tx else { continue };
+            if claim.reveals || claim.is_funded() {
+                out.publish.push((tx.clone(), claim.why()));
+            } else {
+                out.claims.push((tx.clone(), claim.why()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the next block may hold a spend of ours of.
+    fn ways(&self, watch: &Watch, cx: &Context<'_>) -> Result<Ways, LocalFault> {
+        let keys = self.watch_keys(watch, cx)?;
+        let mut ways = Ways::new();
+        for output in watch.outputs.iter().filter(|o| o.spent.is_none()) {
+            if let Some(way) = self.way(watch, keys.as_ref(), output, cx)? {
+                if way.ripe <= cx.tip.plus(1) {
+                    ways.insert(output.outpoint, way);
+                }
+            }
+        }
+        Ok(ways)
+    }
+
+    fn new_sweeps(&self, watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
+        let taken: BTreeSet<OutPoint> = watch
+            .claims
+            .iter()
+            .filter(|c| c.is_active(watch))
+            .flat_map(|c| c.inputs.iter().copied())
+            .collect();
+        let mut groups: BTreeMap<(Class, Height), Vec<OutPoint>> = BTreeMap::new();
+        for (outpoint, way) in ways.iter().filter(|(o, _)| !taken.contains(*o)) {
+            if watch.output(outpoint).is_some_and(|o| is_worth(o, way, cx)) {
+                groups.entry((way.class, way.lock_time)).or_default().push(*outpoint);
+            }
+        }
+        for ((class, lock_time), all) in groups {
+            for inputs in all.chunks(MAX_INPUTS) {
+                let claim = Claim {
+                    number: watch.next_claim,
+                    form: Form::Sweep,
+                    inputs: inputs.to_vec(),
+                    lock_time,
+                    tx: None,
+                    feerate: Feerate(0),
+                    fee: Sat::ZERO,
+                    txids: Vec::new(),
+                    reveals: class == Class::Success,
+                    asked: Height(0),
+                    last: cx.tip,
+                    refusals: 0,
+                };
+                let feerate = target(cx, left(&claim, ways, cx));
+                if let Some(claim) = self.sweep(watch, claim, feerate, ways, cx) {
+                    let total: u64 = inputs.iter().filter_map(|i| watch.output(i)).map(|o| o.amount.0).sum();
+                    let text = format!(
+                        "{} of {} outputs, {}, in {:?}",
+                        describe(class),
+                        inputs.len(),
+                        Sat(total),
+                        claim.txids.last()
+                    );
+                    out.notice(Level::Info, text);
+                    watch.next_claim = watch.next_claim.saturating_add(1);
+                    watch.claims.push(claim);
+                }
+            }
+        }
+    }
+
+    fn raise_sweep(&self, watch: &mut Watch, at: usize, ways: &Ways, cx: &Context<'_>) {
+        let Some(claim) = watch.claims.get(at) else { return };
+        if claim.form != Form::Sweep || !claim.is_active(watch) {
+            return;
+        }
+        let due = match claim.tx {
+            Some(_) => raised(claim, left(claim, ways, cx), cx),
+            None => Some(target(cx, left(claim, ways, cx))),
+        };
+        let Some(feerate) = due else { return };
+        if let Some(better) = self.sweep(watch, claim.clone(), feerate, ways, cx) {
+            if let Some(slot) = watch.claims.get_mut(at) {
+                *slot = better;
+            }
+        }
+    }
+
+    /// Makes the next version of a sweep; `None` when the outputs cannot pay for it.
+    fn sweep(
+        &self,
+        watch: &Watch,
+        mut claim: Claim,
+        feerate: Feerate,
+        ways: &Ways,
+        cx: &Context<'_>,
+    ) -> Option<Claim> {
+        let inputs: Option<Vec<(&Output, &Way)>> =
+            claim.inputs.iter().map(|i| Some((watch.output(i)?, ways.get(i)?))).collect();
+        let inputs = inputs.filter(|i| !i.is_empty())?;
+        let total = inputs.iter().try_fold(Sat::ZERO, |sum, (o, _)| sum.checked_add(o.amount))?;
+        let mut tx = unsigned(&inputs, claim.lock_time, cx.close_script);
+        let witnesses: u64 = inputs.iter().map(|(_, way)| way.witness_weight()).sum();
+        let weight = (tx.base_size() as u64).saturating_mul(4).saturating_add(2).saturating_add(witnesses);
+        let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
+        let most = most_fee(total, dust, &inputs, cx)?;
+        let wanted = feerate.fee(weight).saturating_add(Sat(1));
+        // A replacement pays for its own way once more: 1 sat for each vbyte (BIP 125, rule 4).
+        let least = if claim.tx.is_some() {
+            claim.fee.saturating_add(Sat(weight.div_ceil(4)))
+        } else {
+            Feerate::FLOOR.fee(weight).saturating_add(Sat(1))
+        };
+        if least > most {
+            return None;
+        }
+        let fee = wanted.max(least).min(most);
+        tx.output.first_mut()?.value = amount(total.checked_sub(fee)?);
+        let signed: Option<Vec<Witness>> =
+            inputs.iter().enumerate().map(|(i, (output, way))| way.witness(&tx, i, output, cx)).collect();
+        for (input, witness) in tx.input.iter_mut().zip(signed?) {
+            input.witness = witness;
+        }
+        claim.txids.push(tx.compute_txid());
+        let paid = u32::try_from(fee.0.saturating_mul(1_000) / weight.max(1)).unwrap_or(u32::MAX);
+        (claim.feerate, claim.fee, claim.last, claim.refusals) = (Feerate(paid), fee, cx.tip, 0);
+        claim.tx = Some(tx);
+        Some(claim)
+    }
+}
+
+/// How many blocks are left until somebody else can take the first of the inputs.
+fn left(claim: &Claim, ways: &Ways, cx: &Context<'_>) -> Option<u32> {
+    let deadline = claim.inputs.iter().filter_map(|i| ways.get(i)?.deadline).min()?;
+    Some(deadline.since(cx.tip))
+}
+
+/// An output that costs more to take than it holds is left, until feerates fall.
+fn is_worth(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
+    let weight = INPUT_WEIGHT + way.witness_weight();
+    let feerate = if way.class == Class::Sweep { cx.feerate_normal } else { Feerate::FLOOR };
+    output.amount > feerate.fee(weight)
+}
+
+/// The most that taking these may cost: a cheat gets nothing, so that his outputs may go to fees whole; of our own
+/// money at most half, unless it would be lost otherwise.
+fn most_fee(total: Sat, dust: Sat, inputs: &[(&Output, &Way)], cx: &Context<'_>) -> Option<Sat> {
+    let all = total.checked_sub(dust)?;
+    let penal = inputs.iter().all(|(_, way)| matches!(way.class, Class::Penalty | Class::PenaltyHtlc));
+    let hurry = inputs.iter().any(|(_, way)| way.deadline.is_some_and(|d| d.since(cx.tip) <= HURRY_BLOCKS));
+    Some(if penal || hurry { all } else { all.min(Sat(total.0 / 2)) })
+}
+
+fn unsigned(inputs: &[(&Output, &Way)], lock_time: Height, to: &ScriptBuf) -> Transaction {
+    let input = |(output, way): &(&Output, &Way)| TxIn {
+        previous_output: output.outpoint,
+        script_sig: ScriptBuf::new(),
+        sequence: way.sequence,
+        witness: Witness::new(),
+    };
+    Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::from_consensus(lock_time.0),
+        input: inputs.iter().map(input).collect(),
+        output: [TxOut { value: amount(Sat::ZERO), script_pubkey: to.clone() }].into(),
+    }
+}
+
+/// Claims that somebody beat are made anew from what is left; their coins are free.
+fn drop_lost(watch: &mut Watch, out: &mut Out) {
+    let claims = core::mem::take(&mut watch.claims);
+    let (lost, kept): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(|c| c.is_lost(watch));
+    watch.claims = kept;
+    for claim in lost.iter().filter(|c| c.is_funded()) {
+        out.unreserve.extend(claim.tx.as_ref().map(Transaction::compute_txid));
+    }
+}
+
+/// A batch that keeps being refused is held up by one of its inputs: each gets a transaction of its own.
+fn split_refused(watch: &mut Watch) {
+    let refused = |c: &Claim| c.form == Form::Sweep && c.refusals >= PATIENCE && c.inputs.len() > 1;
+    let Some(at) = watch.claims.iter().position(refused) else { return };
+    let batch = watch.claims.remove(at);
+    for input in &batch.inputs {
+        let single = Claim {
+            number: watch.next_claim,
+            inputs: [*input].into(),
+            tx: None,
+            refusals: 0,
+            // Versions of the batch are still ours, should one be mined.
+            ..batch.clone()
+        };
+        watch.next_claim = watch.next_claim.saturating_add(1);
+        watch.claims.push(single);
+    }
+}
+
+const fn describe(class: Class) -> &'static str {
+    match class {
+        Class::Sweep => "taking our own",
+        Class::Penalty | Class::PenaltyHtlc => "PENALTY: taking all",
+        Class::Success => "taking by the secret",
+        Class::Timeout => "taking back after the deadline",
+    }
+}

@@ -1,0 +1,269 @@
+//! What blocks do to a watch: outputs are spent, secrets come to light, second-level outputs appear; and all of it undone.
+//!
+//! In: transactions in blocks, blocks that went away, what the network said of ours. Out: a changed watch, and the end
+//! of each HTLC: paid as soon as its secret is seen, failed once nobody can show it any more. Read next: `deadline`.
+
+use super::{Kind, Lock, Output, Spent, Standing, Watch, SETTLED_DEPTH};
+use crate::channel::htlc::Removal;
+use crate::channel::{Channel, ChannelEvent, Context, Out};
+use crate::fault::LocalFault;
+use crate::id::{HtlcId, Preimage, Side};
+use crate::node::effect::Level;
+use crate::tx::script;
+use crate::units::{Height, Sat};
+use alloc::format;
+use alloc::vec::Vec;
+use bitcoin::{OutPoint, Transaction, Txid};
+
+/// Blocks before its deadline within which an HTLC is not begun to be claimed: it would be a race.
+const CLAIM_BLOCKS: u32 = 2;
+
+impl Channel {
+    /// Input `index` of `tx`, in block `height`, spends something that is watched.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn output_spent(
+        &mut self,
+        tx: &Transaction,
+        index: usize,
+        height: Height,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<(), LocalFault> {
+        let Some(mut watch) = self.watch.take() else { return Ok(()) };
+        let done = self.note_spend(&mut watch, tx, index, height, cx, out);
+        self.dirty.watch = true;
+        self.watch = Some(watch);
+        done
+    }
+
+    fn note_spend(
+        &mut self,
+        watch: &mut Watch,
+        tx: &Transaction,
+        index: usize,
+        height: Height,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<(), LocalFault> {
+        let Some(input) = tx.input.get(index) else { return Ok(()) };
+        let txid = tx.compute_txid();
+        // A claim may have left before it was kept, and a crash then forgot its name: it pays to us all the same.
+        let ours = watch.claims.iter().any(|c| c.txids.contains(&txid))
+            || tx.output.iter().any(|o| o.script_pubkey == *cx.close_script);
+        let Some(at) = watch.outputs.iter().position(|o| o.outpoint == input.previous_output) else {
+            return Ok(());
+        };
+        watch.outputs[at].spent = Some(Spent { txid, height, ours });
+        let output = watch.outputs[at].clone();
+        let (kind, whose) =
+            (output.kind.name(), if ours { "this node's" } else { "the peer's or another's" });
+        let text = format!("{kind} of {} spent in {height} by {whose} {txid}", output.amount);
+        out.notice(Level::Info, text.clone());
+        self.tell(text, cx);
+        let Some(lock) = &output.lock else { return Ok(()) };
+        if output.kind == Kind::Htlc {
+            let shown = input.witness.iter().find_map(|item| secret(item, lock));
+            if let Some(preimage) = shown {
+                watch.outputs[at].lock = Some(Lock { preimage: Some(preimage.clone()), ..lock.clone() });
+                self.learn(lock.id, preimage, out);
+            }
+            self.second_level(watch, tx, index, lock, height, cx)?;
+        }
+        Ok(())
+    }
+
+    /// The secret of an HTLC of ours: the payment is made, whatever becomes of the channel.
+    fn learn(&mut self, id: HtlcId, preimage: Preimage, out: &mut Out) {
+        if id.offered_by != Side::Local {
+            return;
+        }
+        if let Some(htlc) = self.ledger.htlcs.get_mut(&id) {
+            if !htlc.removal.as_ref().is_some_and(Removal::is_fulfilled) {
+                htlc.removal = Some(Removal::Fulfilled(preimage.clone()));
+                self.dirty.htlc(id);
+            }
+        }
+        out.events.push(ChannelEvent::Fulfilled { id, preimage });
+    }
+
+    /// An HTLC transaction of the commitment's owner pays, with the same index, to a delayed output.
+    fn second_level(
+        &self,
+        watch: &mut Watch,
+        tx: &Transaction,
+        index: usize,
+        lock: &Lock,
+        height: Height,
+        cx: &Context<'_>,
+    ) -> Result<(), LocalFault> {
+        // Of a commitment of the peer's that is no cheat, it is the peer's.
+        if watch.owner == Side::Remote && watch.standing != Standing::Revoked {
+            return Ok(());
+        }
+        let (Some(keys), Some(paid)) = (self.watch_keys(watch, cx)?, tx.output.get(index)) else {
+            return Ok(());
+        };
+        if paid.script_pubkey != script::p2wsh(&self.delayed_script(watch.owner, &keys.own)) {
+            return Ok(());
+        }
+        let Ok(vout) = u32::try_from(index) else { return Ok(()) };
+        let outpoint = OutPoint { txid: tx.compute_txid(), vout };
+        let output = Output {
+            outpoint,
+            amount: Sat(paid.value.to_sat()),
+            kind: Kind::Second,
+            lock: Some(lock.clone()),
+            born: Some(height),
+            spent: None,
+        };
+        match watch.outputs.iter_mut().find(|o| o.outpoint == outpoint) {
+            Some(known) => known.born = Some(height),
+            None => watch.outputs.push(output),
+        }
+        Ok(())
+    }
+
+    /// Whether an HTLC of the peer's can still be taken on chain by its secret, at height `tip`.
+    pub(crate) fn can_claim(&self, id: HtlcId, tip: Height) -> bool {
+        self.watch.as_ref().is_some_and(|watch| {
+            let here = |o: &Output| {
+                let lock = o.lock.as_ref().filter(|lock| lock.id == id);
+                o.kind == Kind::Htlc
+                    && o.spent.is_none()
+                    && lock.is_some_and(|l| l.cltv_expiry > tip.plus(CLAIM_BLOCKS))
+            };
+            watch.standing == Standing::Valid && watch.outputs.iter().any(here)
+        })
+    }
+
+    /// Our user settled a held HTLC of the peer's after the channel had closed: taken on chain. `false` when it is too late.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn settle_late(
+        &mut self,
+        id: HtlcId,
+        preimage: Preimage,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<bool, LocalFault> {
+        if !self.can_claim(id, cx.tip) {
+            return Ok(false);
+        }
+        let Some(htlc) = self.ledger.htlcs.get_mut(&id) else { return Ok(false) };
+        htlc.removal = Some(Removal::Fulfilled(preimage));
+        self.dirty.htlc(id);
+        self.plan(cx, out)?;
+        Ok(true)
+    }
+
+    /// The commitment itself came into block `height`.
+    pub(crate) fn commitment_born(&mut self, txid: Txid, height: Height) {
+        let Some(watch) = &mut self.watch else { return };
+        for output in watch.outputs.iter_mut().filter(|o| o.outpoint.txid == txid) {
+            output.born = Some(height);
+        }
+        self.dirty.watch = true;
+    }
+
+    /// The block at `from` and all after it are gone.
+    pub(crate) fn watch_undone(&mut self, from: Height) {
+        let Some(watch) = &mut self.watch else { return };
+        let count = watch.outputs.len();
+        // What a second-level transaction made comes again with it, or never.
+        watch.outputs.retain(|o| o.kind != Kind::Second || o.born.is_some_and(|h| h < from));
+        self.dirty.watch |= watch.outputs.len() != count;
+        for output in &mut watch.outputs {
+            if output.born.is_some_and(|h| h >= from) {
+                output.born = None;
+                self.dirty.watch = true;
+            }
+            if output.spent.is_some_and(|s| s.height >= from) {
+                output.spent = None;
+                self.dirty.watch = true;
+            }
+        }
+    }
+
+    /// The network would not take a transaction of ours.
+    pub(crate) fn claim_refused(&mut self, txid: &Txid) -> bool {
+        let Some(watch) = &mut self.watch else { return false };
+        let newest = |c: &&mut super::claim::Claim| c.txids.last() == Some(txid);
+        let Some(claim) = watch.claims.iter_mut().find(newest) else { return false };
+        claim.refusals = claim.refusals.saturating_add(1);
+        self.dirty.watch = true;
+        true
+    }
+
+    /// Ends HTLCs of ours that nobody can settle any more. Call it at every block.
+    pub(crate) fn settle_on_chain(&mut self, cx: &Context<'_>, out: &mut Out) {
+        let Some(watch) = &self.watch else { return };
+        let deep = |h: Height| cx.tip.since(h) + 1 >= SETTLED_DEPTH;
+        if !watch.born().is_some_and(deep) {
+            return;
+        }
+        let mut over: Vec<HtlcId> = Vec::new();
+        for htlc in self.ledger.htlcs.values() {
+            // Given back, but never for good: the chain decides.
+            let open = !matches!(htlc.removal, Some(Removal::Fulfilled(_) | Removal::OnChain));
+            if htlc.id.offered_by != Side::Local || !open {
+                continue;
+            }
+            let output = watch
+                .outputs
+                .iter()
+                .find(|o| o.kind == Kind::Htlc && o.lock.as_ref().is_some_and(|l| l.id == htlc.id));
+            // Without an output it was too small, or never in this commitment: nobody can claim it there.
+            let ended = match output {
+                None => true,
+                Some(o) => o.spent.is_some_and(|s| deep(s.height)),
+            };
+            if ended {
+                over.push(htlc.id);
+            }
+        }
+        for id in over {
+            let Some(htlc) = self.ledger.htlcs.get_mut(&id) else { continue };
+            let removal = htlc.removal.replace(Removal::OnChain).unwrap_or(Removal::OnChain);
+            self.dirty.htlc(id);
+            out.events.push(ChannelEvent::Failed { id, removal });
+        }
+    }
+
+    /// Where everything of this channel ended, when it has: the height of the last end.
+    pub fn resolved_at(&self) -> Option<Height> {
+        let watch = self.watch.as_ref()?;
+        let born = watch.born()?;
+        let mut last = born;
+        for output in &watch.outputs {
+            if !self.is_ours_to_end(watch, output) {
+                continue;
+            }
+            last = last.max(output.spent?.height);
+        }
+        Some(last)
+    }
+
+    /// Whether a channel is not done with before this output is spent.
+    fn is_ours_to_end(&self, watch: &Watch, output: &Output) -> bool {
+        match (output.kind, watch.owner, watch.standing) {
+            (Kind::Unknown | Kind::AnchorOwner | Kind::AnchorOther, ..) => false,
+            (Kind::ToRemote, owner, _) => owner == Side::Remote,
+            (Kind::ToLocal | Kind::Second, Side::Local, standing) => standing == Standing::Valid,
+            (Kind::ToLocal | Kind::Second, Side::Remote, standing) => standing == Standing::Revoked,
+            (Kind::Htlc, _, Standing::Valid) => output.lock.as_ref().is_some_and(|lock| {
+                // One that was offered to us and that we cannot settle is the peer's.
+                lock.id.offered_by == Side::Local || self.preimage_of(lock).is_some()
+            }),
+            (Kind::Htlc, owner, standing) => owner == Side::Remote && standing == Standing::Revoked,
+        }
+    }
+}
+
+/// The secret of `lock`, should `item` be it.
+fn secret(item: &[u8], lock: &Lock) -> Option<Preimage> {
+    let preimage = Preimage(item.try_into().ok()?);
+    (preimage.hash() == lock.payment_hash).then_some(preimage)
+}
