@@ -234,6 +234,10 @@ fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
 
 fn open_store(config: &Config, node_id: NodeId) -> Result<SledStore, StartError> {
     let owner = Owner { network: config.network.name.into(), node: node_id.to_string() };
+    if config.restored {
+        // The first thing that is kept then is the doubt, and until it is the copy counts as old.
+        return SledStore::open_old_copy(&config.store_dir(), &owner).map_err(because);
+    }
     SledStore::open(&config.store_dir(), &owner).map_err(because)
 }
 
@@ -269,6 +273,8 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
         funding_confirms: config.funding_confirms,
         max_in_flight_percent: config.max_in_flight_percent,
         simple_close: config.simple_close,
+        restored: config.restored,
+        no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         dev: config.dev.is_some(),
         // The wallet's, as soon as there is one.
         ..NodeConfig::new(keys.network, &alias, bitcoin::ScriptBuf::new())

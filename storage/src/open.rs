@@ -69,8 +69,9 @@ pub enum OpenError {
     },
     /// It holds less than was acknowledged before: an old copy was put back, or the disk lost something.
     #[error("the database in {dir} is older than it was (it ends at commit {found}, commit {known} was there): an old \
-        copy must not be used, it holds old channel states and publishing one loses all the money in its channel; \
-        put the newest copy back (who knows better and accepts the loss removes the file {file})")]
+        copy must not be used as if it were new, it holds old channel states and publishing one loses all the money in \
+        its channel; put the newest copy back, or, when there is none, start once with --restored: then no commitment \
+        is published and the peers are asked to close the channels (the number is in {file})")]
     Older {
         /// Where.
         dir: String,

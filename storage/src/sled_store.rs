@@ -39,6 +39,8 @@ pub struct SledStore {
     engine: Engine,
     /// What the last commit left behind.
     last: Stamp,
+    /// It may hold less than was acknowledged, until the next commit.
+    may_be_older: bool,
     acknowledged: File,
     _lock: File,
 }
@@ -55,6 +57,19 @@ impl SledStore {
     /// # Errors
     /// [`OpenError`], in words for the person who started the program.
     pub fn open(dir: &Path, owner: &Owner) -> Result<SledStore, OpenError> {
+        SledStore::open_as(dir, owner, false)
+    }
+
+    /// The same, also when it holds less than was acknowledged before: an old copy, whose channels are to be put in doubt.
+    /// That it is old is forgotten with the next commit, so the doubt has to be in that one.
+    ///
+    /// # Errors
+    /// [`OpenError`], but never [`OpenError::Older`].
+    pub fn open_old_copy(dir: &Path, owner: &Owner) -> Result<SledStore, OpenError> {
+        SledStore::open_as(dir, owner, true)
+    }
+
+    fn open_as(dir: &Path, owner: &Owner, may_be_older: bool) -> Result<SledStore, OpenError> {
         let io_error = |e: io::Error| OpenError::Io { dir: dir.display().to_string(), reason: e.to_string() };
         files::private_dir(dir).map_err(io_error)?;
         let lock = match files::lock(&dir.join(LOCK)).map_err(io_error)? {
@@ -64,7 +79,7 @@ impl SledStore {
             }
         };
         let path = acknowledged_path(dir);
-        let known = files::read_number(&path).map_err(io_error)?;
+        let known = if may_be_older { None } else { files::read_number(&path).map_err(io_error)? };
         let (db, log, last) = open_engine(dir, owner, known)?;
         let acknowledged = files::open_private(&path).map_err(io_error)?;
         let mut store = SledStore {
@@ -72,10 +87,13 @@ impl SledStore {
             owner: owner.clone(),
             engine: Engine::Open(db, log),
             last,
+            may_be_older,
             acknowledged,
             _lock: lock,
         };
-        store.acknowledge();
+        if !may_be_older {
+            store.acknowledge();
+        }
         Ok(store)
     }
 
@@ -99,6 +117,7 @@ impl SledStore {
     fn engine(&mut self) -> Result<(&sled::Db, &File), StoreError> {
         if matches!(self.engine, Engine::Closed) {
             let known = files::read_number(&acknowledged_path(&self.dir)).ok().flatten();
+            let known = known.filter(|_| !self.may_be_older);
             let (db, log, last) =
                 open_engine(&self.dir, &self.owner, known).map_err(|e| StoreError::Write(e.to_string()))?;
             load_all(&db, last)?;
@@ -182,6 +201,7 @@ impl Store for SledStore {
         match done {
             Ok(stamp) => {
                 self.last = stamp;
+                self.may_be_older = false;
                 self.acknowledge();
                 Ok(())
             }

@@ -128,6 +128,38 @@ fn an_old_copy_or_a_database_made_anew_is_refused() {
     still_well(&dir);
 }
 
+#[test]
+fn an_old_copy_may_be_opened_by_who_says_so_and_is_told_until_something_is_kept() {
+    let (temp, dir) = filled();
+    let old = temp.path().join("old");
+    copy(&dir, &old);
+    let change = |key: &[u8]| Change::Put { key: key.to_vec(), value: b"1".to_vec() };
+    let mut store = SledStore::open(&dir, &alice()).unwrap();
+    for key in [b"a", b"b", b"c"] {
+        store.commit(&[&[change(key)]]).unwrap();
+    }
+    drop(store);
+    fs::remove_dir_all(&dir).unwrap();
+    copy(&old, &dir);
+    // To look at it is not yet to have put its channels in doubt.
+    let store = SledStore::open_old_copy(&dir, &alice()).unwrap();
+    assert_eq!(store.load().unwrap().len(), 300);
+    drop(store);
+    let error = SledStore::open(&dir, &alice()).unwrap_err();
+    assert!(matches!(error, OpenError::Older { found: 300, known: 303, .. }), "{error}");
+    assert!(error.to_string().contains("--restored"), "{error}");
+    let mut store = SledStore::open_old_copy(&dir, &alice()).unwrap();
+    store.commit(&[&[change(b"doubt")]]).unwrap();
+    drop(store);
+    assert_eq!(SledStore::open(&dir, &alice()).unwrap().load().unwrap().len(), 301);
+    // One that is not old opens as ever, and everything else is refused as ever.
+    drop(SledStore::open_old_copy(&dir, &alice()).unwrap());
+    assert!(matches!(
+        SledStore::open_old_copy(&dir, &owner("bitcoin", "02aa")),
+        Err(OpenError::WrongNetwork { .. })
+    ));
+}
+
 /// Damage anywhere: an error in words, or every entry that was acknowledged; never a panic that gets out.
 #[test]
 fn damaged_files_end_in_an_error_or_in_all_entries() {

@@ -56,8 +56,13 @@ fn close_by_agreement(kind: ChannelType, opener_closes: bool) {
 
     for (node, ours) in [(alice, a_msat), (bob, b_msat)] {
         let entry = wait_closed(node);
-        assert_eq!(entry["close_cause"], "user", "{entry}");
+        let asked = node.name() == closer.name();
+        assert_eq!(entry["close_cause"], if asked { "user" } else { "remote" }, "{entry}");
+        assert_eq!(entry["closer"], if asked { "local" } else { "remote" }, "{entry}");
+        assert_eq!(entry["cause"]["trigger"], "agreed", "{entry}");
         assert_eq!(entry["cause"]["txids"], json!([txid]));
+        let states = entry["state_changes"].as_array().expect("state_changes");
+        assert_eq!(states.last().expect("one")["new_state"], "ONCHAIN", "{entry}");
         assert_eq!(msat(&entry, "final_to_us_msat"), ours);
         let funds = node.call("listfunds", json!({}));
         let coins: Vec<&Value> =

@@ -334,6 +334,33 @@ fn an_old_copy_of_the_database_is_noticed_and_its_commitment_never_published() {
 }
 
 #[test]
+fn a_database_that_is_known_to_be_old_puts_every_channel_in_doubt_for_good() {
+    for told in [true, false] {
+        let mut duet = Duet::with(97, |seat, config| config.restored = told && seat == ALICE);
+        // The judge makes her anew at each step, which would be a start with that setting.
+        duet.check_every = 0;
+        duet.connect();
+        duet.open(Open::default());
+        duet.pay(ALICE, "one", 10_000_000);
+        assert!(!duet.channel(ALICE).doubt, "what is opened later is in no doubt");
+        let before = duet.seats[ALICE].store.durable();
+        duet.expected_errors = vec!["may be old", "lost state", "peer reports an error", "refused"];
+        // Her peer is away, so that nobody can prove anything.
+        duet.reachable = false;
+        duet.cut(None);
+        duet.check_every = 1;
+        duet.restart(ALICE);
+        duet.run();
+        assert_eq!(duet.channel(ALICE).doubt, told);
+        assert!(!told || duet.seats[ALICE].store.durable() != before, "it is not kept");
+        assert_eq!(duet.seats[ALICE].logged("taken for an old copy: 1 channels"), usize::from(told));
+        let channel = chand_protocol::node::command::ChannelRef::Id(duet.channel_id());
+        duet.ask(ALICE, Command::DevFail { channel });
+        assert_eq!(duet.chain.mempool.is_empty(), told);
+    }
+}
+
+#[test]
 fn an_old_copy_is_noticed_even_when_the_peer_closed_by_force_meanwhile() {
     // BOLT 2 [2.again.30, 2.revoke.5].
     let mut duet = Duet::opened(97, Open::default());

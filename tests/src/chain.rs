@@ -9,7 +9,7 @@ use crate::socket::CallError;
 use crate::wait::{wait_for, PATIENCE};
 use crate::{ports, programs};
 use base64::prelude::{Engine, BASE64_STANDARD};
-use bitcoin::{Transaction, Txid};
+use bitcoin::{Block, Transaction, Txid};
 use serde_json::{json, Value};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -79,9 +79,29 @@ impl Chain {
         self.process.take().expect("a running chain").kill_9();
     }
 
+    /// SIGKILL, and up again: its blocks are kept, its mempool is not.
+    ///
+    /// # Panics
+    /// As [`Chain::kill`] and [`Chain::launch`].
+    pub fn forget_mempool(&mut self) {
+        self.kill();
+        self.launch();
+        assert_eq!(self.mempool(), Vec::<String>::new());
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where nodes find it, with user and password.
     pub fn url(&self) -> String {
         self.url_with(PASSWORD)
+    }
+
+    /// The same through another port that leads there.
+    pub fn url_through(&self, port: u16) -> String {
+        format!("http://{USER}:{PASSWORD}@127.0.0.1:{port}")
     }
 
     /// The same with another password.
@@ -157,6 +177,35 @@ impl Chain {
     pub fn transaction(&self, txid: &str) -> Transaction {
         let hex = self.call("getrawtransaction", json!([txid, false]));
         bitcoin::consensus::encode::deserialize_hex(hex.as_str().expect("hex")).expect("a transaction")
+    }
+
+    /// A transaction, if it is mined or waiting: what waits may be replaced at any moment.
+    ///
+    /// # Panics
+    /// When the answer is no transaction.
+    pub fn find(&self, txid: &str) -> Option<Transaction> {
+        let hex = self.try_call("getrawtransaction", json!([txid, false])).ok()?;
+        Some(bitcoin::consensus::encode::deserialize_hex(hex.as_str().expect("hex")).expect("a transaction"))
+    }
+
+    /// The block at a height.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn block(&self, height: u64) -> Block {
+        let hash = self.call("getblockhash", json!([height]));
+        let hex = self.call("getblock", json!([hash, 0]));
+        bitcoin::consensus::encode::deserialize_hex(hex.as_str().expect("hex")).expect("a block")
+    }
+
+    /// Takes the block at `height`, and all above it, off the best chain.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn undo(&self, height: u64) {
+        let hash = self.call("getblockhash", json!([height]));
+        self.call("invalidateblock", json!([hash]));
+        assert_eq!(self.height(), height - 1);
     }
 
     /// What a transaction pays in fees, in satoshi.

@@ -12,6 +12,7 @@ pub mod counterfeit;
 pub mod duet;
 pub mod explore;
 pub mod fuzz;
+pub mod gate;
 pub mod hash;
 pub mod node;
 pub mod ports;
@@ -21,6 +22,7 @@ pub mod sim;
 pub mod socket;
 pub mod spec;
 pub mod stranger;
+pub mod trail;
 pub mod wait;
 pub mod world;
 

@@ -69,11 +69,19 @@ impl World {
     /// # Panics
     /// When anything goes wrong.
     pub fn with_channel(capacity_sat: u64, push_msat: u64, kind: ChannelType) -> World {
-        let world = World::new();
-        world.fund(&world.alice, capacity_sat + 1_000_000);
-        world.alice.connect(&world.bob);
-        world.open(&world.alice, &world.bob, capacity_sat, push_msat, kind);
-        world
+        World::new().opened(capacity_sat, push_msat, kind)
+    }
+
+    /// This world, with such a channel.
+    ///
+    /// # Panics
+    /// When anything goes wrong.
+    #[must_use]
+    pub fn opened(self, capacity_sat: u64, push_msat: u64, kind: ChannelType) -> World {
+        self.fund(&self.alice, capacity_sat + 1_000_000);
+        self.alice.connect(&self.bob);
+        self.open(&self.alice, &self.bob, capacity_sat, push_msat, kind);
+        self
     }
 
     /// Gives a node a confirmed coin of the faucet's.

@@ -135,6 +135,8 @@ pub struct Config {
     pub max_in_flight_percent: u8,
     /// Offer `option_simple_close`.
     pub simple_close: bool,
+    /// The database is an old copy: every channel is in doubt from this start on.
+    pub restored: bool,
     /// Present with `--dev`.
     pub dev: Option<Dev>,
     /// Every option, its value and where it came from; nothing secret (`listconfigs`).
@@ -174,6 +176,7 @@ impl Config {
             funding_confirms: s.number("funding-confirms", 1, 100)?,
             max_in_flight_percent: s.number("max-htlc-value-in-flight", 1, 100)?,
             simple_close: s.switch("simple-close")?,
+            restored: s.switch_once("restored")?,
             network,
             dir,
             rpc_socket,

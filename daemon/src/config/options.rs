@@ -42,7 +42,7 @@ const fn secret(name: &'static str, form: &'static str, help: &'static str) -> O
     Opt { name, kind: Kind::One(form), default: None, secret: true, help }
 }
 
-static OPTIONS: [Opt; 25] = [
+static OPTIONS: [Opt; 26] = [
     opt("data-dir", Kind::One("DIR"), None, "Where everything is kept [~/.chand]"),
     opt(
         "network",
@@ -90,13 +90,14 @@ static OPTIONS: [Opt; 25] = [
         "Share of a channel in flight to us [100]",
     ),
     opt("simple-close", Kind::Switch, None, "Offer the close in which each side pays for its own"),
+    opt("restored", Kind::Switch, None, "The database is an old copy: let the peers close all channels"),
     opt("dev", Kind::Switch, None, "Allow dev-... methods and --dev-... options: only for tests"),
     secret("dev-force-privkey", "HEX32", "The node's key"),
     secret("dev-force-bip32-seed", "HEX32", "The wallet's seed"),
     secret("dev-force-channel-secrets", "A/B/C/D/E/F", "Keys and shachain seed of every channel"),
     opt("dev-bitcoind-poll", Kind::One("SECONDS"), None, "How often to look for blocks"),
     opt("dev-fast-gossip", Kind::Switch, None, "Flush gossip at once; nothing needs it yet"),
-    opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close over an expired HTLC; nothing needs it yet"),
+    opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close a channel for the deadline of an HTLC"),
     opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses; nothing needs it yet"),
 ];
 
@@ -106,8 +107,9 @@ Each option is also a variable (CHAND_FEE_BASE=5) and a key of DIR/chand.toml (f
 the command line wins over the variable, the variable over the file.
 With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
 Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32,
---dev-force-channel-secrets A/B/C/D/E/F, --dev-bitcoind-poll SECONDS (how often to look for blocks);
---dev-fast-gossip, --dev-no-htlc-timeout and --dev-allow-localhost are taken, nothing needs them yet.";
+--dev-force-channel-secrets A/B/C/D/E/F, --dev-bitcoind-poll SECONDS (how often to look for blocks),
+--dev-no-htlc-timeout (an HTLC's deadline closes no channel); --dev-fast-gossip and --dev-allow-localhost
+are taken, nothing needs them yet.";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
@@ -351,6 +353,16 @@ impl Settings {
             _ => Err(format!("\"{text}\" is neither true nor false")),
         })?;
         Ok(on.unwrap_or(false))
+    }
+
+    /// A switch for one start: in the file or the environment it would hold for every start.
+    pub(super) fn switch_once(&mut self, name: &'static str) -> Result<bool, ConfigError> {
+        let on = self.switch(name)?;
+        let lasting = self.given.get(name).is_some_and(|g| g.source != Source::Flag);
+        if on && lasting {
+            return Err(self.complain(name, "only on the command line: it is for one start".into()));
+        }
+        Ok(on)
     }
 
     /// The names of `--dev-…` options that somebody named.

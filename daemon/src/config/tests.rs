@@ -64,6 +64,18 @@ fn with_nothing_said_it_is_regtest_in_the_home_directory() {
 }
 
 #[test]
+fn an_old_copy_is_told_of_on_the_command_line_for_one_start() {
+    let place = Place::new();
+    assert!(!place.run(&[], &[]).unwrap().restored);
+    assert!(place.run(&["--restored"], &[("CHAND_RESTORED", "1")]).unwrap().restored);
+    let said = place.run(&[], &[("CHAND_RESTORED", "1")]).unwrap_err().to_string();
+    assert!(said.contains("--restored (CHAND_RESTORED): only on the command line"), "{said}");
+    assert!(!place.run(&[], &[("CHAND_RESTORED", "0")]).unwrap().restored);
+    place.write(".chand/chand.toml", "restored = true");
+    assert!(place.complaint(&[]).contains("only on the command line"));
+}
+
+#[test]
 fn other_networks_have_their_own_defaults() {
     let place = Place::new();
     for (name, port) in [("bitcoin", 8_332), ("testnet", 18_332), ("testnet4", 48_332), ("signet", 38_332)] {
@@ -291,7 +303,8 @@ fn the_help_fits_on_a_screen_and_names_every_option() {
         assert!(help.contains(name), "{name} is missing:\n{help}");
     }
     assert!(
-        help.contains("--dev-fast-gossip, --dev-no-htlc-timeout") && help.contains("nothing needs them yet")
+        help.contains("--dev-fast-gossip and --dev-allow-localhost")
+            && help.contains("nothing needs them yet")
     );
     for part in ["regtest", "demo"] {
         let mut all = Cli::command();

@@ -1,14 +1,17 @@
 //! The core thread: one node, one wallet, one step at a time.
 //!
-//! In: whatever the inbox holds. Out: a batch for each step, to the writer thread.
+//! In: whatever the inbox holds. Out: a batch for each step, to the writer thread; what in it needs no record goes to the
+//! publisher at once. This thread never waits for the disk: while that refuses, it goes on reading the chain (`backlog`).
 //! A panic in a step is a bug of ours, and nothing a peer, the chain or a user should feel: the node and the wallet that
 //! had it are dropped, fresh ones are loaded from the store, the links are closed and the chain is followed from
 //! where the store stands. Three of them within a minute, and the program ends: a person has to look.
 //! Read next: `inbox`, `purse` (the wallet's part), `writer`.
 
+use super::backlog::{Backlog, Pressure, EXTREME};
 use super::clock::Clock;
 use super::inbox::{Event, Inbox, Order, WalletJob, CHAIN_QUEUE};
 use super::links::Links;
+use super::publish;
 use super::purse::Purse;
 use super::waiting::{Waiter, Waiting};
 use super::writer::Job;
@@ -17,11 +20,14 @@ use crate::chain::follow::{self, ChainEvent, FollowConfig, StartingPoint};
 use crate::chain::Chain;
 use crate::peer::{PeerEvent, Peers};
 use crate::wallet::WalletError;
+use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::node::command::CommandError;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::{step, Node};
+use chand_protocol::store::Batch;
+use chand_protocol::tx::ChannelType;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::mpsc::{channel, SyncSender};
+use std::sync::mpsc::{channel, Sender};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -45,7 +51,9 @@ pub(super) struct Heart {
     pub purse: Purse,
     pub birth: Birth,
     pub inbox: Inbox,
-    pub batches: SyncSender<Job>,
+    pub batches: Sender<Job>,
+    pub backlog: Backlog,
+    pub publish: mpsc::UnboundedSender<publish::Order>,
     pub waiting: Waiting,
     pub links: Links,
     pub peers: Peers,
@@ -55,6 +63,16 @@ pub(super) struct Heart {
     pub runtime: Handle,
     pub clock: Clock,
     pub panics: Vec<Instant>,
+}
+
+/// A channel whose transactions take coins of the wallet for their fees when it closes on chain.
+fn may_need_coins(channel: &Channel) -> bool {
+    let over = match channel.phase {
+        Phase::Closed(_) => true,
+        Phase::Onchain(_) => channel.resolved_at().is_some(),
+        _ => false,
+    };
+    channel.terms.channel_type == ChannelType::Anchors && !over
 }
 
 /// Why the loop does not just go on.
@@ -72,10 +90,11 @@ impl Heart {
     /// [`CoreError`], in words for the log.
     pub fn run(mut self) -> Result<(), CoreError> {
         self.follow_chain();
+        self.count_channels();
         let mut idle = false;
         loop {
             let limit = self.until_deadline(idle);
-            let first = self.inbox.wait(&self.runtime, limit);
+            let first = self.inbox.wait(&self.runtime, limit, &self.backlog);
             idle = first.is_none();
             // The node and the wallet that a panic went through are dropped unseen.
             let passed = catch_unwind(AssertUnwindSafe(|| self.pass(first)));
@@ -98,6 +117,9 @@ impl Heart {
 
     /// How long to sleep at most.
     fn until_deadline(&mut self, idle: bool) -> Duration {
+        if self.backlog.pressure() != Pressure::Low {
+            return LONGEST_WAIT;
+        }
         let now = self.clock.read();
         let node = self.node.next_deadline().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
         let purse = self.purse.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
@@ -110,15 +132,19 @@ impl Heart {
     fn pass(&mut self, first: Option<Event>) -> Result<(), Stop> {
         let now = self.clock.read();
         let mut events: Vec<Event> = Vec::new();
+        let pressure = self.backlog.pressure();
         match first {
+            // What time alone asks for (pings, answers that are late) waits for the disk.
+            None if pressure != Pressure::Low => return Ok(()),
             None => {}
             Some(Event::Stop) => return Err(Stop::End(Ok(()))),
             Some(Event::Broken(part)) => return Err(Stop::End(Err(CoreError::Broken(part)))),
             Some(first) => {
                 events.push(first);
-                self.inbox.take_all(|event| events.push(event));
+                self.inbox.take_all(pressure, |event| events.push(event));
             }
         }
+        let blocks = events.iter().any(|event| matches!(event, Event::Chain(_)));
         let mut inputs = Vec::with_capacity(events.len());
         for event in events {
             self.take(event, &mut inputs).map_err(|e| Stop::Bug(e.to_string()))?;
@@ -127,12 +153,37 @@ impl Heart {
         inputs.extend(self.purse.loose_change());
         inputs.extend(self.purse.compacted());
         let batch = step(&mut self.node, now, inputs);
-        if !batch.is_empty() && self.batches.send(Job::Batch(batch)).is_err() {
-            return Err(Stop::End(Err(CoreError::Broken("the writer thread"))));
+        if blocks {
+            self.count_channels();
         }
+        self.hand_on(batch)?;
         // The disk and the peer are at work now; this is what they would wait for otherwise.
         self.node.prepare();
         Ok(())
+    }
+
+    /// Tells the wallet for how many channels it keeps something back; each block is soon enough.
+    fn count_channels(&mut self) {
+        self.purse.set_channels(self.node.channels().filter(|channel| may_need_coins(channel)).count());
+    }
+
+    /// Publishes what needs no record, and gives the batch to the writer thread.
+    fn hand_on(&mut self, batch: Batch) -> Result<(), Stop> {
+        for claim in batch.claims() {
+            // The publisher lives as long as the daemon.
+            let _ = self.publish.send(publish::Order::Claim(claim));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.backlog.enter() == EXTREME {
+            tracing::error!(
+                "{EXTREME} batches wait for the disk: from here on the chain is not read any more, and nobody is \
+                 punished. Make room or repair the disk"
+            );
+        }
+        let gone = |_| Stop::End(Err(CoreError::Broken("the writer thread")));
+        self.batches.send(Job::Batch(batch)).map_err(gone)
     }
 
     fn take(&mut self, event: Event, inputs: &mut Vec<Input>) -> Result<(), WalletError> {
@@ -153,6 +204,7 @@ impl Heart {
             Event::Wallet(WalletJob::Fund { channel, script_pubkey, amount, feerate }) => {
                 inputs.push(self.purse.fund(channel, script_pubkey, amount, feerate));
             }
+            Event::Wallet(WalletJob::Attach(order)) => inputs.push(self.purse.attach(&order)),
             Event::Wallet(WalletJob::Unreserve { txid }) => inputs.extend(self.purse.unreserve(txid)),
             // They are looked for before every step.
             Event::Stop | Event::Broken(_) => {}
@@ -276,6 +328,7 @@ impl Heart {
         let (node, wallet) = born.unwrap_or_else(|_| Err("it panicked".into())).map_err(CoreError::Reload)?;
         self.node = node;
         self.purse = Purse::new(wallet, rates);
+        self.count_channels();
         self.follow_chain();
         Ok(())
     }

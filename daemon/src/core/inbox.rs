@@ -2,8 +2,10 @@
 //!
 //! In: five queues (peers, chain, broadcaster, control sockets, and what the writer thread has for the wallet) and the
 //! order to stop. Out: one event at a time; a share of each queue for each step, so that no source starves another.
+//! While the disk does not keep up, only the chain, the broadcaster and the writer thread are listened to (`backlog`).
 //! Read next: `mod` (which thread waits for which), `heart` (what becomes of an event).
 
+use super::backlog::{Backlog, Pressure};
 use super::publish::Published;
 use super::waiting::{ReplyTo, WalletReplyTo};
 use crate::chain::follow::ChainEvent;
@@ -12,7 +14,7 @@ use crate::rpc::WalletRequest;
 use bitcoin::{ScriptBuf, Txid};
 use chand_protocol::id::ChannelId;
 use chand_protocol::node::command::Command;
-use chand_protocol::node::effect::FundAmount;
+use chand_protocol::node::effect::{AttachOrder, FundAmount};
 use chand_protocol::units::Feerate;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -32,7 +34,9 @@ pub(super) const ORDER_QUEUE: usize = 1_024;
 pub(super) enum WalletJob {
     /// Build and sign a funding transaction.
     Fund { channel: ChannelId, script_pubkey: ScriptBuf, amount: FundAmount, feerate: Feerate },
-    /// Free the coins of one that is never published.
+    /// Add coins to a transaction that cannot pay its own fee.
+    Attach(Box<AttachOrder>),
+    /// Free the coins of one that nobody relies on any more.
     Unreserve { txid: Txid },
 }
 
@@ -70,30 +74,43 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Waits for the first event; `None` when `limit` is over before.
-    pub fn wait(&mut self, runtime: &Handle, limit: Duration) -> Option<Event> {
+    /// Waits for the first event; `None` when `limit` is over before, or `backlog` changed.
+    pub fn wait(&mut self, runtime: &Handle, limit: Duration, backlog: &Backlog) -> Option<Event> {
+        let pressure = backlog.pressure();
+        let (world, chain) = (pressure == Pressure::Low, pressure != Pressure::Extreme);
         runtime.block_on(async {
             tokio::select! {
                 biased;
                 // A gone sender means to stop as well.
                 _ = self.stop.wait_for(|stop| *stop) => Some(Event::Stop),
+                () = backlog.room(), if pressure != Pressure::Low => None,
                 job = self.wallet.recv() => Some(job.map_or(Event::Broken("the writer thread"), Event::Wallet)),
-                result = self.published.recv() => {
+                result = self.published.recv(), if chain => {
                     Some(result.map_or(Event::Broken("the broadcaster"), Event::Published))
                 }
-                event = self.chain.recv() => Some(event.map_or(Event::Broken("the follower"), Event::Chain)),
-                order = self.orders.recv() => Some(order.map_or(Event::Stop, Event::Order)),
-                event = self.peers.recv() => Some(event.map_or(Event::Broken("the socket pump"), Event::Peer)),
+                event = self.chain.recv(), if chain => {
+                    Some(event.map_or(Event::Broken("the follower"), Event::Chain))
+                }
+                order = self.orders.recv(), if world => Some(order.map_or(Event::Stop, Event::Order)),
+                event = self.peers.recv(), if world => {
+                    Some(event.map_or(Event::Broken("the socket pump"), Event::Peer))
+                }
                 () = sleep(limit) => None,
             }
         })
     }
 
-    /// What is there now, a share of each queue. Never waits.
-    pub fn take_all(&mut self, mut each: impl FnMut(Event)) {
+    /// What is there now and may be taken, a share of each queue. Never waits.
+    pub fn take_all(&mut self, pressure: Pressure, mut each: impl FnMut(Event)) {
         share(PEER_QUEUE, || self.wallet.try_recv().ok().map(Event::Wallet), &mut each);
+        if pressure == Pressure::Extreme {
+            return;
+        }
         share(BROADCAST_QUEUE, || self.published.try_recv().ok().map(Event::Published), &mut each);
         share(CHAIN_QUEUE, || self.chain.try_recv().ok().map(Event::Chain), &mut each);
+        if pressure == Pressure::High {
+            return;
+        }
         share(ORDER_QUEUE, || self.orders.try_recv().ok().map(Event::Order), &mut each);
         share(PEER_QUEUE, || self.peers.try_recv().ok().map(Event::Peer), &mut each);
     }

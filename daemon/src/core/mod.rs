@@ -9,7 +9,9 @@
 //!
 //! Who may wait for whom, and why no circle closes:
 //! * sockets, follower, publisher and clients wait for the core thread (bounded queues: each source slows down alone);
-//! * the core thread waits for the writer thread (a bounded queue: a disk that hangs stops the node, not the memory);
+//! * the core thread waits for nobody (only after a bug, for the writer thread to read the store again): when batches
+//!   gather before a slow disk, it stops listening to peers and clients, and goes on with the chain; when very many do,
+//!   it stops listening at all (`backlog`);
 //! * the writer thread waits for the disk and for nothing else: a link whose queue is full is closed, the queues to the
 //!   publisher and back to the wallet have no bound of their own (each entry stems from a batch, of which a bounded
 //!   number is under way), and answers go to one-shot channels;
@@ -18,6 +20,7 @@
 //! Read next: `heart`.
 
 mod backend;
+mod backlog;
 mod check;
 mod clock;
 mod heart;
@@ -44,15 +47,12 @@ use heart::Heart;
 use inbox::{Inbox, BROADCAST_QUEUE, ORDER_QUEUE, PEER_QUEUE};
 use purse::Purse;
 use std::io;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::channel;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use writer::{Exits, WriterError};
-
-/// Batches that may wait for the disk; the core thread then waits, too.
-const BATCH_QUEUE: usize = 16;
 
 /// Makes a node and its wallet from what the store holds: at the start, and again after a bug stopped a step.
 pub type Birth = Box<dyn FnMut(Vec<Entry>) -> Result<(Node, Wallet), String> + Send>;
@@ -120,6 +120,8 @@ pub struct Core {
     writer: JoinHandle<Result<(), WriterError>>,
     daemon: Arc<Daemon>,
     ended: watch::Receiver<bool>,
+    #[cfg(test)]
+    backlog: backlog::Backlog,
 }
 
 impl Core {
@@ -130,7 +132,7 @@ impl Core {
     pub fn start<S: Store + Send + 'static>(parts: Parts<S>) -> io::Result<Core> {
         let Parts { alive, birth, store, peers, peer_events, chain, follow, stop, about, configs, runtime } =
             parts;
-        let (batches, jobs) = sync_channel(BATCH_QUEUE);
+        let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
         let (published, published_in) = mpsc::channel(BROADCAST_QUEUE);
@@ -138,13 +140,15 @@ impl Core {
         // Nothing comes out of this one: `follow_chain` puts a follower's in its place.
         let (_, no_chain) = mpsc::channel(1);
         let (waiting, links) = (waiting::Waiting::default(), links::Links::default());
+        let backlog = backlog::Backlog::default();
 
         let exits = Exits {
             peers: peers.clone(),
             links: links.clone(),
             waiting: waiting.clone(),
-            publish,
+            publish: publish.clone(),
             wallet: wallet_jobs,
+            backlog: backlog.clone(),
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -169,6 +173,8 @@ impl Core {
             birth,
             inbox,
             batches,
+            backlog: backlog.clone(),
+            publish,
             waiting,
             links,
             peers,
@@ -185,7 +191,14 @@ impl Core {
             over.send_replace(true);
             end
         })?;
-        Ok(Core { core, writer, daemon, ended })
+        Ok(Core {
+            core,
+            writer,
+            daemon,
+            ended,
+            #[cfg(test)]
+            backlog,
+        })
     }
 
     /// What control sockets talk to.

@@ -1,6 +1,7 @@
 //! Gets released transactions into the backend's mempool, after a last look at each.
 //!
-//! In: [`Publish`], which only a durable batch releases. Out: one [`Published`] for each: accepted, or why not.
+//! In: [`Publish`], which only a durable batch releases, or as a claim that needs no record, at once and then once more
+//! with its batch. Out: one [`Published`] for each: accepted, or why not.
 //! Each is checked here as the network will check it (Bitcoin Core's own interpreter, and the rules of relay), so that
 //! a bug of ours shows as a line in the log and not as a transaction that burns its coins or never confirms.
 //! A backend that is away is no answer: the transaction waits. One that is refused for its fee alone is
@@ -8,14 +9,25 @@
 
 use super::check::{self, Known, Unfit};
 use crate::chain::{Chain, RpcError};
-use bitcoin::{Transaction, Txid};
+use bitcoin::{Transaction, Txid, Wtxid};
 use chand_protocol::node::effect::Publish;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Nothing is wrong with such a transaction: blocks tell the node what became of the output.
+const SPENT: &str = "an output that it spends is spent already, or not known yet";
+
+/// What is to be published.
+pub(super) enum Order {
+    /// Its batch is durable.
+    Released(Publish),
+    /// Its batch is not; it comes once more when it is.
+    Claim(Publish),
+}
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,16 +43,38 @@ pub(super) struct Published {
 /// Publishes what comes, in order, until either queue is closed.
 pub(super) async fn run(
     chain: Chain,
-    mut queue: mpsc::UnboundedReceiver<Publish>,
+    mut queue: mpsc::UnboundedReceiver<Order>,
     results: mpsc::Sender<Published>,
 ) {
     let mut publisher = Publisher { chain, known: Known::default() };
+    // Claims whose batch was not durable when they were offered, each as often as it comes once more.
+    let mut early: BTreeMap<Wtxid, u32> = BTreeMap::new();
     loop {
         let next = tokio::select! {
             () = results.closed() => return,
             next = queue.recv() => next,
         };
-        let Some((tx, why)) = next.map(Publish::into_parts) else { return };
+        let Some(order) = next else { return };
+        let (tx, why) = match order {
+            Order::Claim(publish) => {
+                let (tx, why) = publish.into_parts();
+                let times = early.entry(tx.compute_wtxid()).or_default();
+                *times = times.saturating_add(1);
+                (tx, why)
+            }
+            Order::Released(publish) => {
+                let (tx, why) = publish.into_parts();
+                if let Some(times) = early.get_mut(&tx.compute_wtxid()) {
+                    // It was answered then; a second answer would count as a second refusal.
+                    *times = times.saturating_sub(1);
+                    if *times == 0 {
+                        early.remove(&tx.compute_wtxid());
+                    }
+                    continue;
+                }
+                (tx, why)
+            }
+        };
         let txid = tx.compute_txid();
         let result = tokio::select! {
             () = results.closed() => return,
@@ -97,15 +131,18 @@ impl Publisher {
                 Some(spent) => check::check(tx, &spent).await?,
                 // It is itself what spends them, or nothing can be said of it.
                 None if check::is_there(&self.chain, tx).await? => return Ok(()),
-                None => {
-                    return Err(Unfit::Refused(
-                        "an output that it spends is spent already, or not known yet".into(),
-                    ))
-                }
+                None => return Err(Unfit::Refused(SPENT.into())),
             }
             self.known.keep(tx.clone());
         }
         let submitted = self.submit(tx).await;
+        if matches!(&submitted, Err(RpcError::Rpc { message, .. }) if is_spent(message)) {
+            // A block may hold it, with all that it pays spent again; else somebody was quicker.
+            return match check::is_there(&self.chain, tx).await? {
+                true => Ok(()),
+                false => Err(Unfit::Refused(SPENT.into())),
+            };
+        }
         let low = matches!(&submitted, Err(RpcError::Rpc { message, .. }) if is_low_fee(message));
         self.known.set_low_fee(&tx.compute_txid(), low);
         Ok(submitted?)
@@ -130,6 +167,11 @@ impl Publisher {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Refusals that mean: an output is spent, or was never there.
+fn is_spent(message: &str) -> bool {
+    ["missingorspent", "missing-inputs", "Missing inputs"].iter().any(|m| message.contains(m))
 }
 
 /// Refusals that a child with a good fee can heal.
@@ -233,5 +275,17 @@ mod tests {
         let child = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 90_000);
         assert_eq!(publisher.publish(&child).await, Ok(()));
         assert_eq!(mempool(&chain).await.len(), 2);
+
+        // Both again, and the child with a better fee, which takes the place of the first one.
+        assert_eq!(publisher.publish(&parent).await, Ok(()));
+        let better = spend(OutPoint { txid: parent.compute_txid(), vout: 0 }, 80_000);
+        assert_eq!(publisher.publish(&better).await, Ok(()));
+        assert!(mempool(&chain).await.contains(&better.compute_txid().to_string()));
+        assert!(publisher.publish(&child).await.is_err_and(|reason| reason.contains("insufficient fee")));
+        mine(&chain).await;
+        assert_eq!(publisher.publish(&better).await, Ok(()));
+        assert_eq!(publisher.publish(&child).await, Err(SPENT.into()));
+        // Of the parent nothing is unspent, but this backend finds transactions in blocks, too.
+        assert_eq!(publisher.publish(&parent).await, Ok(()));
     }
 }

@@ -12,7 +12,7 @@ use crate::wallet::{self, OutputStatus, Wallet, WalletError, WalletOutput};
 use bitcoin::{Block, BlockHash, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::id::ChannelId;
 use chand_protocol::node::command::{CommandError, Reply};
-use chand_protocol::node::effect::{Fees, FundAmount, Input};
+use chand_protocol::node::effect::{AttachOrder, Fees, FundAmount, Input};
 use chand_protocol::units::{Feerate, Height, Sat};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -34,10 +34,19 @@ const MATURITY: u32 = 100;
 /// How long a withdrawal waits for the chain backend before its user is told that it waits.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What the wallet keeps for each channel with anchors, should it close on chain: such a channel's transactions pay too
+/// little by themselves, or nothing. One bump of a commitment and one of a second-level transaction cost about as much
+/// at 60 sat per virtual byte.
+const KEPT_A_CHANNEL: Sat = Sat(25_000);
+/// For more channels than this nothing more is kept: they will not all close at once.
+const MOST_CHANNELS: u64 = 10;
+
 /// A wallet and who waits for it.
 pub(super) struct Purse {
     wallet: Wallet,
     rates: Rates,
+    /// Channels with anchors.
+    channels: u64,
     /// Until the network took the transaction.
     withdrawals: BTreeMap<Txid, Withdrawal>,
 }
@@ -60,7 +69,7 @@ struct Withdrawal {
 impl Purse {
     /// A wallet for which nobody waits.
     pub fn new(wallet: Wallet, rates: Rates) -> Purse {
-        Purse { wallet, rates, withdrawals: BTreeMap::new() }
+        Purse { wallet, rates, channels: 0, withdrawals: BTreeMap::new() }
     }
 
     /// The wallet's newest block.
@@ -76,6 +85,24 @@ impl Purse {
     /// New feerates.
     pub fn set_rates(&mut self, fees: Fees, estimates: Vec<(u32, Feerate)>) {
         self.rates = Rates { fees: Some(fees), estimates };
+    }
+
+    /// How many channels with anchors there are now; for each the wallet keeps something back.
+    pub fn set_channels(&mut self, channels: usize) {
+        let channels = (channels as u64).min(MOST_CHANNELS);
+        if channels == self.channels {
+            return;
+        }
+        let keep = Sat(KEPT_A_CHANNEL.0.saturating_mul(channels));
+        self.wallet.keep_back(keep);
+        let has = self.wallet.balance().spendable();
+        if channels > self.channels && has < keep {
+            tracing::warn!(
+                "the wallet has {has}, and {keep} should be there for the fees of channels that close on chain: send \
+                 coins to an address from newaddr, else a close may take long when fees are high"
+            );
+        }
+        self.channels = channels;
     }
 
     /// The whole wallet in place of its many changes, when it is time for that; nothing may follow it in its batch.
@@ -149,7 +176,14 @@ impl Purse {
         Input::Funded { channel, result, wallet: self.wallet.take_change() }
     }
 
-    /// Coins of a funding transaction that never leaves are free again.
+    /// A transaction of a closed channel with coins for its fee, or why there is none.
+    pub fn attach(&mut self, order: &AttachOrder) -> Input {
+        let result = self.wallet.attach(order).map_err(|e| e.to_string());
+        let (channel, claim) = (order.channel, order.claim);
+        Input::Attached { channel, claim, result, wallet: self.wallet.take_change() }
+    }
+
+    /// Coins of a transaction that nobody relies on any more are free again.
     pub fn unreserve(&mut self, txid: Txid) -> Option<Input> {
         self.wallet.unreserve(txid);
         self.loose_change()
@@ -284,7 +318,7 @@ impl Purse {
 
 fn refusal(error: &WalletError) -> CommandError {
     let code = match error {
-        WalletError::Insufficient { .. } => NOT_ENOUGH,
+        WalletError::Insufficient { .. } | WalletError::TooDear { .. } => NOT_ENOUGH,
         WalletError::Dust { .. } => DUST,
         WalletError::FeerateTooLow(_) | WalletError::Coin { .. } => -32602,
         _ => INTERNAL_ERROR,
@@ -372,6 +406,58 @@ mod tests {
         purse.published(&refused);
         let offered: Vec<Input> = purse.offers().collect();
         assert!(matches!(&offered[..], [Input::Offer { tx: again }] if *again == tx), "{offered:?}");
+    }
+
+    #[test]
+    fn coins_for_a_closed_channels_transaction_come_with_the_wallets_change() {
+        let mut purse = purse();
+        let script_pubkey = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::from_byte_array([3; 32]));
+        let output = TxOut { value: Amount::from_sat(40_000), script_pubkey };
+        let mut order = AttachOrder {
+            channel: ChannelId([9; 32]),
+            claim: 7,
+            tx: Transaction {
+                version: transaction::Version::TWO,
+                lock_time: absolute::LockTime::ZERO,
+                input: vec![TxIn::default()],
+                output: vec![output.clone()],
+            },
+            spent: vec![output],
+            witness_weight: 300,
+            feerate: Feerate(1_000),
+            parent: None,
+            most: Sat(90_000),
+            replaces: None,
+        };
+        let made = purse.attach(&order);
+        let Input::Attached { channel, claim: 7, result: Ok(tx), wallet: Some(_) } = made else {
+            panic!("{made:?}")
+        };
+        assert_eq!((channel, tx.input.len()), (order.channel, 2));
+        assert_eq!(purse.wallet.balance().reserved, Sat(100_000));
+        order.tx.input[0].previous_output.vout = 0;
+        let none = purse.attach(&order);
+        assert!(
+            matches!(&none, Input::Attached { result: Err(why), .. } if why.contains("reserved for transactions")),
+            "{none:?}"
+        );
+        assert!(purse.unreserve(tx.compute_txid()).is_some());
+        assert_eq!(purse.wallet.balance().spendable(), Sat(100_000));
+    }
+
+    #[test]
+    fn something_is_kept_back_for_each_of_up_to_ten_channels() {
+        let mut purse = purse();
+        let most = |purse: &mut Purse| purse.wallet.most_fundable(Feerate(1_000)).map(|sat| sat.0 / 1_000);
+        for (channels, thousands) in [(0, 99), (1, 74), (3, 24), (0, 99)] {
+            purse.set_channels(channels);
+            assert_eq!(most(&mut purse), Ok(thousands));
+        }
+        purse.set_channels(10);
+        let ten = most(&mut purse).expect_err("too little").to_string();
+        purse.set_channels(1_000);
+        assert!(ten.contains("250000 sat stay"), "{ten}");
+        assert_eq!(most(&mut purse).expect_err("too little").to_string(), ten);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whole cores against the embedded chain, with disks that refuse and steps that panic.
 
+use super::backlog::HIGH;
 use super::{peer_queue, Birth, Core, CoreError, Daemon, Parts};
 use crate::chain::follow::FollowConfig;
 use crate::chain::{Auth, Chain};
@@ -14,13 +15,13 @@ use bitcoin::{Network, ScriptBuf};
 use chand_protocol::entropy::Entropy;
 use chand_protocol::id::NodeId;
 use chand_protocol::keys::NodeKeys;
-use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view::{Info, Peer};
 use chand_protocol::node::{Node, NodeConfig};
 use chand_protocol::sign::{Crypto, RealCrypto};
 use chand_protocol::store::{Entry, Store};
-use chand_protocol::units::{Feerate, Sat};
+use chand_protocol::units::{Feerate, Msat, Sat};
 use chand_storage::{Fault, MemoryStore};
 use secp256k1::ecdsa::Signature;
 use secp256k1::{All, PublicKey, Secp256k1, SecretKey};
@@ -256,6 +257,103 @@ async fn while_the_disk_refuses_nothing_leaves_and_then_everything_does() {
     assert!(matches!(answer, Ok(WalletReply::Address { .. })), "{answer:?}");
     alice.connect(&bob).await;
     until("they are linked again", is_up).await;
+    assert!(alice.stop().await.is_ok());
+    assert!(bob.stop().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_refuses_the_chain_is_still_read() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let alice = Actor::start(&world, 1, &disk).await;
+    alice.reaches(BLOCKS).await;
+    let theirs = world.ask("getnewaddress", json!([])).await;
+
+    disk.always(Some(Fault::FailBefore));
+    let backlog = alice.core.backlog.clone();
+    // Far beyond the number of batches at which commands wait.
+    let blocks = u32::try_from(HIGH + 8).expect("small");
+    for _ in 0..blocks {
+        let before = backlog.waiting();
+        world.ask("generatetoaddress", json!([1, theirs])).await;
+        until("the block is taken", || async { backlog.waiting() > before }).await;
+    }
+    let command = tokio::spawn(alice.daemon.command(Command::GetInfo));
+    let refused = disk.counts().failures;
+    until("it is tried again", || async { disk.counts().failures > refused }).await;
+    assert!(!command.is_finished());
+
+    disk.always(None);
+    alice.reaches(BLOCKS + blocks).await;
+    let answer = timeout(PATIENCE, command).await.expect("in time").expect("no panic");
+    assert!(matches!(answer, Ok(Reply::Info(_))), "{answer:?}");
+    until("all of it is kept", || async { backlog.waiting() == 0 }).await;
+    assert!(alice.stop().await.is_ok());
+    let again = Actor::start(&world, 1, &disk.fork()).await;
+    assert_eq!(again.info().await.blockheight.0, BLOCKS + blocks);
+    assert!(again.stop().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_leaves_though_the_disk_refuses() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let (alice, bob) =
+        (Actor::start(&world, 1, &disk).await, Actor::start(&world, 2, &MemoryStore::new()).await);
+    let theirs = world.ask("getnewaddress", json!([])).await;
+    let mine = |blocks: u32| world.ask("generatetoaddress", json!([blocks, theirs]));
+    world.ask("sendtoaddress", json!([alice.address().await, 0.01])).await;
+    mine(1).await;
+    alice.reaches(BLOCKS + 1).await;
+    bob.reaches(BLOCKS + 1).await;
+    alice.connect(&bob).await;
+    let open = Command::FundChannel {
+        peer: bob.id,
+        amount: Some(Sat(500_000)),
+        feerate: None,
+        announce: false,
+        push_msat: Msat(100_000_000),
+        close_to: None,
+        mindepth: None,
+        reserve: None,
+        anchors: Some(true),
+    };
+    let opened = alice.daemon.command(open).await;
+    let Ok(Reply::Funded { channel_id, .. }) = opened else { panic!("{opened:?}") };
+    let mempool = || async { world.ask("getrawmempool", json!([])).await.as_array().map_or(0, Vec::len) };
+    until("the funding is there", || async { mempool().await == 1 }).await;
+    mine(1).await;
+    let is_open = |actor: &Actor| {
+        let list = actor.daemon.command(Command::ListPeerChannels { peer: None, channel: Some(channel_id) });
+        async {
+            let Ok(Reply::PeerChannels(channels)) = list.await else { return false };
+            channels.first().is_some_and(|c| c.state.name() == "CHANNELD_NORMAL")
+        }
+    };
+    until("the channel is open", || async { is_open(&alice).await && is_open(&bob).await }).await;
+
+    // Bob closes by force while Alice's disk is full.
+    disk.always(Some(Fault::FailBefore));
+    let kept = disk.durable();
+    let channel = ChannelRef::Id(channel_id);
+    let close = Command::Close { channel, unilateral_timeout_s: 1, destination: None, feerange: None };
+    let waiting = tokio::spawn(alice.daemon.wallet(WalletRequest::NewAddress { kind: None }));
+    let is_up = || async { bob.peer(alice.id).await.is_some_and(|p| p.connected) };
+    until("bob sees the link go down", || async { !is_up().await }).await;
+    let closed = bob.daemon.command(close).await;
+    assert!(matches!(closed, Ok(Reply::Closed { .. })), "{closed:?}");
+    until("his commitment is there", || async { mempool().await >= 1 }).await;
+    mine(1).await;
+    until("Alice claims what is hers", || async { mempool().await >= 1 }).await;
+    assert_eq!(disk.durable(), kept);
+    assert!(!waiting.is_finished());
+    mine(1).await;
+
+    disk.always(None);
+    let all = BLOCKS + 4;
+    alice.reaches(all).await;
+    let has = |coins: Vec<Coin>| coins.iter().filter(|c| c.amount > Sat(390_000)).count();
+    until("it is in the wallet", || async { has(alice.coins().await) == 2 }).await;
     assert!(alice.stop().await.is_ok());
     assert!(bob.stop().await.is_ok());
 }

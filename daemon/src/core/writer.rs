@@ -1,18 +1,20 @@
 //! The thread that owns the store: keeps batches, then lets out what depended on them.
 //!
-//! In: batches in order through a bounded queue. Out: all that waited in one synced write, then, in order, what each
+//! In: batches in order, a bounded number of them (`backlog`). Out: all that waited in one synced write, then, in order, what each
 //! batch releases: messages, transactions, answers, log lines, work for the wallet.
 //! A disk that refuses is a local fault: the links end without a word, and the same batches are offered again until
-//! they are kept. Nothing leaves meanwhile, and the full queue stops the core thread.
+//! they are kept. Nothing leaves meanwhile but what needs no record, which the core thread publishes itself.
 //! Nothing done here waits for anything but the disk, so the core thread may wait for this one (see `mod`).
 //! Read next: `chand_protocol::store`.
 
+use super::backlog::Backlog;
 use super::inbox::WalletJob;
 use super::links::Links;
+use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
 use crate::peer::Peers;
-use chand_protocol::node::effect::{After, Level, Notice, Outgoing, Publish};
+use chand_protocol::node::effect::{After, Level, Notice, Outgoing};
 use chand_protocol::store::{Batch, Change, Durable, Entry, Journal, Store, StoreError};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -46,8 +48,10 @@ pub(super) struct Exits {
     pub peers: Peers,
     pub links: Links,
     pub waiting: Waiting,
-    pub publish: UnboundedSender<Publish>,
+    pub publish: UnboundedSender<Order>,
     pub wallet: UnboundedSender<WalletJob>,
+    /// Where releases are counted.
+    pub backlog: Backlog,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
 }
@@ -123,8 +127,10 @@ impl<S: Store> Writer<S> {
                 next = self.jobs.try_recv().ok();
             }
             if !batches.is_empty() {
+                let count = batches.len();
                 let proof = self.keep(&batches)?;
                 self.release(batches, &proof)?;
+                self.exits.backlog.leave(count);
             }
             match last {
                 None | Some(Job::Batch(_)) => {}
@@ -180,7 +186,8 @@ impl<S: Store> Writer<S> {
         if self.trouble.as_ref() != Some(&reason) {
             tracing::error!(
                 "{reason}. No message leaves and no command is answered until it can be; the links to all peers are \
-                 closed, no channel is. Make room or repair the disk; it is tried again by itself"
+                 closed, no channel is. The chain is still watched, and a cheat is punished. Make room or repair the \
+                 disk; it is tried again by itself"
             );
             self.trouble = Some(reason);
         }
@@ -212,10 +219,11 @@ impl<S: Store> Writer<S> {
             After::Reply { id, result } => exits.waiting.answer(id, result),
             After::Notice(notice) => log(&notice),
             // The other ends live as long as the daemon; when it ends, the next start does these again.
-            After::Publish(publish) => drop(exits.publish.send(publish)),
+            After::Publish(publish) => drop(exits.publish.send(Order::Released(publish))),
             After::Fund { channel, script_pubkey, amount, feerate } => {
                 drop(exits.wallet.send(WalletJob::Fund { channel, script_pubkey, amount, feerate }));
             }
+            After::Attach(order) => drop(exits.wallet.send(WalletJob::Attach(order))),
             After::DevRevoked { channel, number, tx } => {
                 if let Err(error) = revoked::keep(&exits.dir, &channel, number, &tx) {
                     tracing::warn!(%channel, number, "an old commitment could not be kept for dev-broadcast-revoked: {error}");

@@ -6,10 +6,12 @@ use super::backend::{
 };
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
-use chand_protocol::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
+use chand_protocol::channel::cause::{Annals, Cause, Line, Reason, StateChange, Trigger};
+use chand_protocol::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
+use chand_protocol::onchain::{Kind, Output, Spent};
 use chand_protocol::units::{Feerate, Height, Msat, Sat};
 use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -89,6 +91,49 @@ pub fn channel(state: view::State) -> view::Channel {
         stats: view::Stats { out_offered: 3, ..Default::default() },
         close_to: (Some(ScriptBuf::from_bytes(vec![0, 20])), None),
         closing_txid: None,
+        annals: annals(),
+        outputs: Vec::new(),
+    }
+}
+
+/// Of a channel that an HTLC's deadline closed.
+fn annals() -> Annals {
+    let change = |from, to, height| StateChange { time_s: 1_700_000_000, height: Height(height), from, to };
+    let reason = Reason {
+        id: HtlcId { offered_by: Side::Local, id: 3 },
+        amount: Msat(5_000),
+        payment_hash: PaymentHash([8; 32]),
+        cltv_expiry: Height(117),
+    };
+    let line = Line { height: Height(120), time_s: 1_700_000_002, text: "it is in a block".into() };
+    Annals {
+        cause: Some(Cause {
+            trigger: Trigger::Deadline,
+            words: "HTLC 3 of ours expired at 117".into(),
+            height: Height(119),
+            time_s: 1_700_000_001,
+            feerate: Feerate(253),
+            htlc: Some(reason),
+            peer_message: Some("no".into()),
+            decision: "published this node's commitment 12".into(),
+            story: vec![line],
+        }),
+        changes: vec![
+            change(view::State::Openingd, view::State::ChanneldAwaitingLockin, 100),
+            change(view::State::ChanneldAwaitingLockin, view::State::ChanneldNormal, 103),
+            change(view::State::ChanneldNormal, view::State::AwaitingUnilateral, 119),
+        ],
+    }
+}
+
+fn onchain_output() -> Output {
+    Output {
+        outpoint: outpoint(9),
+        amount: Sat(5_000),
+        kind: Kind::ToLocal,
+        lock: None,
+        born: Some(Height(120)),
+        spent: Some(Spent { txid: outpoint(10).txid, height: Height(126), ours: true }),
     }
 }
 
@@ -96,6 +141,7 @@ pub fn closed_channel() -> view::ClosedChannel {
     view::ClosedChannel {
         channel: view::Channel {
             closing_txid: Some(transaction().compute_txid()),
+            outputs: vec![onchain_output()],
             ..channel(view::State::Onchain)
         },
         close_cause: "mutual",

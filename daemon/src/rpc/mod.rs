@@ -16,6 +16,7 @@ pub mod log;
 pub mod message;
 pub mod params;
 pub mod show;
+pub mod show_close;
 pub mod socket;
 pub mod table;
 pub mod zbase32;

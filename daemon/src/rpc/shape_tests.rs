@@ -41,6 +41,20 @@ fn bob() -> String {
 const INVOICE: &str = "lnbc2500u1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4jsxqzpu9qrsgquk0rl77nj30yxdy8j9vdx85fkpmdla2087ne0xh8nhedh8w27kyke0lp53ut353s06fv3qfegext0eh0ymjpf39tuven09sam30g4vgpfna3rh";
 const ADDRESS: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
+/// What every `cause` has here.
+const CAUSE: &[&str] = &[
+    "trigger",
+    "reason",
+    "height",
+    "time",
+    "feerate_perkw",
+    "htlc",
+    "peer_message",
+    "decision",
+    "txids",
+    "story",
+];
+
 /// method, parameters, where in the answer (`/0` is the first of a list), required fields
 fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])> {
     let hash = "08".repeat(32);
@@ -210,7 +224,43 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "min_to_us_msat",
                 "max_to_us_msat",
                 "close_cause",
+                "closer",
+                "state_changes",
+                "cause",
             ],
+        ),
+        (
+            "listclosedchannels",
+            json!({}),
+            "/closedchannels/0/state_changes/2",
+            &["timestamp", "old_state", "new_state", "cause", "message", "height"],
+        ),
+        ("listclosedchannels", json!({}), "/closedchannels/0/cause", CAUSE),
+        (
+            "listclosedchannels",
+            json!({}),
+            "/closedchannels/0/cause",
+            &["kind", "confirmed_height", "outputs"],
+        ),
+        (
+            "listclosedchannels",
+            json!({}),
+            "/closedchannels/0/cause/outputs/0",
+            &["outpoint", "kind", "amount_msat", "state", "spent_by", "spent_height"],
+        ),
+        ("listclosedchannels", json!({}), "/closedchannels/0/cause/story/0", &["height", "time", "text"]),
+        ("listpeerchannels", json!({}), "/channels/0/cause", CAUSE),
+        (
+            "listpeerchannels",
+            json!({}),
+            "/channels/0/cause/htlc",
+            &["direction", "id", "amount_msat", "payment_hash", "expiry"],
+        ),
+        (
+            "listpeerchannels",
+            json!({}),
+            "/channels/0/state_changes/0",
+            &["timestamp", "old_state", "new_state"],
         ),
         (
             "setchannel",

@@ -2,8 +2,9 @@
 //!
 //! In: plain data of `chand_protocol::node::view`. Out: JSON whose field names and types are those of Core Lightning's
 //! schemas; absent facts are absent fields. Fields of chand's own are marked (chand).
-//! Read next: `call`.
+//! Read next: `show_close`, `call`.
 
+use super::show_close;
 use chand_protocol::id::{to_hex, NodeId, Side};
 use chand_protocol::node::view;
 use chand_protocol::units::{Msat, Sat};
@@ -145,6 +146,9 @@ pub fn channel(c: &view::Channel, us: &NodeId) -> Value {
         .maybe("confirmations", Some(c.depth.0)) // (chand)
         .maybe("confirmations_needed", Some(c.depth.1)) // (chand)
         .maybe("closing_txid", c.closing_txid.map(|t| t.to_string())) // (chand)
+        .maybe("state_changes", Some(show_close::state_changes(c)))
+        .maybe("close_cause", show_close::close_cause(c)) // (chand): Core Lightning has it in listclosedchannels
+        .maybe("cause", show_close::cause(c, None)) // (chand)
         .build()
 }
 
@@ -273,23 +277,16 @@ pub fn closed_channel(closed: &view::ClosedChannel) -> Value {
         "final_to_us_msat": closed.final_to_us_msat.0,
         "min_to_us_msat": c.min_to_us_msat.0,
         "max_to_us_msat": c.max_to_us_msat.0,
-        // Core Lightning names who decided: the user for a close by agreement.
-        "close_cause": if closed.close_cause == "mutual" { "user" } else { closed.close_cause },
-        "cause": cause(closed), // (chand)
+        "close_cause": show_close::close_cause(c).unwrap_or("unknown"),
+        "state_changes": show_close::state_changes(c),
     }))
+    .maybe("cause", show_close::cause(c, Some(closed))) // (chand)
     .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
     .maybe("closer", c.closer.map(side))
     .maybe("funding_txid", c.funding.map(|f| f.txid.to_string()))
     .maybe("funding_outnum", c.funding.map(|f| f.vout))
     .maybe("last_commitment_fee_msat", closed.last_commitment_fee.map(msat))
     .build()
-}
-
-fn cause(closed: &view::ClosedChannel) -> Value {
-    let txids: Vec<String> = closed.channel.closing_txid.iter().map(ToString::to_string).collect();
-    Object::of(json!({ "kind": closed.close_cause, "trigger": closed.trigger, "txids": txids }))
-        .maybe("height", closed.height.map(|h| h.0))
-        .build()
 }
 
 /// `listinvoices`, `waitinvoice` and the like.

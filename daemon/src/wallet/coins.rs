@@ -50,7 +50,7 @@ pub struct WalletOutput {
     pub address: Option<Address>,
     /// How far it has come.
     pub status: OutputStatus,
-    /// A funding transaction that is not on chain yet will spend it.
+    /// A transaction that is not on chain yet, and that a channel relies on, will spend it.
     pub reserved: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct WalletBalance {
     pub unconfirmed: Sat,
     /// Mined by us, too young.
     pub immature: Sat,
-    /// Confirmed or change, but promised to a funding transaction.
+    /// Confirmed or change, but promised to a transaction of a channel.
     pub reserved: Sat,
 }
 
@@ -164,19 +164,23 @@ impl Wallet {
     }
 
     fn confirmed(&self, txid: Txid, at: Height) -> OutputStatus {
-        let mined = self.inner.tx_graph().get_tx(txid).is_some_and(|tx| tx.is_coinbase());
-        let spendable = at.plus(COINBASE_MATURITY);
-        // The next block may hold what spends it.
-        if mined && spendable > self.tip().0.plus(1) {
-            OutputStatus::Immature { spendable }
+        if self.is_immature(txid, at) {
+            OutputStatus::Immature { spendable: at.plus(COINBASE_MATURITY) }
         } else {
             OutputStatus::Confirmed(at)
         }
     }
+
+    /// Whether what `txid`, in the block at this height, pays was mined too lately to be spent.
+    pub(super) fn is_immature(&self, txid: Txid, at: Height) -> bool {
+        let mined = self.inner.tx_graph().get_tx(txid).is_some_and(|tx| tx.is_coinbase());
+        // The next block may hold what spends it.
+        mined && at.plus(COINBASE_MATURITY) > self.tip().0.plus(1)
+    }
 }
 
 /// Which transactions cannot be taken back by a stranger.
-struct Trust<'a> {
+pub(super) struct Trust<'a> {
     wallet: &'a Wallet,
     unconfirmed: BTreeMap<Txid, Arc<Transaction>>,
     /// Confirmed ones, and what was found out about the others.
@@ -184,7 +188,7 @@ struct Trust<'a> {
 }
 
 impl<'a> Trust<'a> {
-    fn of(wallet: &'a Wallet) -> Trust<'a> {
+    pub(super) fn of(wallet: &'a Wallet) -> Trust<'a> {
         let mut trust = Trust { wallet, unconfirmed: BTreeMap::new(), known: BTreeMap::new() };
         for tx in wallet.inner.transactions() {
             if tx.chain_position.is_confirmed() {
@@ -197,7 +201,7 @@ impl<'a> Trust<'a> {
     }
 
     /// True when a transaction is confirmed, or spends nothing but trusted coins of ours.
-    fn deserves(&mut self, txid: Txid, depth: u32) -> bool {
+    pub(super) fn deserves(&mut self, txid: Txid, depth: u32) -> bool {
         if let Some(known) = self.known.get(&txid) {
             return *known;
         }

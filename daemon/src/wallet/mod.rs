@@ -8,8 +8,10 @@
 //! are found and spent together, and change looks like any taproot output. Which script is change follows from the
 //! transaction (all inputs ours), never from the keychain.
 //! BDK gets public descriptors only; the one private key is here, and is wiped when the wallet is dropped.
-//! Read next: `spend` (how a transaction is built), `coins` (what may be spent), `record` (what is kept).
+//! Read next: `spend` (how a transaction is built), `attach` (coins for one that cannot pay its own fee), `coins` (what
+//! may be spent), `record` (what is kept).
 
+mod attach;
 mod coins;
 mod record;
 mod spend;
@@ -72,6 +74,14 @@ pub enum WalletError {
     /// The feerate would not relay.
     #[error("{0} would not be relayed: at least {least}", least = Feerate::FLOOR)]
     FeerateTooLow(Feerate),
+    /// Relay asks for more than is to be paid.
+    #[error("a fee of at least {least} would be needed, and at most {most} is to be paid")]
+    TooDear {
+        /// By the rules of relay and replacement.
+        least: Sat,
+        /// By the order.
+        most: Sat,
+    },
     /// A coin that was named cannot be spent.
     #[error("the coin {outpoint} cannot be spent: {why}")]
     Coin {
@@ -112,9 +122,12 @@ pub struct Wallet {
     total: ChangeSet,
     /// Not yet taken.
     pending: Change,
-    /// Coins of funding transactions that are not on chain yet, by transaction.
+    /// What transactions spend that are not on chain yet and that others than their user rely on (fundings, and those of
+    /// `attach` with the coins of their earlier versions), by transaction.
     reserved: BTreeMap<Txid, Vec<OutPoint>>,
     changes: usize,
+    /// See [`Wallet::keep_back`].
+    kept_back: Sat,
     /// What is pending is kept at once, even if it is nothing but blocks.
     urgent: bool,
 }
@@ -163,7 +176,17 @@ impl Wallet {
             record::prune(&mut total);
             reload(&descriptors, network, total.clone())?
         };
-        Ok(Wallet { inner, key, network, total, pending, reserved, changes: count, urgent: false })
+        Ok(Wallet {
+            inner,
+            key,
+            network,
+            total,
+            pending,
+            reserved,
+            changes: count,
+            kept_back: Sat::ZERO,
+            urgent: false,
+        })
     }
 
     /// Lets a new wallet begin at a block instead of at genesis: what was paid before is not looked for. Give it a
@@ -252,9 +275,33 @@ impl Wallet {
                 .filter(|(_, coins)| coins.iter().any(|c| spent.contains(c)))
                 .map(|(txid, _)| *txid)
                 .collect();
-            over.into_iter().for_each(|txid| self.unreserve(txid));
+            over.into_iter().for_each(|txid| self.end_reservation(txid));
         }
+        self.drop_overtaken(block);
         Ok(())
+    }
+
+    /// Forgets unconfirmed transactions of ours that can never confirm, as the block spends otherwise what they spend
+    /// (a peer may have taken an output of a closed channel first), and all that spends from them.
+    fn drop_overtaken(&mut self, block: &Block) {
+        let mut dead: Vec<Txid> = Vec::new();
+        let graph = self.inner.tx_graph();
+        for tx in &block.txdata {
+            let rivals = tx.input.iter().flat_map(|input| graph.outspends(input.previous_output));
+            let mut rivals = rivals.copied().peekable();
+            if rivals.peek().is_some() {
+                let txid = tx.compute_txid();
+                dead.extend(rivals.filter(|rival| *rival != txid));
+            }
+        }
+        let mut next = 0;
+        while let Some(txid) = dead.get(next).copied() {
+            let children = graph.tx_spends(txid).flat_map(|(_, txids)| txids).copied();
+            let children: Vec<Txid> = children.filter(|child| !dead.contains(child)).collect();
+            dead.extend(children);
+            next += 1;
+        }
+        dead.into_iter().for_each(|txid| self.forget_unconfirmed(txid));
     }
 
     /// Takes the tip block back (a reorganisation). Its transactions count as unconfirmed again.
@@ -304,16 +351,33 @@ impl Wallet {
         self.inner.apply_evicted_txs([(txid, now_s().saturating_add(1))]);
     }
 
-    /// Frees the coins of a funding transaction that will never be published; unknown ones are no error.
+    /// Frees the coins of a transaction that nobody relies on any more: a funding that will never be published, or one
+    /// with attached coins that was given up. Unknown ones are no error.
     pub fn unreserve(&mut self, txid: Txid) {
+        if self.is_replaceable(&txid) {
+            self.forget_unconfirmed(txid);
+        }
+        self.end_reservation(txid);
+    }
+
+    fn end_reservation(&mut self, txid: Txid) {
         if self.reserved.remove(&txid).is_some() {
             self.pending.reservations.insert(txid, None);
         }
     }
 
+    /// From now on so much stays in the wallet for the fees of channels that close on chain: fundings leave it, and
+    /// withdrawals that do not name their coins. Only `attach` takes of it. Not kept over a restart.
+    pub fn keep_back(&mut self, amount: Sat) {
+        self.kept_back = amount;
+    }
+
     fn reserve(&mut self, tx: &Transaction) {
-        let coins: Vec<OutPoint> = tx.input.iter().map(|i| i.previous_output).collect();
-        let txid = tx.compute_txid();
+        let coins = tx.input.iter().map(|i| i.previous_output).collect();
+        self.reserve_coins(tx.compute_txid(), coins);
+    }
+
+    fn reserve_coins(&mut self, txid: Txid, coins: Vec<OutPoint>) {
         self.pending.reservations.insert(txid, Some(coins.clone()));
         self.reserved.insert(txid, coins);
     }

@@ -12,9 +12,12 @@ use bdk_wallet::error::CreateTxError;
 #[allow(deprecated)]
 use bdk_wallet::SignOptions;
 use bitcoin::hashes::Hash;
-use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut};
+use bitcoin::{Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Weight};
 use chand_protocol::node::effect::{FundAmount, FundedTx};
 use chand_protocol::units::{Feerate, Sat};
+
+/// Of an output to a taproot script.
+const CHANGE_WEIGHT: u64 = 4 * (8 + 1 + 34);
 
 /// A withdrawal that was built; it is to be published once the wallet's change is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,7 +61,8 @@ impl Wallet {
         Ok(FundedTx { tx: built.tx, vout: built.vout })
     }
 
-    /// What a channel could hold that takes every coin that may fund one, the fee at `feerate` taken off.
+    /// What a channel could hold that takes every coin that may fund one, the fee at `feerate` taken off, and what is
+    /// kept back.
     ///
     /// # Errors
     /// [`WalletError`] in words: there is nothing, or not enough for the fee.
@@ -66,12 +70,12 @@ impl Wallet {
         let coins = self.choose(Coins::Safe)?;
         // As long as any funding output's script.
         let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
-        let psbt = self.sweep(&script, FeeRate::from_sat_per_kwu(u64::from(feerate.0)), &coins)?;
-        Ok(Sat(psbt.unsigned_tx.output.iter().map(|o| o.value.to_sat()).sum()))
+        let rate = FeeRate::from_sat_per_kwu(u64::from(feerate.0));
+        Ok(self.all(&script, rate, &coins, self.kept_back)?.0)
     }
 
-    /// Builds and signs a payment and counts it as published. `utxos`: spend exactly these; `minconf`: spend only
-    /// coins of this depth (`None`: as a channel is funded; 0: others' unconfirmed payments, too).
+    /// Builds and signs a payment and counts it as published. `utxos`: spend exactly these, and of what is kept back, too;
+    /// `minconf`: spend only coins of this depth (`None`: as a channel is funded; 0: others' unconfirmed payments, too).
     ///
     /// # Errors
     /// [`WalletError`] in words; then nothing changed.
@@ -104,20 +108,74 @@ impl Wallet {
             return Err(WalletError::FeerateTooLow(feerate));
         }
         let coins = self.choose(coins)?;
+        let keep = if coins.must_all { Sat::ZERO } else { self.kept_back };
         let rate = FeeRate::from_sat_per_kwu(u64::from(feerate.0));
         let (psbt, change) = match amount {
             FundAmount::Exact(sat) => self.pay(&script, sat, rate, &coins)?,
-            FundAmount::All { at_most } => {
-                let all = self.sweep(&script, rate, &coins)?;
-                let sum: u64 = all.unsigned_tx.output.iter().map(|o| o.value.to_sat()).sum();
-                if Sat(sum) > at_most {
-                    self.pay(&script, at_most, rate, &coins)?
-                } else {
-                    (all, None)
-                }
-            }
+            FundAmount::All { at_most } => match self.all(&script, rate, &coins, keep)? {
+                (all, Some(psbt)) if all <= at_most => (psbt, None),
+                (all, _) => self.pay(&script, all.min(at_most), rate, &coins)?,
+            },
         };
+        self.leaves(keep, &psbt.unsigned_tx, change.as_ref())?;
         self.sign(psbt, &script, change.as_ref())
+    }
+
+    /// What all chosen coins can pay to `script` when `keep` is to stay in the wallet, and the transaction if nothing
+    /// stays of them.
+    fn all(
+        &mut self,
+        script: &ScriptBuf,
+        rate: FeeRate,
+        coins: &Chosen,
+        keep: Sat,
+    ) -> Result<(Sat, Option<Psbt>), WalletError> {
+        let psbt = self.sweep(script, rate, coins)?;
+        let sum = Sat(psbt.unsigned_tx.output.iter().map(|o| o.value.to_sat()).sum());
+        let others = self.safe_except(&coins.coins);
+        if keep <= others {
+            return Ok((sum, Some(psbt)));
+        }
+        let keep_here = keep.saturating_sub(others);
+        let for_change = rate.fee_wu(Weight::from_wu(CHANGE_WEIGHT)).map_or(u64::MAX, |fee| fee.to_sat());
+        let least = Sat(script.minimal_non_dust().to_sat());
+        let left = sum.saturating_sub(keep_here).saturating_sub(Sat(for_change));
+        if left < least {
+            let needed = sum.saturating_sub(left).saturating_add(least);
+            return Err(WalletError::Insufficient { needed, available: sum, hint: self.kept_words(keep) });
+        }
+        Ok((left, None))
+    }
+
+    /// What may be spent besides these coins.
+    fn safe_except(&self, coins: &[OutPoint]) -> Sat {
+        let safe = |status| {
+            matches!(status, OutputStatus::Confirmed(_) | OutputStatus::Unconfirmed { trusted: true })
+        };
+        let others = self.outputs().into_iter();
+        let others = others.filter(|o| safe(o.status) && !o.reserved && !coins.contains(&o.outpoint));
+        others.fold(Sat::ZERO, |sum, o| sum.saturating_add(o.amount))
+    }
+
+    /// Refuses a transaction that would leave less than `keep`.
+    fn leaves(&self, keep: Sat, tx: &Transaction, change: Option<&ScriptBuf>) -> Result<(), WalletError> {
+        let spent: Vec<OutPoint> = tx.input.iter().map(|i| i.previous_output).collect();
+        let back = tx.output.iter().find(|o| Some(&o.script_pubkey) == change);
+        let back = Sat(back.map_or(0, |o| o.value.to_sat()));
+        let left = self.safe_except(&spent).saturating_add(back);
+        if left >= keep {
+            return Ok(());
+        }
+        let available = self.safe_except(&[]);
+        let needed = available.saturating_sub(left).saturating_add(keep);
+        Err(WalletError::Insufficient { needed, available, hint: self.kept_words(keep) })
+    }
+
+    fn kept_words(&self, keep: Sat) -> String {
+        format!(
+            ": {keep} stay in the wallet for the fees of channels that close on chain (withdraw takes them, too, when \
+             the coins are named in utxos)"
+        )
     }
 
     /// The coins that may be taken, and whether all of them must be.
@@ -130,7 +188,10 @@ impl Wallet {
                     None => "it is not the wallet's",
                     Some(o) if o.status == OutputStatus::Spent => "it is spent",
                     Some(o) if matches!(o.status, OutputStatus::Immature { .. }) => "it was mined too lately",
-                    Some(o) if o.reserved => "it is reserved for a channel that is being opened",
+                    Some(o) if o.reserved => "it is reserved for a transaction of a channel",
+                    Some(o) if self.is_replaceable(&o.outpoint.txid) => {
+                        "it is change of a channel's transaction that may be replaced: wait for a block"
+                    }
                     Some(_) if chosen.contains(&outpoint) => "it is named twice",
                     Some(_) => {
                         chosen.push(outpoint);
@@ -149,8 +210,9 @@ impl Wallet {
             (_, OutputStatus::Confirmed(_)) => true,
             (_, OutputStatus::Unconfirmed { trusted }) => *trusted,
         };
-        let free = outputs.iter().filter(|o| !o.reserved && deep(&o.status)).map(|o| o.outpoint).collect();
-        Ok(Chosen { coins: free, must_all: false })
+        let free = outputs.iter().filter(|o| !o.reserved && deep(&o.status));
+        let lasting = free.map(|o| o.outpoint).filter(|o| !self.is_replaceable(&o.txid)).collect();
+        Ok(Chosen { coins: lasting, must_all: false })
     }
 
     /// One output of exactly `amount`, and change when it is worth an output.
@@ -235,23 +297,27 @@ impl Wallet {
             let hint = " from the coins named: name more of them, or a smaller amount".into();
             return WalletError::Insufficient { needed, available, hint };
         }
+        WalletError::Insufficient { needed, available, hint: self.besides() }
+    }
+
+    /// The end of a refusal: what there is besides, or what to do.
+    pub(super) fn besides(&self) -> String {
         let balance = self.balance();
         let mut besides = Vec::new();
         for (sat, what) in [
             (balance.unconfirmed, "unconfirmed (wait for a block)"),
-            (balance.reserved, "reserved for channels being opened"),
+            (balance.reserved, "reserved for transactions of channels"),
             (balance.immature, "mined too lately (100 blocks must follow)"),
         ] {
             if sat > Sat::ZERO {
                 besides.push(format!("{sat} {what}"));
             }
         }
-        let hint = if besides.is_empty() {
+        if besides.is_empty() {
             ": send coins to an address from newaddr".to_string()
         } else {
             format!("; besides, {}", besides.join(", "))
-        };
-        WalletError::Insufficient { needed, available, hint }
+        }
     }
 
     #[allow(deprecated)] // Only the options' name is: the keys are ours, BDK finalises.
@@ -294,6 +360,11 @@ struct Chosen {
 /// # Errors
 /// In words: which input.
 pub fn verify_spend(tx: &Transaction, spent: &[TxOut]) -> Result<(), String> {
+    verify_from(0, tx, spent)
+}
+
+/// The same for the inputs from number `first` on.
+pub(super) fn verify_from(first: usize, tx: &Transaction, spent: &[TxOut]) -> Result<(), String> {
     if spent.len() != tx.input.len() {
         return Err(format!("{} of {} spent outputs are known", spent.len(), tx.input.len()));
     }
@@ -307,7 +378,7 @@ pub fn verify_spend(tx: &Transaction, spent: &[TxOut]) -> Result<(), String> {
         })
         .collect();
     let flags = bitcoinconsensus::VERIFY_ALL_PRE_TAPROOT | bitcoinconsensus::VERIFY_TAPROOT;
-    for (index, output) in spent.iter().enumerate() {
+    for (index, output) in spent.iter().enumerate().skip(first) {
         let (script, value) = (output.script_pubkey.as_bytes(), output.value.to_sat());
         bitcoinconsensus::verify_with_flags(script, value, &raw, Some(&utxos), index, flags)
             .map_err(|e| format!("input {index} does not satisfy the output it spends: {e:?}"))?;

@@ -8,6 +8,8 @@ use bitcoin::transaction::Version as TxVersion;
 use bitcoin::{Amount, CompactTarget, Sequence, TxIn, TxMerkleNode, TxOut, Witness};
 use chand_protocol::node::effect::FundAmount;
 
+mod attach;
+
 const RATE: Feerate = Feerate(1_000);
 
 fn seed(n: u8) -> Seed {

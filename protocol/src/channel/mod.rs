@@ -63,10 +63,10 @@ pub struct Context<'a> {
     pub crypto: &'a dyn Crypto,
     /// What gets a transaction mined soon.
     pub feerate_normal: Feerate,
-    /// What the backend's mempool takes at least.
-    pub feerate_minimum: Feerate,
     /// What gets a transaction mined at once.
     pub feerate_urgent: Feerate,
+    /// What the backend's mempool takes at least.
+    pub feerate_minimum: Feerate,
     /// The most an opener may ask for.
     pub feerate_ceiling: Feerate,
     /// The most we let dust HTLCs put at risk.

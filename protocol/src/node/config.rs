@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub close_script: ScriptBuf,
     /// `dev-…` commands are allowed.
     pub dev: bool,
+    /// The records are an old copy, or may be one: every open channel is in doubt from now on.
+    pub restored: bool,
     /// Deadlines of HTLCs close no channel (`--dev-no-htlc-timeout`).
     pub no_htlc_timeout: bool,
 }
@@ -58,6 +60,7 @@ impl NodeConfig {
             simple_close: false,
             close_script,
             dev: false,
+            restored: false,
             no_htlc_timeout: false,
         }
     }

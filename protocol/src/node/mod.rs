@@ -59,6 +59,8 @@ use crate::channel::open::Opening;
 
 /// The most that HTLCs too small for an output may put at risk in one channel.
 const MAX_DUST: Sat = Sat(50_000);
+/// Parts of a chain backend's words for: what it spends is spent, in a block or by a better transaction in the mempool.
+const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
 
@@ -342,8 +344,8 @@ impl Node {
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
-            feerate_minimum: self.chain.fees.minimum,
             feerate_urgent: self.chain.fees.urgent,
+            feerate_minimum: self.chain.fees.minimum,
             feerate_ceiling: feerate_ceiling(&self.chain.fees),
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,
@@ -527,8 +529,10 @@ impl Node {
                 );
             }
             Err(reason) => {
+                // Another spent it first, which blocks will tell; it is offered at each of them all the same.
+                let beaten = OVERTAKEN.iter().any(|words| reason.contains(words));
                 self.notice(
-                    Level::Error,
+                    if beaten { Level::Info } else { Level::Error },
                     format!("transaction {txid} was refused: {reason}; tried again at the next block"),
                 );
             }

@@ -5,11 +5,11 @@
 //! Read next: `crate::record`, `crate::channel::save`.
 
 use crate::channel::save::Loaded;
-use crate::channel::ChannelEvent;
+use crate::channel::{ChannelEvent, Phase};
 use crate::entropy::Entropy;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
-use crate::node::effect::{Effect, Fees};
+use crate::node::effect::{Effect, Fees, Level};
 use crate::node::invoices::{Invoice, Invoices};
 use crate::node::peers::Peer;
 use crate::node::send::{Payment, Payments};
@@ -22,6 +22,7 @@ use crate::sign::Crypto;
 use crate::store::{Change, Entry};
 use crate::units::{Feerate, Height, Timestamp};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -206,6 +207,9 @@ impl Node {
             self.events.extend(waiting.map(|h| (channel.id(), ChannelEvent::LockedIn(h.id))));
         }
         self.settle_restored_payments();
+        if self.config.restored {
+            self.doubt_all();
+        }
         let publish: Vec<Effect> = self
             .channels
             .values()
@@ -214,5 +218,24 @@ impl Node {
             .collect();
         self.out.effects.extend(publish);
         self.call_all();
+    }
+
+    /// Somebody put an old copy of the records back: no commitment in them may be published, as the peer may hold its
+    /// revocation. Kept with the first step. Whatever decided a channel before the copy was made still does.
+    fn doubt_all(&mut self) {
+        let mut count = 0usize;
+        for (id, channel) in &mut self.channels {
+            if !matches!(channel.phase, Phase::Closed(_) | Phase::Onchain(_)) {
+                channel.doubt = true;
+                channel.dirty.state = true;
+                self.touched.insert(*id);
+                count += 1;
+            }
+        }
+        let text = format!(
+            "the database is taken for an old copy: {count} channels are in doubt, their commitments are not published \
+             and their peers are to close them"
+        );
+        self.notice(Level::Warn, text);
     }
 }

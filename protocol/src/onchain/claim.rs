@@ -264,7 +264,7 @@ impl Channel {
         let least = if claim.tx.is_some() {
             claim.fee.saturating_add(Sat(weight.div_ceil(4)))
         } else {
-            Feerate::FLOOR.fee(weight).saturating_add(Sat(1))
+            cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight)
         };
         if least > most {
             return None;
@@ -293,7 +293,7 @@ fn left(claim: &Claim, ways: &Ways, cx: &Context<'_>) -> Option<u32> {
 /// An output that costs more to take than it holds is left, until feerates fall.
 fn is_worth(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
     let weight = INPUT_WEIGHT + way.witness_weight();
-    let feerate = if way.class == Class::Sweep { cx.feerate_normal } else { Feerate::FLOOR };
+    let feerate = if way.class == Class::Sweep { cx.feerate_normal } else { cx.feerate_minimum };
     output.amount > feerate.fee(weight)
 }
 
