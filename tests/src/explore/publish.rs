@@ -355,3 +355,51 @@ fn words(stage: &Stage, play: Play, twist: Twist) -> String {
         other => format!("{what} ({other:?})"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explore::walk::met;
+    use crate::explore::Bounds;
+    use chand_protocol::node::Node;
+    use chand_protocol::record::Kind;
+
+    /// The judges see: a node that forgot the past, or that nobody hears, loses what a cheat took.
+    #[test]
+    fn a_victim_that_forgot_the_past_loses() {
+        let start = Start::new("A+Ax").expect("a start");
+        let bounds = Bounds { cuts: 0, crashes: 0, max_plays: 1, ..Bounds::default() };
+        let mut found = 0;
+        let (mut court, stage) = met(start, bounds).unwrap_or_else(|failure| panic!("{failure:?}"));
+        for (_, play) in court.list.clone() {
+            let Play::Crime { seat, state, tx, race } = play else { continue };
+            let node = stage.graphs[seat].node(state);
+            let held = court.stories[&tx].outputs.iter().any(|o| matches!(o.kind, OutputKind::Htlc(_)));
+            let past = node.channel(&court.start.channel).is_some_and(|c| c.past().len() == 2);
+            if !held || !past {
+                continue;
+            }
+            for (forgets, deaf) in [(false, false), (true, false), (false, true)] {
+                let mut victim = stage.graphs[seat].node(state);
+                if forgets {
+                    victim = without_past(&court, seat, &node);
+                }
+                let Court { start, crypto, stories, proven, .. } = &mut court;
+                let mut shore = Shore::new(start, crypto, proven);
+                shore.enter(start, seat, victim);
+                shore.deaf = deaf;
+                let judged = shore.crime(start, seat, &stories[&tx], race, Twist::Plain);
+                let wanted = if forgets || deaf { Err("crime") } else { Ok(()) };
+                assert_eq!(judged.map_err(|v| v.judge), wanted, "{play:?} {forgets} {deaf}");
+                found += 1;
+            }
+        }
+        assert!(found > 10, "only {found} such plays");
+    }
+
+    fn without_past(court: &Court, seat: usize, node: &Node) -> Node {
+        let mut records = node.records();
+        records.retain(|(key, _)| Kind::of(key) != Some(Kind::Past));
+        court.start.duet.seats[seat].reborn_with(records, court.crypto.clone())
+    }
+}

@@ -44,6 +44,8 @@ pub struct Shore<'a> {
     pub players: [Option<Player>; 2],
     /// What the network would not take, in words.
     pub refused: Vec<String>,
+    /// Nothing reaches the network.
+    pub deaf: bool,
     /// The wallets' scripts.
     pub scripts: [ScriptBuf; 2],
     first: usize,
@@ -80,6 +82,7 @@ impl<'a> Shore<'a> {
             chain,
             players: [None, None],
             refused: Vec::new(),
+            deaf: false,
             scripts: [ALICE, BOB].map(|seat| start.duet.seats[seat].wallet.script.clone()),
             now: start.duet.now,
             channel: start.channel,
@@ -191,7 +194,7 @@ impl<'a> Shore<'a> {
         match after {
             After::Publish(publish) => {
                 let (tx, why) = publish.into_parts();
-                let result = if player.mute { Ok(()) } else { self.offer(&tx)? };
+                let result = if player.mute || self.deaf { Ok(()) } else { self.offer(&tx)? };
                 if let Err(words) = &result {
                     self.refused.push(format!("{why}: {words}"));
                 }
@@ -259,8 +262,7 @@ impl<'a> Shore<'a> {
                 Some((tx, index))
             });
             let Some((tx, index)) = found else { return End::Unspent };
-            let owner =
-                |output: &TxOut| (0..2).find(|seat| self.scripts[*seat] == output.script_pubkey);
+            let owner = |output: &TxOut| (0..2).find(|seat| self.scripts[*seat] == output.script_pubkey);
             // An HTLC transaction pays with the input's index; a sweep pays all to one place.
             match tx.output.get(index).filter(|o| owner(o).is_none()) {
                 Some(_) => place = OutPoint { txid: tx.compute_txid(), vout: index as u32 },

@@ -223,8 +223,7 @@ impl Shore<'_> {
                 let ended = |removal: &Option<Removal>| {
                     matches!(removal, Some(Removal::Fulfilled(_) | Removal::OnChain))
                 };
-                let mut mine =
-                    channel.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Local);
+                let mut mine = channel.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Local);
                 over &= channel.resolved_at().is_some() && mine.all(|h| ended(&h.removal));
             }
             if over && blocks > 3 {
@@ -298,7 +297,8 @@ impl Shore<'_> {
         }
         for (place, payment) in payments.iter().enumerate() {
             let (paid, got) = (found[payment.payer][place], found[other(payment.payer)][place]);
-            let both = seats[0] != seats[1];
+            // One too small for an output has no money on chain that could follow its secret.
+            let both = seats[0] != seats[1] && !payment.is_dust();
             let wrong = paid == Stand::Pending
                 || (both && (got == Stand::Done) != (paid == Stand::Done))
                 || (late && got == Stand::Held);

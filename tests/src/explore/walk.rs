@@ -65,6 +65,21 @@ pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, 
     }
 }
 
+/// Walks to the end and gives what would be played then, for tests of the judges.
+///
+/// # Errors
+/// What a judge said on the way.
+#[cfg(test)]
+pub fn met(start: Start, bounds: Bounds) -> Result<(Court, Stage), Verdict> {
+    let (stage, world) = Stage::new(start, bounds)?;
+    let (seen, idle) = (Seen::default(), Duration::ZERO);
+    let mut walk =
+        Walk { stage, table: Table::default(), parents: Vec::new(), heals: Vec::new(), seen, idle };
+    walk.meet(&world, NONE)?;
+    walk.run(bounds, Instant::now(), &|_| {}).map_err(|(_, _, verdict)| verdict)?;
+    Ok((walk.court()?, walk.stage))
+}
+
 /// In which state, at which move out of it, and what.
 type Stop = (u32, Option<Move>, Verdict);
 
@@ -171,15 +186,21 @@ impl Walk {
         Ok(())
     }
 
+    /// Every commitment, and every state that one may be published in.
+    fn court(&self) -> Result<Court, Verdict> {
+        let mut court = Court::new(&self.stage)?;
+        for at in 0..self.table.len() as u32 {
+            court.meet(&self.stage, at, &World::unpack(self.table.get(at)));
+        }
+        Ok(court)
+    }
+
     /// From every state, either side publishes any commitment it ever had.
     fn publish(&mut self, bounds: Bounds) -> Result<(), Stop> {
         if bounds.max_plays == 0 {
             return Ok(());
         }
-        let mut court = Court::new(&self.stage).map_err(|v| (0, None, v))?;
-        for at in 0..self.table.len() as u32 {
-            court.meet(&self.stage, at, &World::unpack(self.table.get(at)));
-        }
+        let mut court = self.court().map_err(|v| (0, None, v))?;
         court.judge(&self.stage, bounds.max_plays).map_err(|(at, v)| (at, None, v))?;
         self.seen.plays = court.plays;
         Ok(())
