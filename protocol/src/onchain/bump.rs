@@ -302,7 +302,6 @@ impl Channel {
             claim.feerate = claim.feerate.max(feerate.unwrap_or(claim.feerate));
             claim.tx = Some(tx);
             claim.last = cx.tip;
-            claim.refusals = 0;
         }
         Ok(true)
     }
