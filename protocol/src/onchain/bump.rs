@@ -218,6 +218,9 @@ impl Channel {
         };
         // In time is worth what is under way; without a deadline a tenth of what waits for its delay.
         let most = at_stake.max(Sat(self.to_us().floor_sat().0 / 10));
+        if most == Sat::ZERO {
+            return;
+        }
         out.attach.push(Box::new(AttachOrder {
             channel: self.id(),
             claim: number,
@@ -302,7 +305,6 @@ impl Channel {
             claim.feerate = claim.feerate.max(feerate.unwrap_or(claim.feerate));
             claim.tx = Some(tx);
             claim.last = cx.tip;
-            claim.refusals = 0;
         }
         Ok(true)
     }

@@ -280,7 +280,7 @@ impl Channel {
         }
         claim.txids.push(tx.compute_txid());
         let paid = u32::try_from(fee.0.saturating_mul(1_000) / weight.max(1)).unwrap_or(u32::MAX);
-        (claim.feerate, claim.fee, claim.last, claim.refusals) = (Feerate(paid), fee, cx.tip, 0);
+        (claim.feerate, claim.fee, claim.last) = (Feerate(paid), fee, cx.tip);
         claim.tx = Some(tx);
         Some(claim)
     }

@@ -190,13 +190,15 @@ impl Channel {
         }
     }
 
-    /// The network would not take a transaction of ours.
-    pub(crate) fn claim_refused(&mut self, txid: &Txid) -> bool {
+    /// What the network said of a transaction; `false` when it is no claim of ours. Refusals are counted until one
+    /// version is taken: a raised version that is refused as well is no new beginning.
+    pub(crate) fn claim_answered(&mut self, txid: &Txid, taken: bool) -> bool {
         let Some(watch) = &mut self.watch else { return false };
         let newest = |c: &&mut super::claim::Claim| c.txids.last() == Some(txid);
         let Some(claim) = watch.claims.iter_mut().find(newest) else { return false };
-        claim.refusals = claim.refusals.saturating_add(1);
-        self.dirty.watch = true;
+        let refusals = if taken { 0 } else { claim.refusals.saturating_add(1) };
+        self.dirty.watch |= claim.refusals != refusals;
+        claim.refusals = refusals;
         true
     }
 

@@ -29,7 +29,7 @@ impl Channel {
     ///
     /// # Errors
     /// A fault of ours (keys).
-    pub(crate) fn identify(
+    pub fn identify(
         &self,
         tx: &Transaction,
         height: Option<Height>,
