@@ -86,12 +86,13 @@ impl Channel {
             }
         }
         for at in 0..watch.claims.len() {
-            let wanted = |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.asked < cx.tip;
+            let wanted =
+                |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.asked != Some(cx.tip);
             let Some(claim) = watch.claims.get(at).filter(wanted) else { continue };
             let Some(order) = self.order_htlcs(watch, claim, &commitment, cx) else { continue };
             out.attach.push(Box::new(order));
             if let Some(claim) = watch.claims.get_mut(at) {
-                claim.asked = cx.tip;
+                claim.asked = Some(cx.tip);
             }
         }
         Ok(())
@@ -200,7 +201,7 @@ impl Channel {
                 watch.claims.len() - 1
             }
         };
-        let Some(claim) = watch.claims.get(at).filter(|c| c.asked < cx.tip) else { return };
+        let Some(claim) = watch.claims.get(at).filter(|c| c.asked != Some(cx.tip)) else { return };
         let Some(feerate) = due(claim, left(watch, claim, cx), cx) else { return };
         let (number, replaces) = (claim.number, claim.tx.clone());
         let script = script::anchor(&self.terms.local.basepoints.funding_pubkey);
@@ -233,7 +234,7 @@ impl Channel {
             replaces,
         }));
         if let Some(claim) = watch.claims.get_mut(at) {
-            claim.asked = cx.tip;
+            claim.asked = Some(cx.tip);
         }
     }
 
@@ -403,7 +404,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         fee: Sat::ZERO,
         txids: Vec::new(),
         reveals: false,
-        asked: Height(0),
+        asked: None,
         last: cx.tip,
         refusals: 0,
     }

@@ -65,8 +65,9 @@ pub struct Claim {
     pub txids: Vec<Txid>,
     /// It shows a preimage, which must be kept before.
     pub reveals: bool,
-    /// The tip when the wallet was last asked for coins.
-    pub asked: Height,
+    /// The tip when the wallet was last asked for coins; an order is lost with the process that gave it, so this is not kept.
+    #[serde(skip)]
+    pub asked: Option<Height>,
     /// The tip when the newest version was made.
     pub last: Height,
     /// How often in a row the network refused it.
@@ -204,7 +205,7 @@ impl Channel {
                     fee: Sat::ZERO,
                     txids: Vec::new(),
                     reveals: class == Class::Success,
-                    asked: Height(0),
+                    asked: None,
                     last: cx.tip,
                     refusals: 0,
                 };
