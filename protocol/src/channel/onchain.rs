@@ -123,13 +123,13 @@ impl Channel {
     ) -> Result<(), LocalFault> {
         // BOLT 5 [5.watch.4].
         self.dirty.state = true;
-        self.unlink();
         let txid = tx.compute_txid();
         if self.is_cooperative(tx) {
             self.closed_by_agreement(tx, height, cx, out);
             self.set_watch(None, out);
             return Ok(());
         }
+        self.unlink();
         let watch = self.identify(tx, Some(height), cx)?;
         if let Phase::Onchain(onchain) = &mut self.phase {
             if onchain.txid == txid {
