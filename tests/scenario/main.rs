@@ -2,6 +2,7 @@
 //!
 //! Read next: `chand_tests::duet`.
 mod chaos;
+mod claims;
 mod clauses;
 mod close;
 mod crash;
@@ -11,7 +12,9 @@ mod faults2;
 mod forget;
 mod golden;
 mod greet;
+mod history;
 mod hold;
+mod identify;
 mod late;
 mod limits;
 mod onchain;
@@ -20,3 +23,4 @@ mod pay;
 mod penalty;
 mod script;
 mod store;
+mod weights;

@@ -14,6 +14,7 @@ mod run;
 pub mod seat;
 pub mod wallet;
 
+use crate::counterfeit::Counterfeit;
 use chain::TinyChain;
 use chand_protocol::id::{CommandId, LinkId, NodeId};
 use chand_protocol::node::command::{Command, CommandError, Reply};
@@ -121,6 +122,7 @@ pub struct Duet {
     pub mangle: Option<Mangle>,
     /// Somebody meddles with the bytes on the wire: complaints in the logs are no failure of the test.
     pub hostile: bool,
+    signed: bool,
     wires: [VecDeque<Wire>; 2],
     dials: VecDeque<usize>,
     link: Option<LinkId>,
@@ -144,8 +146,19 @@ impl Duet {
 
     /// The same, with settings of one's own.
     pub fn with(seed: u64, change: impl Fn(usize, &mut NodeConfig)) -> Duet {
+        Duet::made(seed, crypto(), change)
+    }
+
+    /// The same with signatures that cost nothing and that the chain does not check: for very long lives.
+    pub fn counterfeit(seed: u64, change: impl Fn(usize, &mut NodeConfig)) -> Duet {
+        let mut duet = Duet::made(seed, Arc::new(Counterfeit), change);
+        duet.signed = false;
+        duet
+    }
+
+    fn made(seed: u64, crypto: Arc<dyn Crypto>, change: impl Fn(usize, &mut NodeConfig)) -> Duet {
         let mut chain = TinyChain::new();
-        let seats = [ALICE, BOB].map(|place| Seat::new(place, seed, &mut chain, &change));
+        let seats = [ALICE, BOB].map(|place| Seat::new(place, seed, &mut chain, crypto.clone(), &change));
         let mut duet = Duet {
             now: Timestamp(1_700_000_000_000),
             seats,
@@ -162,6 +175,7 @@ impl Duet {
             expected_errors: Vec::new(),
             mangle: None,
             hostile: false,
+            signed: true,
             wires: [VecDeque::new(), VecDeque::new()],
             dials: VecDeque::new(),
             link: None,

@@ -6,17 +6,22 @@
 //! A state of the world is small: the number of Alice's state, of Bob's, of what is under way each way, which ends
 //! of the link are up, how many operations were ordered and how many faults are left. The states of one node are
 //! computed by `node::step`, journal and restart as in the daemon, once each; the world's are only looked up.
-//! Read next: `explore::start`, `graph` (one node), `world` (the moves), `walk`.
+//! Then, for every state that was met, either side publishes any commitment it ever had: `publish`.
+//! Read next: `explore::start`, `graph` (one node), `world` (the moves), `walk`, `publish`.
 
 pub mod facts;
 pub mod graph;
 pub mod memo;
+pub mod publish;
+pub mod shore;
 pub mod start;
 pub mod table;
+pub mod verdicts;
 pub mod walk;
 pub mod wire;
 pub mod world;
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::time::Duration;
 
 /// What a judge found.
@@ -35,6 +40,15 @@ impl Verdict {
     }
 }
 
+/// Runs what must not panic.
+fn guarded<T>(judge: &'static str, f: impl FnOnce() -> T) -> Result<T, Verdict> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+        Verdict::new(judge, words)
+    })
+}
+
 /// As a number of cuts or crashes: any, without end. There are finitely many states all the same.
 pub const ANY: u8 = 15;
 
@@ -49,11 +63,13 @@ pub struct Bounds {
     pub max_states: usize,
     /// States of the two nodes together; the walk stops there, too. Each takes about 45 kB.
     pub max_nodes: usize,
+    /// Plays on the chain after the walk, at most: of more, as many are taken, evenly. 0 leaves the chain out.
+    pub max_plays: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { cuts: 1, crashes: 1, max_states: usize::MAX, max_nodes: 150_000 }
+        Bounds { cuts: 1, crashes: 1, max_states: usize::MAX, max_nodes: 150_000, max_plays: 0 }
     }
 }
 
@@ -80,6 +96,8 @@ pub struct Seen {
     pub messages: usize,
     /// Different feerates of commitments that were in force.
     pub feerates: usize,
+    /// What was published.
+    pub plays: publish::Plays,
     /// Every state was walked.
     pub whole: bool,
     /// How long it took.

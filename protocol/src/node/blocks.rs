@@ -65,6 +65,7 @@ impl Node {
 
     /// A funding output, or one of a published commitment.
     fn look_for_spend(&mut self, tx: &Transaction, index: usize, outpoint: &OutPoint, height: Height) {
+        // BOLT 5 [5.watch.1].
         if let Some(id) = self.funding.get(outpoint).copied() {
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.funding_spent(tx, height, cx, out)) {
                 self.local_fault(id, &fault);
@@ -145,11 +146,11 @@ impl Node {
         }
     }
 
-    /// Whether it is a claim; the channel then knows that it was refused.
-    pub(super) fn is_claim_refused(&mut self, txid: bitcoin::Txid) -> bool {
+    /// Whether it is a claim; the channel then knows what the network said of it.
+    pub(super) fn is_claim_answered(&mut self, txid: bitcoin::Txid, taken: bool) -> bool {
         let watching: Vec<ChannelId> =
             self.channels.values().filter(|c| c.watch.is_some()).map(Channel::id).collect();
-        watching.into_iter().any(|id| self.act(id, |c, _, _| c.claim_refused(&txid)) == Some(true))
+        watching.into_iter().any(|id| self.act(id, |c, _, _| c.claim_answered(&txid, taken)) == Some(true))
     }
 
     /// Any funding output of ours in this transaction, with the script and the amount that was agreed on.

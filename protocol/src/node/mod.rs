@@ -515,14 +515,17 @@ impl Node {
             }
         }
         match result {
-            Ok(()) => self.notice(Level::Info, format!("transaction {txid} is with the chain backend")),
+            Ok(()) => {
+                self.is_claim_answered(txid, true);
+                self.notice(Level::Info, format!("transaction {txid} is with the chain backend"));
+            }
             // With option_simple_close each side has a closing transaction: one of the two comes too late.
             Err(reason) if self.is_one_of_two_closes(txid) => {
                 let text =
                     format!("closing transaction {txid} was not taken ({reason}): the peer's may be there");
                 self.notice(Level::Info, text);
             }
-            Err(reason) if self.is_claim_refused(txid) => {
+            Err(reason) if self.is_claim_answered(txid, false) => {
                 self.notice(
                     Level::Info,
                     format!("claim {txid} was not taken ({reason}): raised, or made anew"),

@@ -31,6 +31,7 @@ explore: two nodes, one channel, a few operations, and every order in which thin
   --crashes N|any          how often a node may die [1]
   --max-states N           stops there
   --max-nodes N            stops at so many states of the two nodes, 45 kB each [150000]
+  --plays N                at most so many plays on the chain after a walk; 0 leaves the chain out [0]
   --threads T              starts walked side by side [2]
 ";
 
@@ -53,6 +54,7 @@ fn options() -> Result<Option<Options>, String> {
             }
             "--max-states" => options.bounds.max_states = number(&value()?)?,
             "--max-nodes" => options.bounds.max_nodes = number(&value()?)?,
+            "--plays" => options.bounds.max_plays = number(&value()?)?,
             "--cuts" => options.bounds.cuts = faults(&value()?)?,
             "--crashes" => options.bounds.crashes = faults(&value()?)?,
             "--threads" => options.threads = number(&value()?)?.clamp(1, 64),
@@ -83,7 +85,7 @@ fn line(seen: &Seen) -> String {
     let seconds = seen.took.as_secs_f64().max(0.001);
     let busy = seen.busy.map_or(0.0, |b| b.as_secs_f64());
     let end = if seen.whole { "whole" } else { "bounded" };
-    format!(
+    let mut text = format!(
         "start={} {end} states={} moves={} depth={} quiet={} healing={} nodes={}+{} steps={} messages={} feerates={} seconds={seconds:.1} busy_seconds={busy:.1} states_per_s={:.0}",
         seen.start,
         seen.states,
@@ -97,7 +99,24 @@ fn line(seen: &Seen) -> String {
         seen.messages,
         seen.feerates,
         seen.states as f64 / seconds,
-    )
+    );
+    let p = &seen.plays;
+    if p.met > 0 {
+        text += &format!(
+            " commitments={} pairs={} crimes={} races={} alone={} both={} restarts={} reorgs={} transactions={} chain_seconds={:.1}",
+            p.commitments,
+            p.met,
+            p.crimes,
+            p.races,
+            p.alone,
+            p.both,
+            p.restarts,
+            p.reorgs,
+            p.transactions,
+            p.took.as_secs_f64(),
+        );
+    }
+    text
 }
 
 fn show(failure: &Failure) {

@@ -27,6 +27,7 @@ impl Duet {
             expected_errors: Vec::new(),
             mangle: None,
             hostile: self.hostile,
+            signed: self.signed,
             wires: [VecDeque::new(), VecDeque::new()],
             dials: VecDeque::new(),
             link: None,

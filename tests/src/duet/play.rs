@@ -5,6 +5,7 @@
 use super::{other, Duet, ALICE, BOB};
 use chand_protocol::id::{CommandId, PaymentHash, Preimage};
 use chand_protocol::node::command::{ChannelRef, Command, CommandError, InvoiceRequest, Reply};
+use chand_protocol::node::effect::Input;
 use chand_protocol::node::view;
 use chand_protocol::units::{Feerate, Msat, Sat};
 
@@ -122,6 +123,38 @@ impl Duet {
         let Reply::Paid(paid) = reply else { panic!("{reply:?}") };
         assert_eq!(paid.preimage.as_ref().map(Preimage::hash), Some(invoice.payment_hash));
         paid
+    }
+
+    /// `payer` pays the other so many times at once, and nothing is left under way.
+    ///
+    /// # Panics
+    /// When one of them fails.
+    pub fn pay_many(&mut self, payer: usize, label: &str, count: u64, amount_msat: u64) {
+        let wish = |n| Command::Invoice(request(&format!("{label}-{n}"), Some(amount_msat)));
+        let made = self.at_once(other(payer), (0..count).map(wish).collect());
+        let order = |reply| match reply {
+            Reply::Invoice(invoice) => pay(&invoice.bolt11, None),
+            other => panic!("{other:?}"),
+        };
+        for reply in self.at_once(payer, made.into_iter().map(order).collect()) {
+            assert!(matches!(reply, Reply::Paid(_)), "{reply:?}");
+        }
+    }
+
+    /// Orders in one step, and their answers.
+    fn at_once(&mut self, seat: usize, commands: Vec<Command>) -> Vec<Reply> {
+        let first = self.next_command + 1;
+        self.next_command += commands.len() as u64;
+        let ids: Vec<CommandId> = (first..=self.next_command).map(CommandId).collect();
+        let order = |(id, command): (&CommandId, Command)| Input::Command { id: *id, command };
+        let inputs = ids.iter().zip(commands).map(order).collect();
+        self.step(seat, inputs);
+        self.run();
+        let answer = |id| match self.answer(id) {
+            Some(Ok(reply)) => reply,
+            other => panic!("{other:?}"),
+        };
+        ids.into_iter().map(answer).collect()
     }
 
     /// Starts a payment of a hold invoice that waits at the payee; gives the order's number.

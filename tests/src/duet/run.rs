@@ -116,7 +116,11 @@ impl Duet {
             After::Dial { .. } => self.dials.push_back(seat),
             After::Publish(publish) => {
                 let (tx, _) = publish.into_parts();
-                let result = if self.mute == Some(seat) { Ok(()) } else { self.chain.submit(&tx) };
+                let result = if self.mute == Some(seat) {
+                    Ok(())
+                } else {
+                    self.chain.offer(&tx, self.signed).unwrap_or_else(|broken| panic!("{broken}"))
+                };
                 self.seats[seat].inbox.push_back(Input::Published { txid: tx.compute_txid(), result });
             }
             After::Reply { id, result } => {
@@ -148,7 +152,10 @@ impl Duet {
                 place.inbox.push_back(Input::Attached { channel, claim, result, wallet });
             }
             // Every commitment that is given up was a good one.
-            After::DevRevoked { channel, tx, .. } => self.judge_commitment(seat, channel, &tx),
+            After::DevRevoked { channel, tx, .. } if self.signed => {
+                self.judge_commitment(seat, channel, &tx);
+            }
+            After::DevRevoked { .. } => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

@@ -3,7 +3,6 @@
 //! In: inputs; a seed for every life. Out: what a released batch lets out. Read next: `run`.
 
 use super::chain::TinyChain;
-use super::crypto;
 use super::wallet::TinyWallet;
 use chand_protocol::chain::Network;
 use chand_protocol::entropy::Entropy;
@@ -18,7 +17,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One node.
-#[derive(Debug)]
 pub struct Seat {
     /// For messages of tests.
     pub name: &'static str,
@@ -41,7 +39,14 @@ pub struct Seat {
     /// Every log line, over all lives.
     pub log: Vec<Notice>,
     config: NodeConfig,
+    crypto: Arc<dyn Crypto>,
     seed: u64,
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Seat({}, {} steps)", self.name, self.steps)
+    }
 }
 
 fn seed_bytes(seed: u64, place: usize, life: u64) -> [u8; 32] {
@@ -57,10 +62,10 @@ impl Seat {
         place: usize,
         seed: u64,
         chain: &mut TinyChain,
+        crypto: Arc<dyn Crypto>,
         change: &impl Fn(usize, &mut NodeConfig),
     ) -> Seat {
         let name = ["Alice", "Bob"][place];
-        let crypto = crypto();
         let key = Entropy::new(seed_bytes(seed, place, u64::MAX)).secret_key();
         let wallet = TinyWallet::new(key, 20, chain, &*crypto);
         let mut config = NodeConfig::new(Network::Regtest, name, wallet.script.clone());
@@ -80,13 +85,14 @@ impl Seat {
             inbox: VecDeque::new(),
             log: Vec::new(),
             config,
+            crypto,
             seed: seed * 2 + place as u64,
         }
     }
 
     /// A node made of `entries`, as the next start would make it.
     pub fn reborn(&self, entries: Vec<Entry>) -> Node {
-        self.reborn_with(entries, crypto())
+        self.reborn_with(entries, self.crypto.clone())
     }
 
     /// The same, with another crypto behind it.
@@ -99,7 +105,14 @@ impl Seat {
     /// # Errors
     /// What stands in the way of the start.
     pub fn try_reborn(&self, entries: Vec<Entry>) -> Result<Node, RestoreError> {
-        restore(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto())
+        restore(
+            &self.config,
+            self.seed / 2,
+            (self.seed % 2) as usize,
+            self.lives + 1,
+            entries,
+            self.crypto.clone(),
+        )
     }
 
     /// This node on a disk of its own, just started.
@@ -121,6 +134,7 @@ impl Seat {
             inbox: VecDeque::new(),
             log: Vec::new(),
             config: self.config.clone(),
+            crypto: self.crypto.clone(),
             seed: self.seed,
         }
     }

@@ -9,7 +9,7 @@
 use super::start::{Payment, Start};
 use super::Verdict;
 use crate::duet::other;
-use bitcoin::ScriptBuf;
+use bitcoin::{ScriptBuf, Transaction, Txid};
 use chand_protocol::channel::ledger::View;
 use chand_protocol::channel::{Channel, Context, Link, Phase};
 use chand_protocol::entropy::Entropy;
@@ -20,7 +20,7 @@ use chand_protocol::node::{step, Node};
 use chand_protocol::record::{encode, Kind};
 use chand_protocol::sign::{Crypto, VerifyJob};
 use chand_protocol::store::{Entry, Journal};
-use chand_protocol::tx::commitment::{build, Spec};
+use chand_protocol::tx::commitment::{build, Commitment, Spec};
 use chand_protocol::tx::keys::CommitmentKeys;
 use chand_protocol::units::{Feerate, Height, Msat, Timestamp};
 use chand_protocol::wire::Message;
@@ -60,7 +60,7 @@ pub enum Closing {
 }
 
 /// A transaction's name in 64 bits.
-pub fn name_of(tx: &bitcoin::Transaction) -> u64 {
+pub fn name_of(tx: &Transaction) -> u64 {
     short(tx.compute_txid().as_ref())
 }
 
@@ -119,6 +119,12 @@ pub struct Facts {
     pub own: u64,
     /// The peer's newest that it signed: snapshot and transaction.
     pub theirs: u64,
+    /// The name of its own newest commitment.
+    pub own_tx: Txid,
+    /// The name of the peer's newest that it signed.
+    pub theirs_tx: Txid,
+    /// Everything that decides what becomes of HTLCs on chain, in 64 bits.
+    pub pending: u64,
     /// Each payment of the walk, as this side has it.
     pub stands: [Stand; 8],
 }
@@ -173,14 +179,17 @@ impl Book {
         judge_money(channel)?;
         let commits = &channel.commits;
         let point = self.point(channel)?;
-        let own = self.own(channel, &point)?;
+        let (own, own_tx) = self.own(channel, &point)?;
         let signed = commits.remote_number + u64::from(commits.awaiting_revoke);
         let their_point =
             if commits.awaiting_revoke { commits.remote_next_point } else { Some(commits.remote_point) };
         let Some(their_point) = their_point else {
             return Err(Verdict::new("agree", "a commitment was signed at no point"));
         };
-        let theirs = self.told(channel, Side::Remote, signed, &their_point)?.1;
+        let (their_commitment, theirs) = self.told(channel, Side::Remote, signed, &their_point)?;
+        let stands = stands(node, self.place, &self.payments, self.now)?;
+        let steps: Vec<_> = channel.ledger.htlcs.values().map(|h| (h.id, h.step, &h.removal)).collect();
+        let pending = short(format!("{stands:?} {steps:?}").as_bytes());
         Ok(Facts {
             local: commits.local_number,
             remote: commits.remote_number,
@@ -195,7 +204,10 @@ impl Book {
             spendable: channel.ledger.spendable(&channel.terms, Side::Local),
             own,
             theirs,
-            stands: self.stands(node)?,
+            own_tx,
+            theirs_tx: their_commitment.tx.compute_txid(),
+            pending,
+            stands,
         })
     }
 
@@ -205,21 +217,7 @@ impl Book {
         if let Some(point) = self.points.get(&number) {
             return Ok(*point);
         }
-        let script = ScriptBuf::new();
-        let cx = Context {
-            now: self.now,
-            tip: Height(0),
-            crypto: self.crypto.as_ref(),
-            feerate_normal: Feerate::FLOOR,
-            feerate_urgent: Feerate::FLOOR,
-            feerate_minimum: Feerate::FLOOR,
-            feerate_ceiling: Feerate::FLOOR,
-            max_dust: Msat::ZERO,
-            close_script: &script,
-            dev: false,
-        };
-        let made = channel.signed_commitment(&cx);
-        let (commitment, _) = made.map_err(|e| Verdict::new("agree", format!("no commitment: {e}")))?;
+        let (commitment, _) = signed_commitment(channel, self.crypto.as_ref())?;
         let point = commitment.keys().per_commitment_point;
         self.points.insert(number, point);
         Ok(point)
@@ -232,7 +230,7 @@ impl Book {
         owner: Side,
         number: u64,
         point: &PublicKey,
-    ) -> Result<(chand_protocol::tx::commitment::Commitment, u64), Verdict> {
+    ) -> Result<(Commitment, u64), Verdict> {
         let spec = spec(channel, View::Signed(owner))?;
         let terms = &channel.terms;
         let (crypto, key) = (&self.crypto, (owner == Side::Local, *point));
@@ -254,7 +252,7 @@ impl Book {
     }
 
     /// Its own newest commitment, and whether the peer signed that and nothing else.
-    fn own(&mut self, channel: &Channel, point: &PublicKey) -> Result<u64, Verdict> {
+    fn own(&mut self, channel: &Channel, point: &PublicKey) -> Result<(u64, Txid), Verdict> {
         let number = channel.commits.local_number;
         let (commitment, told) = self.told(channel, Side::Local, number, point)?;
         let digests = commitment.htlc_sighashes();
@@ -269,36 +267,9 @@ impl Book {
         let htlcs = digests.into_iter().zip(&commits.htlc_signatures);
         jobs.extend(htlcs.map(|(digest, signature)| VerifyJob { digest, signature: *signature, key }));
         match self.crypto.verify_batch(&jobs) {
-            true => Ok(told),
+            true => Ok((told, commitment.tx.compute_txid())),
             false => Err(Verdict::new("agree", format!("commitment {number} is not what the peer signed"))),
         }
-    }
-
-    /// Every payment, as the node would tell its user.
-    fn stands(&self, node: &Node) -> Result<[Stand; 8], Verdict> {
-        let mut stands = [Stand::Nothing; 8];
-        let (pays, invoices) = ask(node, self.now)?;
-        for (stand, payment) in stands.iter_mut().zip(&self.payments) {
-            if payment.payer == self.place {
-                let found = pays.iter().find(|p| p.payment_hash == payment.hash);
-                *stand = match found.map(|p| p.status) {
-                    None => Stand::Nothing,
-                    Some("pending") if node.waits_to_pay(&payment.hash) => Stand::Waiting,
-                    Some("pending") => Stand::Pending,
-                    Some("complete") => Stand::Done,
-                    Some(_) => Stand::Over,
-                };
-            } else if other(payment.payer) == self.place {
-                let found = invoices.iter().find(|i| i.payment_hash == payment.hash);
-                *stand = match found.map(|i| (i.status, i.hold)) {
-                    Some(("paid", _)) => Stand::Done,
-                    Some((_, Some("accepted"))) => Stand::Held,
-                    Some((_, Some("cancelled"))) | None => Stand::Over,
-                    Some(_) => Stand::Nothing,
-                };
-            }
-        }
-        Ok(stands)
     }
 
     /// A message that left, against the state that was kept before it did.
@@ -372,6 +343,66 @@ fn ask(node: &Node, now: Timestamp) -> Result<Lists, Verdict> {
         }
     }
     Ok((pays, invoices))
+}
+
+/// A node's newest commitment, and the same with both signatures.
+///
+/// # Errors
+/// `agree`.
+pub fn signed_commitment(
+    channel: &Channel,
+    crypto: &dyn Crypto,
+) -> Result<(Commitment, Transaction), Verdict> {
+    let script = ScriptBuf::new();
+    let cx = Context {
+        now: Timestamp(0),
+        tip: Height(0),
+        crypto,
+        feerate_normal: Feerate::FLOOR,
+        feerate_minimum: Feerate::FLOOR,
+        feerate_urgent: Feerate::FLOOR,
+        feerate_ceiling: Feerate::FLOOR,
+        max_dust: Msat::ZERO,
+        close_script: &script,
+        dev: false,
+    };
+    let made = channel.signed_commitment(&cx);
+    made.map_err(|e| Verdict::new("agree", format!("no commitment: {e}")))
+}
+
+/// Every payment, as the node would tell its user.
+///
+/// # Errors
+/// `store`.
+pub fn stands(
+    node: &Node,
+    place: usize,
+    payments: &[Payment],
+    now: Timestamp,
+) -> Result<[Stand; 8], Verdict> {
+    let mut stands = [Stand::Nothing; 8];
+    let (pays, invoices) = ask(node, now)?;
+    for (stand, payment) in stands.iter_mut().zip(payments) {
+        if payment.payer == place {
+            let found = pays.iter().find(|p| p.payment_hash == payment.hash);
+            *stand = match found.map(|p| p.status) {
+                None => Stand::Nothing,
+                Some("pending") if node.waits_to_pay(&payment.hash) => Stand::Waiting,
+                Some("pending") => Stand::Pending,
+                Some("complete") => Stand::Done,
+                Some(_) => Stand::Over,
+            };
+        } else if other(payment.payer) == place {
+            let found = invoices.iter().find(|i| i.payment_hash == payment.hash);
+            *stand = match found.map(|i| (i.status, i.hold)) {
+                Some(("paid", _)) => Stand::Done,
+                Some((_, Some("accepted"))) => Stand::Held,
+                Some((_, Some("cancelled"))) | None => Stand::Over,
+                Some(_) => Stand::Nothing,
+            };
+        }
+    }
+    Ok(stands)
 }
 
 fn channel_of(node: &Node, id: ChannelId) -> Result<&Channel, Verdict> {

@@ -4,16 +4,17 @@
 //! and what left the node. `node::step` is pure, so each such step is computed once and remembered, however many
 //! states of the world need it. Every step goes through a journal over a store of its own, as in the daemon.
 //! Two nodes are one state when their records and [`Node::volatile`] are equal; left out are the records of the past
-//! (signed snapshots, HTLCs that ended): nothing reads them again. Every link has the same number, every operation
+//! (signed snapshots; HTLCs that ended, unless the chain is played: a penalty reads them). Every link has the same number, every operation
 //! the same randomness, and time stands still.
 //! Read next: `facts` (what is judged of a state), `world`.
 
 use super::facts::{self, Book, Closing, Facts};
 use super::start::{Operation, Payment, Start};
 use super::wire::{Queue, Wires};
-use super::{table::Mix, Verdict};
+use super::{guarded, table::Mix, Verdict};
 use crate::duet::play::preimage;
 use crate::duet::seat::Seat;
+use bitcoin::Txid;
 use chand_protocol::entropy::Entropy;
 use chand_protocol::id::{ChannelId, CommandId, LinkId, NodeId};
 use chand_protocol::node::command::{Command, Reply};
@@ -28,7 +29,6 @@ use chand_protocol::wire::Message;
 use chand_storage::MemoryStore;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -94,7 +94,12 @@ struct State {
     facts: Facts,
     /// What comes back when it dies here.
     reborn: StateId,
+    /// Every commitment of the peer that was signed on the way here, oldest first.
+    signed: Signed,
 }
+
+/// Commitments by number and name.
+type Signed = Rc<Vec<(u64, Txid)>>;
 
 const fn ordering(place: u8) -> CommandId {
     CommandId(place as u64)
@@ -132,6 +137,8 @@ pub struct Graph {
     payments: Vec<Payment>,
     /// It can set any feerate of these walks whenever it is linked.
     rich: bool,
+    /// HTLCs that ended are part of a state's name.
+    whole_past: bool,
     crypto: Arc<dyn Crypto>,
     book: Book,
     states: Vec<State>,
@@ -149,15 +156,6 @@ fn must<T, E: std::fmt::Debug>(judge: &'static str, what: &str, result: Result<T
     result.map_err(|e| Verdict::new(judge, format!("{what}: {e:?}")))
 }
 
-/// Runs what must not panic.
-fn guarded<T>(judge: &'static str, f: impl FnOnce() -> T) -> Result<T, Verdict> {
-    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
-        let words = panic.downcast_ref::<String>().map(String::as_str);
-        let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-        Verdict::new(judge, words)
-    })
-}
-
 impl Graph {
     /// The graph of one of a start's two nodes, and its first state: just restored, not linked.
     ///
@@ -167,6 +165,7 @@ impl Graph {
         start: &Rc<Start>,
         place: usize,
         crypto: &Arc<dyn Crypto>,
+        whole_past: bool,
     ) -> Result<(Graph, StateId), Verdict> {
         let seat = &start.duet.seats[place];
         let peer = start.duet.id(crate::duet::other(place));
@@ -190,6 +189,7 @@ impl Graph {
             orders,
             payments: start.payments().cloned().collect(),
             rich: start.duet.balance_msat(place) > 100_000_000 && !start.closes(),
+            whole_past,
             crypto: crypto.clone(),
             book: Book::new(start, place, crypto.clone()),
             states: Vec::new(),
@@ -198,7 +198,7 @@ impl Graph {
         };
         let node = graph.restore(entries.clone())?;
         let life = graph.awaken(node, entries)?;
-        let first = graph.intern(life, 0)?;
+        let first = graph.intern(life, 0, &Signed::default())?;
         Ok((graph, first))
     }
 
@@ -226,6 +226,26 @@ impl Graph {
     /// What is known of a state.
     pub fn facts(&self, state: StateId) -> &Facts {
         &self.states[state as usize].facts
+    }
+
+    /// Every commitment of the peer that was signed on the way to a state: number and name.
+    pub fn signed(&self, state: StateId) -> &[(u64, Txid)] {
+        &self.states[state as usize].signed
+    }
+
+    /// A node in this state.
+    pub fn node(&self, state: StateId) -> Node {
+        self.states[state as usize].node.fork(Entropy::new([self.place as u8 + 1; 32]))
+    }
+
+    /// Where the walk began.
+    pub fn start(&self) -> &Rc<Start> {
+        &self.start
+    }
+
+    /// The crypto of the walk.
+    pub fn crypto(&self) -> &Arc<dyn Crypto> {
+        &self.crypto
     }
 
     /// What comes back when the node dies in this state.
@@ -270,9 +290,9 @@ impl Graph {
         let inputs = self.inputs(act, wires);
         let before = &self.states[state as usize];
         let (life, released) = self.advance(&before.node, inputs)?;
-        let had = before.facts;
+        let (had, signed) = (before.facts, before.signed.clone());
         let (messages, published) = self.judge_released(act, released)?;
-        let to = self.intern(life, 0)?;
+        let to = self.intern(life, 0, &signed)?;
         let has = self.states[to as usize].facts;
         facts::judge_step(&had, &has)?;
         facts::judge_published(&published, has.closing)?;
@@ -340,7 +360,7 @@ impl Graph {
         let mut journal = Journal::new(MemoryStore::with_entries(disk));
         let batches = [batch];
         let proof = must("store", "the journal", journal.commit(&batches))?;
-        let life = Life::new(node);
+        let life = Life::new(node, self.whole_past);
         facts::judge_store(journal.store().durable(), &life.records)?;
         let mut released = Vec::new();
         for batch in batches {
@@ -370,7 +390,7 @@ impl Graph {
     }
 
     /// The number of a state; a new one is judged, and so is who comes back from its disk.
-    fn intern(&mut self, life: Life, deep: usize) -> Result<StateId, Verdict> {
+    fn intern(&mut self, life: Life, deep: usize, signed: &Signed) -> Result<StateId, Verdict> {
         let Life { mut node, records, name } = life;
         facts::judge_snapshot(&node, self.channel)?;
         if let Some(id) = self.ids.get(&name) {
@@ -387,13 +407,18 @@ impl Graph {
             node.prepare();
         }
         self.ids.insert(name, id);
-        self.states.push(State { node, facts, reborn: id });
+        let newest = (facts.remote + u64::from(facts.awaiting), facts.theirs_tx);
+        let signed = match signed.contains(&newest) {
+            true => signed.clone(),
+            false => Rc::new(signed.iter().copied().chain([newest]).collect()),
+        };
+        self.states.push(State { node, facts, reborn: id, signed: signed.clone() });
         let back = self.awaken(restored, records)?;
         if back.name != name {
             if deep > 3 {
                 return Err(Verdict::new("restart", "every restart makes another node"));
             }
-            let reborn = self.intern(back, deep + 1)?;
+            let reborn = self.intern(back, deep + 1, &signed)?;
             facts::judge_step(&facts, &self.states[reborn as usize].facts)?;
             self.states[id as usize].reborn = reborn;
         }
@@ -461,11 +486,15 @@ impl Graph {
 
 impl Life {
     /// Its name is records and memory in 128 bits.
-    fn new(node: Node) -> Life {
+    fn new(node: Node, whole_past: bool) -> Life {
         let records = node.records();
         let mut hash = Sha256::new();
         for (key, value) in &records {
-            if !matches!(Kind::of(key), Some(Kind::Snapshot | Kind::Past | Kind::Block)) {
+            let left_out = match Kind::of(key) {
+                Some(Kind::Past) => !whole_past,
+                kind => matches!(kind, Some(Kind::Snapshot | Kind::Block)),
+            };
+            if !left_out {
                 hash.update((key.len() as u32).to_be_bytes());
                 hash.update(key);
                 hash.update((value.len() as u32).to_be_bytes());

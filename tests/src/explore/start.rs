@@ -81,6 +81,13 @@ pub struct Payment {
     pub number: u64,
 }
 
+impl Payment {
+    /// Too small for an output.
+    pub fn is_dust(&self) -> bool {
+        self.word.ends_with('d')
+    }
+}
+
 /// A beginning.
 #[derive(Debug)]
 pub struct Start {

@@ -1,9 +1,10 @@
 //! The walk: breadth first, each state once, so that the first failure found is as near as one can be.
 //!
 //! In: a start and bounds. Out: what was seen, or the shortest way to a failure. Afterwards every state that was walked is
-//! followed along its healing moves: from each, a quiet state must be reached (no circle, no dead end).
+//! followed along its healing moves: from each, a quiet state must be reached (no circle, no dead end). Then the chain is played.
 //! Read next: `world`.
 
+use super::publish::Court;
 use super::start::Start;
 use super::table::{Table, NONE};
 use super::world::{Move, Stage, World};
@@ -48,6 +49,7 @@ pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, 
         Walk { stage, table: Table::default(), parents: Vec::new(), heals: Vec::new(), seen, idle };
     walk.meet(&world, NONE).map_err(failed)?;
     let ended = walk.run(bounds, since, tell).and_then(|()| walk.judge_healing());
+    let ended = ended.and_then(|()| walk.publish(bounds));
     match ended {
         Ok(()) => {
             walk.count(since.elapsed());
@@ -61,6 +63,21 @@ pub fn walk(start: Start, bounds: Bounds, tell: &dyn Fn(&Seen)) -> Result<Seen, 
             Err(Failure { start: name, verdict, moves })
         }
     }
+}
+
+/// Walks to the end and gives what would be played then, for tests of the judges.
+///
+/// # Errors
+/// What a judge said on the way.
+#[cfg(test)]
+pub fn met(start: Start, bounds: Bounds) -> Result<(Court, Stage), Verdict> {
+    let (stage, world) = Stage::new(start, bounds)?;
+    let (seen, idle) = (Seen::default(), Duration::ZERO);
+    let mut walk =
+        Walk { stage, table: Table::default(), parents: Vec::new(), heals: Vec::new(), seen, idle };
+    walk.meet(&world, NONE)?;
+    walk.run(bounds, Instant::now(), &|_| {}).map_err(|(_, _, verdict)| verdict)?;
+    Ok((walk.court()?, walk.stage))
 }
 
 /// In which state, at which move out of it, and what.
@@ -166,6 +183,26 @@ impl Walk {
             }
             self.seen.healing = self.seen.healing.max(far[from as usize]);
         }
+        Ok(())
+    }
+
+    /// Every commitment, and every state that one may be published in.
+    fn court(&self) -> Result<Court, Verdict> {
+        let mut court = Court::new(&self.stage)?;
+        for at in 0..self.table.len() as u32 {
+            court.meet(&self.stage, at, &World::unpack(self.table.get(at)));
+        }
+        Ok(court)
+    }
+
+    /// From every state, either side publishes any commitment it ever had.
+    fn publish(&mut self, bounds: Bounds) -> Result<(), Stop> {
+        if bounds.max_plays == 0 {
+            return Ok(());
+        }
+        let mut court = self.court().map_err(|v| (0, None, v))?;
+        court.judge(&self.stage, bounds.max_plays).map_err(|(at, v)| (at, None, v))?;
+        self.seen.plays = court.plays;
         Ok(())
     }
 

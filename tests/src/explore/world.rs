@@ -156,8 +156,8 @@ impl Stage {
         let operations = start.operations.clone();
         let start = Rc::new(start);
         let crypto: Arc<dyn Crypto> = Arc::new(MemoCrypto::default());
-        let (mut alice, a) = Graph::new(&start, ALICE, &crypto)?;
-        let (mut bob, b) = Graph::new(&start, BOB, &crypto)?;
+        let (mut alice, a) = Graph::new(&start, ALICE, &crypto, bounds.max_plays > 0)?;
+        let (mut bob, b) = Graph::new(&start, BOB, &crypto, bounds.max_plays > 0)?;
         let (from_alice, from_bob) = (alice.greeting(a)?, bob.greeting(b)?);
         alice.greet(from_bob);
         bob.greet(from_alice);

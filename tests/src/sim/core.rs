@@ -374,6 +374,12 @@ impl World {
         if life.reload {
             return Ok(());
         }
+        // The core had heard of these links before the step that is lost: they end with the others.
+        let heard = life.inbox.iter().filter_map(|event| match event {
+            Event::Up { link, .. } => Some(*link),
+            _ => None,
+        });
+        life.known.extend(heard.collect::<Vec<_>>());
         life.inbox.clear();
         life.reload = true;
         let idle = life.writing.is_empty() && life.queue.is_empty();
