@@ -43,6 +43,8 @@ pub struct TinyChain {
     made: BTreeMap<OutPoint, TxOut>,
     /// In which block a transaction is.
     heights: BTreeMap<Txid, u32>,
+    /// How many blocks were ever taken away.
+    pub undone: u32,
     /// The miners' clock, seconds since the Unix epoch.
     pub clock_s: u32,
     /// What the mempool asks for at least, satoshis per 1,000 weight units.
@@ -67,6 +69,7 @@ impl TinyChain {
             unspent: BTreeMap::new(),
             made: BTreeMap::new(),
             heights: BTreeMap::new(),
+            undone: 0,
             clock_s: 0,
             floor: 0,
             minted: 0,
@@ -114,7 +117,8 @@ impl TinyChain {
             let there = |place: &OutPoint| {
                 self.unspent.contains_key(place) || ripe.iter().any(|p| p.compute_txid() == place.txid)
             };
-            let free = tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
+            let free =
+                tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
             if free && self.is_final(&tx) {
                 taken.extend(tx.input.iter().map(|i| i.previous_output));
                 ripe.push(tx);
@@ -213,6 +217,7 @@ impl TinyChain {
     /// Takes the newest block away; its transactions wait again, unless `forget`.
     pub fn unmine(&mut self, forget: bool) {
         let Some(gone) = self.blocks.pop() else { return };
+        self.undone += 1;
         for tx in gone.txs.iter().rev() {
             let txid = tx.compute_txid();
             self.heights.remove(&txid);

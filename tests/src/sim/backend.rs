@@ -128,7 +128,11 @@ impl World {
         let result = if heard { self.chain.offer(tx, signed).map_err(wrong)? } else { Ok(()) };
         let early = result.as_ref().is_err_and(|why| why.contains("non-final"));
         let tip = place.life.as_ref().and_then(|life| life.followed.last().copied());
-        if early && tip.is_some_and(|(h, hash)| self.chain.block(h).is_some_and(|b| b.hash == hash)) {
+        // Made before a reorganisation and offered after it, a transaction may be early by no fault of its maker.
+        if early
+            && self.chain.undone == 0
+            && tip.is_some_and(|(h, hash)| self.chain.block(h).is_some_and(|b| b.hash == hash))
+        {
             return Err(wrong(format!("{txid} is published before its time")));
         }
         self.trace.note(self.now, &[7, seat as u8], || format!("{seat} publishes {txid}: {result:?}"));
