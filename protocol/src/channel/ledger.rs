@@ -342,8 +342,9 @@ impl Ledger {
             let reserve = terms.party(offerer.other()).reserve.to_msat();
             // BOLT 2 [2.add.1, 2.add.2].
             let fee = if terms.opener == offerer {
-                let count =
-                    self.untrimmed(view, terms, feerate) + usize::from(!trimmed) + usize::from(prudent);
+                let crossed = if offerer == Side::Remote { self.crossed(view, terms, feerate) } else { 0 };
+                let known = self.untrimmed(view, terms, feerate).saturating_sub(crossed);
+                let count = known + usize::from(!trimmed) + usize::from(prudent);
                 funder_cost(terms.channel_type, feerate, count).to_msat()
             } else {
                 Msat::ZERO
@@ -390,17 +391,22 @@ impl Ledger {
         views.into_iter().all(|view| self.opener_has_room(terms, view, feerate, CROSSING_HTLCS))
     }
 
+    /// How many HTLCs of ours, with an output in `view`, the peer has not signed yet. What the peer offers or changes may
+    /// have crossed them, and after a cut it may come again behind the revocation that accepted them: it could not know.
+    fn crossed(&self, view: View, terms: &Terms, feerate: Feerate) -> usize {
+        let dust = terms.party(view.owner()).dust_limit;
+        let crossed = |h: &&Htlc| {
+            let ours = h.id.offered_by == Side::Local && !h.step.added_in(Side::Local, Side::Local);
+            ours && !is_trimmed(terms.channel_type, feerate, dust, view.owner() == Side::Local, h.amount)
+        };
+        self.htlcs_in(view).filter(crossed).count()
+    }
+
     /// Whether the peer, who opened, can pay for our next commitment at `feerate` beyond its reserve. An HTLC of ours
-    /// that it has not signed yet is left out: it may have crossed the change, and after a cut the change may come
-    /// again behind the revocation that accepted the HTLC (BOLT 2: "on the receiving node's current commitment").
+    /// that it has not signed yet is left out (BOLT 2: "on the receiving node's current commitment").
     pub fn peer_can_pay_feerate(&self, terms: &Terms, feerate: Feerate) -> bool {
         let view = View::Next(Side::Local);
-        let crossed = |h: &&Htlc| {
-            let dust = terms.local.dust_limit;
-            let ours = h.id.offered_by == Side::Local && !h.step.added_in(Side::Local, Side::Local);
-            ours && !is_trimmed(terms.channel_type, feerate, dust, true, h.amount)
-        };
-        let count = self.untrimmed(view, terms, feerate) - self.htlcs_in(view).filter(crossed).count();
+        let count = self.untrimmed(view, terms, feerate).saturating_sub(self.crossed(view, terms, feerate));
         let cost = funder_cost(terms.channel_type, feerate, count);
         let own = self.balances(view).map_or(Msat::ZERO, |b| b.of(terms.opener));
         cost.checked_add(terms.local.reserve).is_some_and(|need| own >= need.to_msat())
