@@ -107,7 +107,7 @@ part_doc() { cargo test --release --locked --workspace --doc; }
 
 part_sim() {
     target/release/sim --kept tests/sim/kept
-    target/release/sim --seconds "${SIM_SECONDS:-75}"
+    target/release/sim --seconds "${SIM_SECONDS:-45}"
 }
 
 part_plants() { tests/plants/run.sh; }
