@@ -1,8 +1,10 @@
 //! Unilateral closes: whoever closes waits, the other does not, and every HTLC ends where its script says.
 
+use bitcoin::hashes::Hash;
 use bitcoin::Transaction;
 use chand_protocol::channel::Phase;
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
+use chand_protocol::onchain::Kind as OutputKind;
 use chand_protocol::record::Kind;
 use chand_tests::duet::play::{pay, preimage, request, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
@@ -277,4 +279,94 @@ fn a_held_payment_that_is_not_settled_goes_back() {
     assert_eq!(duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(1) }).code, 906);
     duet.mine(6);
     assert_eq!(duet.payment(ALICE, preimage(1).hash()).expect("one").status, "failed");
+}
+
+/// A payee who takes one HTLC of a batch pays part of it to our own script: the others are claimed all the same.
+#[test]
+fn a_rival_who_pays_to_us_holds_up_nothing() {
+    for anchors in [true, false] {
+        for closer in [ALICE, BOB] {
+            let common = bitcoin::ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([7; 20]));
+            let mut duet = Duet::with(780, |_, config| config.close_script = common.clone());
+            duet.connect();
+            duet.open(Open { anchors, ..Open::default() });
+            for number in 1..=3 {
+                duet.pay_held(ALICE, number, 30_000_000);
+            }
+            alone(&mut duet);
+            force_close(&mut duet, closer);
+            duet.mine(1);
+            // Bob's claim waits in a drawer until all of Alice's are on their way.
+            duet.mute = Some(BOB);
+            duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+            let expiry =
+                duet.channel(ALICE).ledger.htlcs.values().map(|h| h.cltv_expiry.0).max().expect("three");
+            while duet.chain.height() < expiry {
+                duet.mine(1);
+            }
+            let watch = duet.channel(BOB).watch.clone().expect("watched");
+            let his = watch.claims.iter().filter(|c| c.reveals).filter_map(|c| c.tx.clone()).next();
+            let his = his.expect("a claim by the secret");
+            duet.chain.mine_foreign(vec![his]);
+            duet.run();
+            duet.mute = None;
+            resolve(&mut duet, 40);
+            let watch = duet.channel(ALICE).watch.clone().expect("watched");
+            let taken = |number: u64| {
+                let hash = preimage(number).hash();
+                watch.outputs.iter().any(|o| {
+                    o.kind == OutputKind::Htlc
+                        && o.lock.as_ref().is_some_and(|l| l.payment_hash == hash)
+                        && o.spent.is_some()
+                })
+            };
+            assert!(
+                taken(1) && taken(2) && taken(3),
+                "anchors {anchors}, closer {closer}: {:#?}",
+                watch.outputs
+            );
+        }
+    }
+}
+
+/// An HTLC that costs more to take back than it holds: its payer is told all the same, and the channel comes to an end.
+#[test]
+fn what_is_too_small_to_take_is_not_waited_for() {
+    for anchors in [true, false] {
+        for closer in [ALICE, BOB] {
+            let mut duet = Duet::opened(790, Open { anchors, feerate: 253, ..Open::default() });
+            // Just above the dust limit: an output, but none that is worth a transaction.
+            duet.pay_held(ALICE, 1, if anchors { 400_000 } else { 560_000 });
+            alone(&mut duet);
+            force_close(&mut duet, closer);
+            duet.mine(40);
+            let paid = duet.payment(ALICE, preimage(1).hash()).expect("one");
+            assert_eq!(paid.status, "failed", "anchors {anchors}, closer {closer}");
+            let over = duet.channel(ALICE).resolved_at().expect("an end");
+            assert!(over.0 < duet.chain.height() + 2_100);
+        }
+    }
+}
+
+/// A payment is held for longer than a finished channel is kept: its records wait for the user.
+#[test]
+fn a_channel_is_kept_while_a_held_payment_can_be_settled() {
+    let mut duet = Duet::opened(795, Open::default());
+    let asked = InvoiceRequest {
+        hold: Some(preimage(1).hash()),
+        cltv_blocks: Some(200),
+        ..request("long", Some(30_000_000))
+    };
+    let invoice = duet.invoice(BOB, asked);
+    duet.tell(ALICE, pay(&invoice.bolt11, None));
+    duet.run();
+    alone(&mut duet);
+    force_close(&mut duet, ALICE);
+    duet.mine(150);
+    assert!(!duet.channel(BOB).retired);
+    duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+    duet.mine(3);
+    assert_eq!(duet.payment(ALICE, preimage(1).hash()).expect("one").status, "complete");
+    duet.mine(320);
+    assert!(duet.channel(BOB).retired && duet.channel(ALICE).retired);
 }

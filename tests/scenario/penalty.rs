@@ -197,3 +197,21 @@ fn a_reorganisation_changes_nothing() {
         assert!(money(&duet, ALICE) - before + 8_000 > held);
     }
 }
+
+/// The victim had closed by itself already, for another reason: the cheat is the cause all the same, and the rest its story.
+#[test]
+fn a_cheat_is_the_cause_whatever_came_before() {
+    let mut duet = Duet::opened(850, Open::default());
+    let old = duet.seats[BOB].store.durable();
+    duet.pay(BOB, "one", 100_000_000);
+    duet.settle();
+    let tx = cheat(&mut duet, BOB, old, None);
+    let channel = ChannelRef::Id(duet.channel_id());
+    duet.ask(ALICE, Command::DevFail { channel });
+    duet.chain.mempool = vec![tx];
+    duet.mine(2);
+    let cause = duet.channel(ALICE).annals.cause.clone().expect("a cause");
+    assert_eq!(cause.trigger, chand_protocol::channel::cause::Trigger::PeerCheated);
+    assert!(cause.story.first().is_some_and(|line| line.text.contains("dev-fail")), "{cause:?}");
+    everything_is_taken(&duet, ALICE);
+}

@@ -1,7 +1,7 @@
 //! Why a channel closed, and what followed: kept for ever, so that a close explains itself.
 //!
 //! In: the moment a close is decided or seen, and what happens on chain after. Out: [`Cause`], for lists.
-//! The first trigger stands; what comes later is a line of its story. Read next: `onchain`.
+//! The first trigger stands, and what comes later is a line of its story; but a cheat is always the trigger. Read next: `onchain`.
 
 use crate::channel::{Channel, Context};
 use crate::id::{HtlcId, PaymentHash, Side};
@@ -162,6 +162,15 @@ impl Channel {
     pub(crate) fn note_cause(&mut self, why: Why, decision: impl Into<String>, cx: &Context<'_>) {
         let decision = decision.into();
         self.dirty.annals = true;
+        let mut story = Vec::new();
+        if why.trigger == Trigger::PeerCheated {
+            // An error of the cheat's may have come before the block with its commitment.
+            if let Some(old) = self.annals.cause.take() {
+                let text = alloc::format!("{} ({}): {}", old.words, old.trigger.name(), old.decision);
+                story.push(Line { height: old.height, time_s: old.time_s, text });
+                story.extend(old.story);
+            }
+        }
         if self.annals.cause.is_some() {
             let text = alloc::format!("{} ({}): {decision}", why.words, why.trigger.name());
             return self.tell(text, cx);
@@ -182,7 +191,7 @@ impl Channel {
             htlc,
             peer_message: said,
             decision,
-            story: Vec::new(),
+            story,
         });
     }
 

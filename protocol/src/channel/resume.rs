@@ -39,7 +39,8 @@ impl Channel {
     /// # Errors
     /// A fault of ours (keys).
     pub(crate) fn tell_where_we_stand(&self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
-        if matches!(self.phase, Phase::Onchain(_)) {
+        // Of one that is long over the peer's secrets are deleted.
+        if matches!(self.phase, Phase::Onchain(_)) && !self.retired {
             out.messages.push(self.reestablish_message(cx)?);
         }
         Ok(())

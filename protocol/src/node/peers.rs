@@ -197,7 +197,6 @@ impl Node {
         self.end_openings(peer, "the peer disconnected");
     }
 
-    /// One of us complained: when this link ends, the next call waits.
     /// Whether the peer is to be told now how far a channel came that is over: once a link, or two such nodes would go
     /// on answering each other.
     pub(super) fn tells_over(&mut self, peer: NodeId, id: ChannelId) -> bool {
@@ -205,6 +204,7 @@ impl Node {
         link.is_some_and(|link| link.told_over.insert(id))
     }
 
+    /// One of us complained: when this link ends, the next call waits.
     pub(super) fn mark_troubled(&mut self, peer: NodeId) {
         if let Some(link) = self.peers.get_mut(&peer).and_then(|p| p.link.as_mut()) {
             link.troubled = true;

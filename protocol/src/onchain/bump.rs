@@ -6,7 +6,7 @@
 //! again at each block. Without anchors the HTLC transactions are complete as the peer signed them.
 //! Read next: `follow`.
 
-use super::claim::{raised, target, Claim, Form};
+use super::claim::{in_claims, raised, target, Claim, Form};
 use super::unlock::pushed;
 use super::{Kind, Standing, Watch};
 use crate::channel::{key_fault, Channel, Context, Out};
@@ -17,7 +17,7 @@ use crate::tx::commitment::{Commitment, HtlcTx};
 use crate::tx::{amount, script, ChannelType};
 use crate::units::{Feerate, Height, Sat};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -29,6 +29,8 @@ use secp256k1::ecdsa::Signature;
 
 /// HTLC transactions in one: each more makes all of them wait for the slowest.
 const MAX_HTLCS: usize = 20;
+/// What an HTLC transaction weighs at least with a coin of the wallet and its change.
+const FUNDED_WEIGHT: u64 = 1_100;
 /// The weight of an anchor's witness: signature and script.
 const ANCHOR_WITNESS: u64 = 1 + 74 + 41;
 
@@ -56,16 +58,13 @@ impl Channel {
         if commitment.number != watch.number {
             return Ok(());
         }
-        let taken: BTreeSet<OutPoint> = watch
-            .claims
-            .iter()
-            .filter(|c| c.is_active(watch))
-            .flat_map(|c| c.inputs.iter().copied())
-            .collect();
+        let taken = in_claims(watch);
         let mut groups: BTreeMap<Height, Vec<OutPoint>> = BTreeMap::new();
         for output in watch.outputs.iter().filter(|o| waits(o) && !taken.contains(&o.outpoint)) {
             let Some(ready) = self.ready_htlc(&commitment, output, cx) else { continue };
             match self.terms.channel_type {
+                // Left until feerates fall: no wallet pays more for it than it holds.
+                ChannelType::Anchors if output.amount <= cx.feerate_minimum.fee(FUNDED_WEIGHT) => {}
                 ChannelType::Anchors => {
                     groups.entry(lock_time(&ready.htlc)).or_default().push(output.outpoint);
                 }

@@ -82,9 +82,10 @@ impl Claim {
         outputs.len() == self.inputs.len() && there && outputs.iter().any(|o| o.spent.is_none())
     }
 
-    /// Somebody else took one of its inputs.
+    /// One of its inputs is gone, by no version of it: whoever took it, the others need another transaction.
     fn is_lost(&self, watch: &Watch) -> bool {
-        self.inputs.iter().any(|i| watch.output(i).is_none_or(|o| o.spent.is_some_and(|s| !s.ours)))
+        let taken = |o: &Output| o.spent.is_some_and(|s| !self.txids.contains(&s.txid));
+        self.inputs.iter().any(|i| watch.output(i).is_none_or(taken))
     }
 
     /// Whether it wants coins of the wallet.
@@ -181,12 +182,7 @@ impl Channel {
     }
 
     fn new_sweeps(&self, watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
-        let taken: BTreeSet<OutPoint> = watch
-            .claims
-            .iter()
-            .filter(|c| c.is_active(watch))
-            .flat_map(|c| c.inputs.iter().copied())
-            .collect();
+        let taken = in_claims(watch);
         let mut groups: BTreeMap<(Class, Height), Vec<OutPoint>> = BTreeMap::new();
         for (outpoint, way) in ways.iter().filter(|(o, _)| !taken.contains(*o)) {
             if watch.output(outpoint).is_some_and(|o| is_worth(o, way, cx)) {
@@ -322,6 +318,11 @@ fn unsigned(inputs: &[(&Output, &Way)], lock_time: Height, to: &ScriptBuf) -> Tr
         input: inputs.iter().map(input).collect(),
         output: [TxOut { value: amount(Sat::ZERO), script_pubkey: to.clone() }].into(),
     }
+}
+
+/// What is in a claim that may still be mined.
+pub(super) fn in_claims(watch: &Watch) -> BTreeSet<OutPoint> {
+    watch.claims.iter().filter(|c| c.is_active(watch)).flat_map(|c| c.inputs.iter().copied()).collect()
 }
 
 /// Claims that somebody beat are made anew from what is left; their coins are free.

@@ -15,6 +15,10 @@ use alloc::format;
 use alloc::vec::Vec;
 use bitcoin::{OutPoint, Transaction, Txid};
 
+/// Below this an output may cost more to take than it holds: nobody waits for it for ever, though it is taken if it pays.
+const SMALL_SAT: Sat = Sat(1_000);
+/// So long such an output keeps a channel from being over, in blocks: two weeks.
+const SMALL_BLOCKS: u32 = 2_016;
 /// Blocks before its deadline within which an HTLC is not begun to be claimed: it would be a race.
 const CLAIM_BLOCKS: u32 = 2;
 
@@ -49,9 +53,9 @@ impl Channel {
     ) -> Result<(), LocalFault> {
         let Some(input) = tx.input.get(index) else { return Ok(()) };
         let txid = tx.compute_txid();
-        // A claim may have left before it was kept, and a crash then forgot its name: it pays to us all the same.
+        // A claim may have left before it was kept, and a crash then forgot its name: it pays to us alone all the same.
         let ours = watch.claims.iter().any(|c| c.txids.contains(&txid))
-            || tx.output.iter().any(|o| o.script_pubkey == *cx.close_script);
+            || tx.output.iter().all(|o| o.script_pubkey == *cx.close_script);
         let Some(at) = watch.outputs.iter().position(|o| o.outpoint == input.previous_output) else {
             return Ok(());
         };
@@ -223,6 +227,8 @@ impl Channel {
             // Without an output it was too small, or never in this commitment: nobody can claim it there.
             let ended = match output {
                 None => true,
+                // Like dust: its payee may yet take it, but its payer is not kept waiting.
+                Some(o) if o.spent.is_none() => o.amount < SMALL_SAT && deep(htlc.cltv_expiry),
                 Some(o) => o.spent.is_some_and(|s| deep(s.height)),
             };
             if ended {
@@ -237,7 +243,8 @@ impl Channel {
         }
     }
 
-    /// Where everything of this channel ended, when it has: the height of the last end.
+    /// Where everything of this channel ended: the height of the last end. It lies ahead while only a held payment or
+    /// something very small is left.
     pub fn resolved_at(&self) -> Option<Height> {
         let watch = self.watch.as_ref()?;
         let born = watch.born()?;
@@ -246,9 +253,23 @@ impl Channel {
             if !self.is_ours_to_end(watch, output) {
                 continue;
             }
-            last = last.max(output.spent?.height);
+            last = last.max(self.end_of(output)?);
         }
         Some(last)
+    }
+
+    /// When an output came to its end, or will at the latest; `None` while that is not known.
+    fn end_of(&self, output: &Output) -> Option<Height> {
+        if let Some(spent) = output.spent {
+            return Some(spent.height);
+        }
+        if let Some(lock) = output.lock.as_ref().filter(|_| output.kind == Kind::Htlc) {
+            // Until its expiry our user may still settle what is held.
+            if lock.id.offered_by == Side::Remote && self.preimage_of(lock).is_none() {
+                return Some(lock.cltv_expiry);
+            }
+        }
+        output.born.filter(|_| output.amount < SMALL_SAT).map(|born| born.plus(SMALL_BLOCKS))
     }
 
     /// Whether a channel is not done with before this output is spent.
@@ -258,10 +279,7 @@ impl Channel {
             (Kind::ToRemote, owner, _) => owner == Side::Remote,
             (Kind::ToLocal | Kind::Second, Side::Local, standing) => standing == Standing::Valid,
             (Kind::ToLocal | Kind::Second, Side::Remote, standing) => standing == Standing::Revoked,
-            (Kind::Htlc, _, Standing::Valid) => output.lock.as_ref().is_some_and(|lock| {
-                // One that was offered to us and that we cannot settle is the peer's.
-                lock.id.offered_by == Side::Local || self.preimage_of(lock).is_some()
-            }),
+            (Kind::Htlc, _, Standing::Valid) => true,
             (Kind::Htlc, owner, standing) => owner == Side::Remote && standing == Standing::Revoked,
         }
     }
