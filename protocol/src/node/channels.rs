@@ -175,7 +175,7 @@ impl Node {
                     self.send(peer, Message::Warning(told));
                     return Ok(());
                 }
-                if over.is_some() {
+                if over.is_some() && self.tells_over(peer, id) {
                     // Whoever comes with an old copy of its state must learn that it is old before the error makes it
                     // publish a commitment that it revoked.
                     self.act(id, |c, cx, out| c.tell_where_we_stand(cx, out)).unwrap_or(Ok(()))?;

@@ -14,6 +14,7 @@ use crate::units::Timestamp;
 use crate::wire::features::{Feature, Features};
 use crate::wire::message::{Init, Ping, Pong};
 use crate::wire::Message;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -45,6 +46,8 @@ struct Link {
     pings: Vec<CommandId>,
     /// One of us complained about the other.
     troubled: bool,
+    /// Channels that are over, of which the peer was told on this link how far they came.
+    told_over: BTreeSet<ChannelId>,
 }
 
 /// One peer.
@@ -150,9 +153,20 @@ impl Node {
         entry.next_dial = None;
         let (since, heard) = (now, now);
         let (init, pong_due, pings) = (None, None, Vec::new());
-        let (greeted, troubled) = (false, false);
-        entry.link =
-            Some(Link { id: link, inbound, address, since, init, greeted, heard, pong_due, pings, troubled });
+        let (greeted, troubled, told_over) = (false, false, BTreeSet::new());
+        entry.link = Some(Link {
+            id: link,
+            inbound,
+            address,
+            since,
+            init,
+            greeted,
+            heard,
+            pong_due,
+            pings,
+            troubled,
+            told_over,
+        });
         let ours =
             Init { features: self.our_features(), networks: Some([self.config.network.chain_hash()].into()) };
         // BOLT 1 [1.init.2].
@@ -184,6 +198,13 @@ impl Node {
     }
 
     /// One of us complained: when this link ends, the next call waits.
+    /// Whether the peer is to be told now how far a channel came that is over: once a link, or two such nodes would go
+    /// on answering each other.
+    pub(super) fn tells_over(&mut self, peer: NodeId, id: ChannelId) -> bool {
+        let link = self.peers.get_mut(&peer).and_then(|p| p.link.as_mut());
+        link.is_some_and(|link| link.told_over.insert(id))
+    }
+
     pub(super) fn mark_troubled(&mut self, peer: NodeId) {
         if let Some(link) = self.peers.get_mut(&peer).and_then(|p| p.link.as_mut()) {
             link.troubled = true;
