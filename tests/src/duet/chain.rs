@@ -114,7 +114,8 @@ impl TinyChain {
             let there = |place: &OutPoint| {
                 self.unspent.contains_key(place) || ripe.iter().any(|p| p.compute_txid() == place.txid)
             };
-            let free = tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
+            let free =
+                tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
             if free && self.is_final(&tx) {
                 taken.extend(tx.input.iter().map(|i| i.previous_output));
                 ripe.push(tx);

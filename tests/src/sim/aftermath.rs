@@ -63,7 +63,9 @@ impl World {
         estate::conserved(self)?;
         // What still waits for a channel is given up.
         self.run_until(self.now + PATIENCE_US)?;
-        if let Reply::Pays(list) = self.look(victim, Command::ListPays { payment_hash: None, bolt11: None })? {
+        if let Reply::Pays(list) =
+            self.look(victim, Command::ListPays { payment_hash: None, bolt11: None })?
+        {
             if let Some(p) = list.iter().find(|p| estate::is_stuck(p, true)) {
                 return Err(stuck(format!("payment {} is pending for ever", p.payment_hash)));
             }
@@ -112,7 +114,8 @@ impl World {
 
     fn left_on_chain(&self, seat: usize) -> String {
         let node = self.seats[seat].node();
-        let open = node.into_iter().flat_map(|n| n.channels()).filter(|c| !estate::is_over(c, self.chain.height()));
+        let open =
+            node.into_iter().flat_map(|n| n.channels()).filter(|c| !estate::is_over(c, self.chain.height()));
         let each = |c: &Channel| {
             let outputs: Vec<String> = c
                 .watch

@@ -214,8 +214,14 @@ impl World {
     /// It closes everything, and takes what it was offered and knows the secrets of.
     pub(super) fn on_betray(&mut self, seat: usize) -> Result<(), Verdict> {
         self.start(seat)?;
-        let holds: Vec<usize> =
-            self.judges.book.tries.iter().filter(|(_, t)| t.hold && t.payer != seat).map(|(n, _)| *n).collect();
+        let holds: Vec<usize> = self
+            .judges
+            .book
+            .tries
+            .iter()
+            .filter(|(_, t)| t.hold && t.payer != seat)
+            .map(|(n, _)| *n)
+            .collect();
         for number in holds {
             if self.rng.chance(60) {
                 self.settle(number);
@@ -341,4 +347,3 @@ fn trouble(rng: &mut Rng, strife: Strife) -> Act {
         _ => Act::Unreachable { seat, for_us: rng.spread(MS, 5 * SECOND) },
     }
 }
-

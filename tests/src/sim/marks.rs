@@ -97,7 +97,11 @@ impl World {
                 let there: BTreeSet<OutPoint> = watch.outputs.iter().map(|o| o.outpoint).collect();
                 let ours = watch.outputs.first().map(|o| o.outpoint.txid);
                 let gone = self.marks.seen.iter().any(|((s, place), seen)| {
-                    *s == seat && seen.born && seen.unborn && !there.contains(place) && Some(place.txid) != ours
+                    *s == seat
+                        && seen.born
+                        && seen.unborn
+                        && !there.contains(place)
+                        && Some(place.txid) != ours
                 });
                 if gone {
                     found.push("reorganisation: second level undone");

@@ -56,9 +56,8 @@ impl std::fmt::Debug for Estate {
 pub fn follow(world: &World, channel: &Channel) -> Estate {
     let mut out = Estate::default();
     let mut ours = BTreeMap::from([(channel.terms.funding, channel.terms.capacity.0)]);
-    let wallet = |script: &bitcoin::ScriptBuf| {
-        world.seats.iter().position(|seat| seat.wallet.script == *script)
-    };
+    let wallet =
+        |script: &bitcoin::ScriptBuf| world.seats.iter().position(|seat| seat.wallet.script == *script);
     let blocks = world.chain.blocks.iter().flat_map(|b| b.txs.iter());
     for tx in blocks {
         if !tx.input.iter().any(|i| ours.contains_key(&i.previous_output)) {
@@ -130,7 +129,8 @@ pub fn is_over(channel: &Channel, tip: u32) -> bool {
     if watch.born().is_none() {
         return false;
     }
-    let fulfilled = |id| matches!(channel.htlc(id).and_then(|h| h.removal.clone()), Some(Removal::Fulfilled(_)));
+    let fulfilled =
+        |id| matches!(channel.htlc(id).and_then(|h| h.removal.clone()), Some(Removal::Fulfilled(_)));
     let given_up =
         |o: &Output| o.amount.0 < SMALL_SAT && o.born.is_some_and(|born| tip > born.0 + SMALL_BLOCKS);
     let waits = watch.outputs.iter().filter(|o| o.spent.is_none() && !given_up(o)).any(|o| {
@@ -220,7 +220,8 @@ pub fn judge(world: &World, seat: usize, id: ChannelId) -> Result<(), Verdict> {
     if cheat_of(world, seat, channel, first) {
         let whole = channel.terms.capacity.0 as i64;
         // What the cheat's own second-level transactions paid to miners went by nobody's fault.
-        let lost: u64 = estate.first_fee + estate.fees[seat] + estate.fees[1 - seat] + estate.small + ANCHORS_SAT;
+        let lost: u64 =
+            estate.first_fee + estate.fees[seat] + estate.fees[1 - seat] + estate.small + ANCHORS_SAT;
         if estate.gain[seat] < whole - lost as i64 {
             return wrong(format!("took {} of {whole} from a cheat: {estate:?}", estate.gain[seat]));
         }

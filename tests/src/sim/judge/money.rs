@@ -236,8 +236,7 @@ fn moved(node: &Node) -> i128 {
 }
 
 fn moved_in(channels: &[&Channel]) -> i128 {
-    let moved =
-        |c: &&Channel| i128::from(c.to_us().0) - i128::from(c.terms.initial_balance(Side::Local).0);
+    let moved = |c: &&Channel| i128::from(c.to_us().0) - i128::from(c.terms.initial_balance(Side::Local).0);
     channels.iter().map(moved).sum()
 }
 
