@@ -111,7 +111,9 @@ impl TinyWallet {
         tx.output.push(TxOut { value: Amount::ZERO, script_pubkey: self.script.clone() });
         let weight = tx.base_size() as u64 * 4 + 2 + order.witness_weight + P2WPKH_WITNESS;
         let (parent, paid) = order.parent.map_or((0, 0), |(weight, fee)| (weight, fee.0));
-        let mut fee = order.feerate.fee(weight + parent).0.saturating_sub(paid) + 1;
+        // A child pays for its own relay even where its parent pays enough for both.
+        let floor = Feerate::FLOOR.fee(weight).0;
+        let mut fee = order.feerate.fee(weight + parent).0.saturating_sub(paid).max(floor) + 1;
         if let Some(before) = before {
             let old = chain.fee(before).unwrap_or(0);
             fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1);
