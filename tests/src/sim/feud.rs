@@ -32,6 +32,8 @@ const SLACK_BLOCKS: u32 = 3;
 const LOST_BLOCKS: u32 = 6;
 /// Copies of a disk that are kept.
 const COPIES: usize = 8;
+/// For so many blocks, a second each, two nodes may not hear of each other.
+const APART_BLOCKS: u64 = 45;
 /// Blocks within which the judge takes an HTLC for urgent: the margin that a node may keep, and no more.
 const URGENT_BLOCKS: u32 = 12;
 
@@ -64,12 +66,19 @@ pub struct Feud {
     /// Which block each seat had looked at when it was last at rest.
     seen: [u32; 2],
     copies: [Vec<Vec<Entry>>; 2],
+    /// Until then the two do not hear of each other.
+    apart_until: u64,
 }
 
 impl Feud {
     /// Anything of the kind happened.
     pub fn began(&self) -> bool {
         self.cheat.is_some() || !self.struck.is_empty()
+    }
+
+    /// No call gets through.
+    pub fn is_apart(&self, now: u64) -> bool {
+        self.cheat.is_some() || now < self.apart_until
     }
 
     /// A feerate that some node may use.
@@ -153,6 +162,11 @@ impl World {
                 }
             }
             Act::Crime { seat, copy } => return self.commit_crime(seat, copy),
+            Act::Apart { for_us } => {
+                self.tally.met("long apart");
+                self.cut([0, 0]);
+                self.feud.apart_until = self.now + for_us;
+            }
             Act::Mute { seat, blocks } if self.spend(blocks) => {
                 self.tally.met("claims that reach nobody");
                 self.feud.mute[seat] = self.chain.height() + blocks;
@@ -239,6 +253,7 @@ impl World {
     /// No hindrance any more.
     pub(super) fn end_feud(&mut self) {
         self.feud.mute = [0; 2];
+        self.feud.apart_until = 0;
         self.chain.floor = 0;
         if !self.feud.began() && !self.any_forced() {
             return;
@@ -302,6 +317,19 @@ pub fn acts(seed: u64, knobs: &Knobs, until_us: u64) -> Vec<Timed> {
             }
             let at_us = at(rng, 40, 100);
             out.push(Timed { at_us, act: Act::Crime { seat, copy: rng.below(8) as usize } });
+            at_us
+        }
+        None if rng.chance(35) => {
+            // Long enough for every HTLC's deadline; some are settled meanwhile.
+            let at_us = at(rng, 20, 90);
+            out.push(Timed { at_us, act: Act::Apart { for_us: APART_BLOCKS * SECOND } });
+            for block in 0..APART_BLOCKS {
+                let at_us = at_us + block * SECOND;
+                out.push(Timed { at_us, act: Act::Mine { blocks: 1 } });
+                if rng.chance(50) {
+                    out.push(Timed { at_us, act: Act::Settle { hold: rng.below(60) as usize } });
+                }
+            }
             at_us
         }
         None => {

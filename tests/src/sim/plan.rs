@@ -200,6 +200,7 @@ pub enum Act {
     ForceClose { seat: usize, nth: usize },
     Copy { seat: usize },
     Crime { seat: usize, copy: usize },
+    Apart { for_us: u64 },
     Mute { seat: usize, blocks: u32 },
     Evict { all: bool },
     Floor { feerate: u32, blocks: u32 },
