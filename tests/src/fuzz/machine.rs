@@ -23,6 +23,8 @@ use chand_storage::Fault;
 
 /// More operations than this add nothing.
 const MAX_OPERATIONS: usize = 160;
+/// With more blocks than this an HTLC's deadline may close the channel, between two honest nodes too.
+const PEACE_BLOCKS: u32 = 3;
 
 /// Honest nodes, a bad world.
 pub fn schedule(input: &[u8]) {
@@ -42,6 +44,10 @@ struct Play<'a> {
     tried: Vec<Tried>,
     number: u64,
     opened: bool,
+    /// Blocks so far.
+    mined: u32,
+    /// The channel may be closed by force without a fault of anybody.
+    forced: bool,
 }
 
 impl<'a> Play<'a> {
@@ -51,7 +57,8 @@ impl<'a> Play<'a> {
         let stage = STAGES[usize::from(choice >> 2) % STAGES.len()];
         let set = set(stage, choice & 1 == 0);
         let mut duet = set.duet;
-        duet.hostile = hostile || stage == Stage::Forced;
+        let forced = stage == Stage::Forced;
+        duet.hostile = hostile || forced;
         duet.check_every = 16;
         // One that has seen the close in a block tells it to one that has not.
         duet.expected_errors.push("the channel is closed");
@@ -59,7 +66,7 @@ impl<'a> Play<'a> {
             duet.run();
         }
         let opened = stage != Stage::Fresh;
-        Play { feed, duet, stage, hostile, tried: set.tried, number: 100, opened }
+        Play { feed, duet, stage, hostile, tried: set.tried, number: 100, opened, mined: 0, forced }
     }
 
     fn play(mut self) {
@@ -72,7 +79,7 @@ impl<'a> Play<'a> {
         }
         self.duet.crashes.clear();
         (0..2).for_each(|seat| self.duet.seats[seat].store.plan([]));
-        if self.hostile || self.stage == Stage::Forced {
+        if self.hostile || self.forced {
             self.end_hostile();
         } else {
             self.end_honest();
@@ -110,7 +117,7 @@ impl<'a> Play<'a> {
                 let fault = [Fault::FailBefore, Fault::FailSync, Fault::FailAfter][self.feed.below(3)];
                 self.duet.seats[seat].store.plan([Some(fault)]);
             }
-            17 => self.duet.chain.mine(),
+            17 => self.mine(),
             18 => self.duet.pass_ms([1, 1_000, 30_000, 70_000][self.feed.below(4)]),
             19 => self.feerate(seat),
             20 => self.order_close(seat),
@@ -118,7 +125,7 @@ impl<'a> Play<'a> {
             22 => self.fees(seat),
             23 => self.duet.hang_up(seat),
             24 => {
-                self.duet.chain.mine();
+                self.mine();
                 self.duet.turn();
                 self.duet.unmine(false);
             }
@@ -151,6 +158,16 @@ impl<'a> Play<'a> {
                 self.duet.step(seat, vec![input]);
             }
         }
+    }
+
+    /// One block. Once deadlines may have passed, the play is judged like one with a close by force.
+    fn mine(&mut self) {
+        self.mined += 1;
+        if self.mined > PEACE_BLOCKS {
+            self.forced = true;
+            self.duet.hostile = true;
+        }
+        self.duet.chain.mine();
     }
 
     fn amount(&mut self) -> u64 {
