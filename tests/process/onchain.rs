@@ -97,6 +97,7 @@ fn who_closes_waits(kind: ChannelType, opener_closes: bool) {
 
 #[test]
 fn the_opener_closes_with_anchors() {
+    // BOLT 5 [5.watch.1, 5.watch.2, 5.watch.4, 5.local.1, 5.local.2, 5.remote.1, 5.fail.4].
     who_closes_waits(ChannelType::Anchors, true);
 }
 
@@ -171,6 +172,7 @@ fn every_htlc_ends_where_its_script_says(kind: ChannelType, opener_closes: bool)
 
 #[test]
 fn htlcs_on_the_openers_commitment() {
+    // BOLT 5 [5.htlctx.4, 5.localoffer.2, 5.localtake.1].
     every_htlc_ends_where_its_script_says(ChannelType::StaticRemoteKey, true);
 }
 
@@ -181,11 +183,14 @@ fn htlcs_on_the_others_commitment() {
 
 #[test]
 fn htlcs_on_the_openers_commitment_with_anchors() {
+    // BOLT 5 [5.local.3, 5.local.4, 5.localoffer.1, 5.localoffer.2, 5.localoffer.4, 5.localoffer.5, 5.localoffer.6].
+    // BOLT 5 [5.localtake.1, 5.localtake.3, 5.localtake.5, 5.localtake.6, 5.htlctx.1, 5.htlctx.2, 5.htlctx.3].
     every_htlc_ends_where_its_script_says(ChannelType::Anchors, true);
 }
 
 #[test]
 fn htlcs_on_the_others_commitment_with_anchors() {
+    // BOLT 5 [5.remote.2, 5.remote.3, 5.remoteoffer.1, 5.remoteoffer.2, 5.remotetake.1].
     every_htlc_ends_where_its_script_says(ChannelType::Anchors, false);
 }
 
@@ -222,6 +227,7 @@ fn a_deadline_closes(kind: ChannelType) {
 
 #[test]
 fn a_deadline_closes_with_anchors() {
+    // BOLT 2 [2.expiry.1, 2.expiry.2, 2.expiry.3].
     a_deadline_closes(ChannelType::Anchors);
 }
 
@@ -233,6 +239,7 @@ fn a_deadline_closes_with_static_remotekey() {
 /// The payer is silent: the payee, who has shown the secret to nobody that heard, closes before it could be too late.
 #[test]
 fn a_secret_is_used_before_its_deadline() {
+    // BOLT 2 [2.expiry.6].
     let mut world = stage::world(ChannelType::Anchors);
     stage::hold(&world.alice, &world.bob, 30_000, "settled");
     stage::newest(&world.bob, &world.alice);
@@ -272,9 +279,22 @@ fn with_dev_no_htlc_timeout_no_deadline_closes() {
     assert_eq!(stage::status(&world.alice, "never settled"), "pending");
 }
 
+fn undo_blocks(world: &World, before: Purses, from: u64) {
+    world.chain.undo(from);
+    for node in [&world.alice, &world.bob] {
+        node.wait_height(from - 1);
+        // What has left the chain is no coin.
+        wait_for("the coins to be gone", || match before.gained(node) {
+            sat if sat <= 0 => Ok(()),
+            sat => Err(format!("{sat} sat too many")),
+        });
+    }
+}
+
 /// The blocks with the close and with the other's claim leave the chain, and with them the mempool.
 #[test]
 fn a_close_that_is_undone_is_done_again() {
+    // BOLT 5 [5.watch.3].
     let mut world = stage::world(ChannelType::Anchors);
     stage::hold(&world.alice, &world.bob, 30_000, "settled");
     stage::newest(&world.bob, &world.alice);
@@ -288,15 +308,7 @@ fn a_close_that_is_undone_is_done_again() {
     wait_spender(&world.chain, &htlc);
     world.mine(2);
     stage::wait_status(&world.alice, "settled", "complete");
-    world.chain.undo(born);
-    for node in [&world.alice, &world.bob] {
-        node.wait_height(born - 1);
-        // What has left the chain is no coin.
-        wait_for("the coins to be gone", || match before.gained(node) {
-            sat if sat <= 0 => Ok(()),
-            sat => Err(format!("{sat} sat too many")),
-        });
-    }
+    undo_blocks(&world, before, born);
     world.chain.forget_mempool();
     // Another block takes the place of the first one, and the transactions are offered again.
     world.mine(1);
@@ -306,6 +318,16 @@ fn a_close_that_is_undone_is_done_again() {
     let trail = stage::resolve(&world, &commitment, born, 20);
     accounts(&world, before, &trail, BOBS_SAT + 30_000);
     assert_eq!(stage::status(&world.alice, "settled"), "complete", "a receipt is not taken back");
+    // All of it once more, when it is long over.
+    let blocks = CSV + 3;
+    world.mine(blocks);
+    undo_blocks(&world, before, born);
+    world.chain.forget_mempool();
+    world.mine(1);
+    wait_spender(&world.chain, &funding);
+    world.mine(1);
+    let trail = stage::resolve(&world, &commitment, born, 20);
+    accounts(&world, before, &trail, BOBS_SAT + 30_000);
 }
 
 /// SIGKILL between a claim and its confirmation, and the mempool forgets it, too.

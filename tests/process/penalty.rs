@@ -109,6 +109,7 @@ fn the_cheat_ends_with_nothing(kind: ChannelType, opener_cheats: bool) {
 
 #[test]
 fn a_cheat_by_the_opener_with_anchors() {
+    // BOLT 2, 5 [2.again.39, 5.revoked.2, 5.revoked.3, 5.revoked.4].
     the_cheat_ends_with_nothing(ChannelType::Anchors, true);
 }
 
@@ -206,6 +207,7 @@ fn second_level_outputs_are_taken(kind: ChannelType) {
 
 #[test]
 fn second_level_outputs_are_taken_with_anchors() {
+    // BOLT 5 [5.revoked.6, 5.revoked.9].
     second_level_outputs_are_taken(ChannelType::Anchors);
 }
 
@@ -215,9 +217,8 @@ fn second_level_outputs_are_taken_with_static_remotekey() {
 }
 
 /// The block with the penalty leaves the chain, then that with the cheat.
-#[test]
-fn a_reorganisation_changes_nothing() {
-    let mut world = stage::world(ChannelType::StaticRemoteKey);
+fn a_reorganisation_changes_nothing(kind: ChannelType) {
+    let mut world = stage::world(kind);
     begin(&world);
     let number = stage::newest(&world.bob, &world.alice);
     end(&world);
@@ -259,6 +260,17 @@ fn a_reorganisation_changes_nothing() {
     world.mine(1);
     take(&world, &commitment);
     judge(&world, before, &commitment, born, &world.bob);
+}
+
+#[test]
+fn a_reorganisation_changes_nothing_with_anchors() {
+    // BOLT 5 [5.watch.3].
+    a_reorganisation_changes_nothing(ChannelType::Anchors);
+}
+
+#[test]
+fn a_reorganisation_changes_nothing_with_static_remotekey() {
+    a_reorganisation_changes_nothing(ChannelType::StaticRemoteKey);
 }
 
 /// The victim's chain backend is away while it happens: a fault of our own that the peer never hears of.

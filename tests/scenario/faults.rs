@@ -357,6 +357,16 @@ fn a_database_that_is_known_to_be_old_puts_every_channel_in_doubt_for_good() {
         let channel = chand_protocol::node::command::ChannelRef::Id(duet.channel_id());
         duet.ask(ALICE, Command::DevFail { channel });
         assert_eq!(duet.chain.mempool.is_empty(), told);
+        if told {
+            // Bob has nothing newer, and is asked all the same.
+            duet.reachable = true;
+            duet.wait_ms(60_000);
+            let Phase::Onchain(bob) = duet.channel(BOB).phase.clone() else { panic!("Bob did not close") };
+            assert!(duet.chain.mempool.iter().any(|tx| tx.compute_txid() == bob.txid));
+            let before = duet.chain.money_of(&duet.seats[ALICE].wallet.script);
+            duet.mine(2);
+            assert!(duet.chain.money_of(&duet.seats[ALICE].wallet.script) > before + 500_000);
+        }
     }
 }
 

@@ -23,3 +23,4 @@ mod pay;
 mod penalty;
 mod script;
 mod store;
+mod weights;

@@ -14,7 +14,7 @@ fn money(duet: &Duet, seat: usize) -> u64 {
     duet.chain.money_of(&duet.seats[seat].wallet.script)
 }
 
-fn alone(duet: &mut Duet) {
+pub fn alone(duet: &mut Duet) {
     duet.reachable = false;
     duet.cut(None);
     duet.run();
@@ -23,7 +23,7 @@ fn alone(duet: &mut Duet) {
     duet.expected_errors = words.to_vec();
 }
 
-fn force_close(duet: &mut Duet, seat: usize) -> Transaction {
+pub fn force_close(duet: &mut Duet, seat: usize) -> Transaction {
     let channel = ChannelRef::Id(duet.channel_id());
     duet.must(seat, Command::DevFail { channel });
     let Phase::Onchain(onchain) = &duet.channel(seat).phase else { panic!("not closed") };

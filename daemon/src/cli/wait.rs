@@ -82,7 +82,7 @@ fn close(client: &mut Client, call: &Call, progress: &mut Progress<'_, '_>) -> R
         let found =
             list["closedchannels"].as_array().into_iter().flatten().find(|c| text(c, "channel_id") == id);
         if let Some(channel) = found {
-            let height = channel.pointer("/cause/height").and_then(Value::as_u64);
+            let height = channel.pointer("/cause/confirmed_height").and_then(Value::as_u64);
             let at = height.map_or_else(String::new, |h| format!(" in block {h}"));
             progress.show(&format!("{kind} close confirmed{at}"));
             return Ok(closed);

@@ -4,8 +4,11 @@
 //! back from one of them, and an exit status that is 0 only when every check of it held.
 //! Read next: `story` (what happens), `stage` (who runs), `tell` (how it is told).
 
+mod alone;
+mod cheat;
 mod ending;
 mod line;
+mod look;
 mod money;
 mod rush;
 mod stage;

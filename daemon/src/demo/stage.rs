@@ -46,6 +46,8 @@ pub struct Actor {
     pub id: String,
     /// Where it listens for peers.
     pub port: u16,
+    /// Started with `--dev` from now on.
+    pub dev: bool,
     home: PathBuf,
     child: Option<Child>,
 }
@@ -101,7 +103,8 @@ pub struct Stage {
 impl Stage {
     /// Nobody runs yet; all of them will keep their files in this folder.
     pub fn new(home: PathBuf) -> Stage {
-        let actor = |name| Actor { name, id: String::new(), port: 0, home: home.clone(), child: None };
+        let actor =
+            |name| Actor { name, id: String::new(), port: 0, dev: false, home: home.clone(), child: None };
         let (alice, bob) = (actor("Alice"), actor("Bob"));
         Stage { chain: None, chain_port: 0, password: String::new(), alice, bob, home }
     }
@@ -137,7 +140,7 @@ impl Stage {
         if actor.port == 0 {
             actor.port = free_port()?;
         }
-        let args = [
+        let mut args = vec![
             "--data-dir".to_string(),
             actor.data_dir().display().to_string(),
             "--network".into(),
@@ -149,12 +152,34 @@ impl Stage {
             "--alias".into(),
             actor.name.into(),
         ];
+        if actor.dev {
+            args.push("--dev".into());
+        }
         actor.child = Some(spawn(&args, &home, &actor.name.to_lowercase())?);
         let line = actor.line();
         let answers = || async { line.try_call("getinfo", json!({})).await.map_err(|e| e.to_string()) };
         let info = wait_for(&format!("{} to answer", actor.name), answers).await?;
         actor.id = text(&info, "id")?;
         Ok(())
+    }
+
+    /// Ends a node in good order.
+    pub async fn stop(&mut self, who: Who) -> Result<(), DemoError> {
+        let actor = self.actor(who);
+        actor.call("stop", json!({})).await?;
+        if let Some(mut child) = actor.child.take() {
+            let failed = |why| DemoError::Io { what: format!("the end of {}", actor.name), why };
+            child.wait().await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Where one of the two can be asked.
+    pub fn line(&self, who: Who) -> Line {
+        match who {
+            Who::Alice => self.alice.line(),
+            Who::Bob => self.bob.line(),
+        }
     }
 
     fn actor(&mut self, who: Who) -> &mut Actor {
@@ -179,7 +204,7 @@ impl Stage {
     pub async fn mine(&self, blocks: u64) -> Result<u64, DemoError> {
         let address = self.chain("getnewaddress", json!([])).await?;
         self.chain("generatetoaddress", json!([blocks, address])).await?;
-        let height = number(&json!({ "height": self.chain("getblockcount", json!([])).await? }), "height")?;
+        let height = self.height().await?;
         for actor in [&self.alice, &self.bob].into_iter().filter(|a| a.child.is_some()) {
             let line = actor.line();
             let there = || async {
@@ -195,6 +220,11 @@ impl Stage {
             wait_for(&format!("{} at height {height}", actor.name), there).await?;
         }
         Ok(height)
+    }
+
+    /// How many blocks there are.
+    pub async fn height(&self) -> Result<u64, DemoError> {
+        number(&json!({ "height": self.chain("getblockcount", json!([])).await? }), "height")
     }
 
     /// A transaction, mined or waiting.

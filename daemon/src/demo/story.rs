@@ -1,24 +1,24 @@
 //! What happens: a chain, two nodes, one channel; a payment, HTLCs in both directions, a thousand small payments
-//! with a murder in the middle, and a close by agreement.
+//! with a murder in the middle, and a close by agreement; a second channel and a cheat; a third, closed by one alone.
 //!
 //! In: the stage. Out: the same story every time, with the numbers that the nodes gave this time.
-//! Read next: `rush` (the thousand), `ending` (the close).
+//! Read next: `rush` (the thousand), `ending` (the close), `cheat`, `alone`.
 
 use super::money::{short, BITCOIN_MSAT};
 use super::stage::{list, number, random_hex, text, Line, Stage, Who};
 use super::tell::{ShownHtlc, ShownSnapshot, Teller};
-use super::{ending, rush, wait_for, DemoError};
+use super::{alone, cheat, ending, rush, wait_for, DemoError};
 use chand_protocol::id::to_hex;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
 /// A tenth of a bitcoin.
-const TENTH_MSAT: u64 = BITCOIN_MSAT / 10;
+pub const TENTH_MSAT: u64 = BITCOIN_MSAT / 10;
 /// A hundredth.
-const CENT_MSAT: u64 = BITCOIN_MSAT / 100;
+pub const CENT_MSAT: u64 = BITCOIN_MSAT / 100;
 /// What the channel holds.
-const CAPACITY_SAT: u64 = BITCOIN_MSAT / 1_000;
+pub const CAPACITY_SAT: u64 = BITCOIN_MSAT / 1_000;
 /// What Bob is given on chain: the channel, and enough for fees.
 const BOBS_COIN_SAT: u64 = CAPACITY_SAT + CAPACITY_SAT / 100;
 
@@ -29,7 +29,9 @@ pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoErro
     pay(stage, teller).await?;
     hold(stage, teller).await?;
     rush::thousand(stage, teller).await?;
-    ending::close(stage, teller, funding_fee_sat).await
+    ending::close(stage, teller, funding_fee_sat).await?;
+    cheat::cheat(stage, teller).await?;
+    alone::close_alone(stage, teller).await
 }
 
 async fn set_up(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
@@ -48,13 +50,21 @@ async fn set_up(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError>
             actor.name, actor.port
         ));
     }
-    let address = stage.bob.call("newaddr", json!({ "addresstype": "bech32" })).await?;
+    give_coins(stage, Who::Bob).await?;
+    let (alice, bob) = (wallet_sat(&stage.alice.line()).await?, wallet_sat(&stage.bob.line()).await?);
+    teller.say(&format!("on chain Alice has {} BTC, Bob {} BTC", short(alice * 1_000), short(bob * 1_000)));
+    Ok(())
+}
+
+/// Gives a node a coin of the faucet's, enough for the channel and its fees.
+pub async fn give_coins(stage: &Stage, who: Who) -> Result<(), DemoError> {
+    let line = stage.line(who);
+    let before = wallet_sat(&line).await?;
+    let address = line.call("newaddr", json!({ "addresstype": "bech32" })).await?;
     let coins = json!([text(&address, "bech32")?, f64_bitcoin(BOBS_COIN_SAT)]);
     stage.chain("sendtoaddress", coins).await?;
     stage.mine(1).await?;
-    let (alice, bob) =
-        (wallet_sat(&stage.alice.line()).await?, wallet_of(&stage.bob.line(), BOBS_COIN_SAT).await?);
-    teller.say(&format!("on chain Alice has {} BTC, Bob {} BTC", short(alice * 1_000), short(bob * 1_000)));
+    wallet_of(&line, before + BOBS_COIN_SAT).await?;
     Ok(())
 }
 
@@ -89,25 +99,8 @@ async fn wallet_of(line: &Line, sat: u64) -> Result<u64, DemoError> {
 /// Opens the channel; the fee of the funding transaction, in satoshi.
 async fn open(stage: &mut Stage, teller: &mut Teller) -> Result<u64, DemoError> {
     teller.chapter("One channel between the two").await;
-    let (alice, bob) = (&stage.alice, &stage.bob);
-    let peer = json!({ "id": alice.id, "host": "127.0.0.1", "port": alice.port });
-    bob.call("connect", peer).await?;
-    let params = json!({
-        "id": alice.id,
-        "amount": CAPACITY_SAT,
-        "push_msat": 4 * TENTH_MSAT,
-        "announce": false,
-    });
-    let funded = bob.call("fundchannel", params).await?;
-    let txid = text(&funded, "txid")?;
-    let tx = wait_for("the funding transaction at the chain", || async {
-        stage.transaction(&txid).await.map_err(|e| e.to_string())
-    })
-    .await?;
-    let fee = stage.fee_sat(&tx).await?;
-    teller.say(&format!("Bob's funding transaction {}…, fee {fee} sat", txid.get(..20).unwrap_or_default()));
-    let height = stage.mine(1).await?;
-    wait_open(stage).await?;
+    let (fee, height) =
+        open_channel_told(stage, Who::Bob, CAPACITY_SAT, 4 * TENTH_MSAT, Some(teller)).await?;
     let channel = channel(stage, Who::Bob).await?;
     let funding = &channel["funding"];
     teller.say(&format!("confirmed in block {height}; both nodes say {}", text(&channel, "state")?));
@@ -124,6 +117,45 @@ async fn open(stage: &mut Stage, teller: &mut Teller) -> Result<u64, DemoError> 
     Ok(fee)
 }
 
+/// Opens another channel, without words.
+pub async fn open_channel(
+    stage: &Stage,
+    opener: Who,
+    capacity_sat: u64,
+    push_msat: u64,
+) -> Result<(), DemoError> {
+    open_channel_told(stage, opener, capacity_sat, push_msat, None).await.map(|_| ())
+}
+
+/// Opens a channel and waits until both can use it: the fee of its funding transaction, and the height of its block.
+async fn open_channel_told(
+    stage: &Stage,
+    opener: Who,
+    capacity_sat: u64,
+    push_msat: u64,
+    teller: Option<&Teller>,
+) -> Result<(u64, u64), DemoError> {
+    let (opener, other) = match opener {
+        Who::Alice => (&stage.alice, &stage.bob),
+        Who::Bob => (&stage.bob, &stage.alice),
+    };
+    opener.call("connect", json!({ "id": other.id, "host": "127.0.0.1", "port": other.port })).await?;
+    let params = json!({ "id": other.id, "amount": capacity_sat, "push_msat": push_msat, "announce": false });
+    let txid = text(&opener.call("fundchannel", params).await?, "txid")?;
+    let tx = wait_for("the funding transaction at the chain", || async {
+        stage.transaction(&txid).await.map_err(|e| e.to_string())
+    })
+    .await?;
+    let fee = stage.fee_sat(&tx).await?;
+    if let Some(teller) = teller {
+        let shown = txid.get(..20).unwrap_or_default();
+        teller.say(&format!("{}'s funding transaction {shown}…, fee {fee} sat", opener.name));
+    }
+    let height = stage.mine(1).await?;
+    wait_open(stage).await?;
+    Ok((fee, height))
+}
+
 /// Waits until both can use the channel.
 pub async fn wait_open(stage: &Stage) -> Result<(), DemoError> {
     for (actor, peer) in [(&stage.alice, &stage.bob), (&stage.bob, &stage.alice)] {
@@ -131,7 +163,7 @@ pub async fn wait_open(stage: &Stage) -> Result<(), DemoError> {
         let ready = || async {
             let params = json!({ "id": peer.id });
             let answer = line.try_call("listpeerchannels", params).await.map_err(|e| e.to_string())?;
-            let channel = &answer["channels"][0];
+            let channel = living(&answer).cloned().unwrap_or_default();
             if channel["state"] == "CHANNELD_NORMAL" && channel["peer_connected"] == true {
                 return Ok(());
             }
@@ -142,19 +174,28 @@ pub async fn wait_open(stage: &Stage) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// The one channel, as one of the two sees it.
+/// The channel of an answer of `listpeerchannels` that is not on chain: closed ones are listed for a while.
+fn living(answer: &Value) -> Option<&Value> {
+    let on_chain = ["ONCHAIN", "AWAITING_UNILATERAL", "CLOSINGD_COMPLETE"];
+    let lives = |c: &&Value| !on_chain.iter().any(|state| c["state"] == *state);
+    answer["channels"].as_array()?.iter().find(lives)
+}
+
+/// The one channel in use, as one of the two sees it.
 pub async fn channel(stage: &Stage, who: Who) -> Result<Value, DemoError> {
     let (actor, peer) = match who {
         Who::Alice => (&stage.alice, &stage.bob),
         Who::Bob => (&stage.bob, &stage.alice),
     };
     let answer = actor.call("listpeerchannels", json!({ "id": peer.id })).await?;
-    let channels = list(&answer, "channels")?;
-    channels.first().cloned().ok_or_else(|| DemoError::Odd(format!("{} has no channel", actor.name)))
+    living(&answer).cloned().ok_or_else(|| DemoError::Odd(format!("{} has no channel", actor.name)))
 }
 
 /// The newest snapshot of both, once both have the same and it is as wished.
-async fn agreed(stage: &Stage, wished: impl Fn(&ShownSnapshot) -> bool) -> Result<ShownSnapshot, DemoError> {
+pub async fn agreed(
+    stage: &Stage,
+    wished: impl Fn(&ShownSnapshot) -> bool,
+) -> Result<ShownSnapshot, DemoError> {
     let (alice, bob) = (stage.alice.line(), stage.bob.line());
     let (alices_peer, bobs_peer) = (stage.bob.id.as_str(), stage.alice.id.as_str());
     wait_for("both to have signed the same snapshot", || async {
@@ -231,7 +272,7 @@ async fn pay(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
 }
 
 /// A payment that its payee holds.
-struct Held {
+pub struct Held {
     label: &'static str,
     to: Line,
     from: Line,
@@ -241,7 +282,7 @@ struct Held {
 }
 
 /// Begins to pay a hold invoice.
-async fn begin(from: Line, to: Line, label: &'static str, amount_msat: u64) -> Result<Held, DemoError> {
+pub async fn begin(from: Line, to: Line, label: &'static str, amount_msat: u64) -> Result<Held, DemoError> {
     let preimage = random_hex()?;
     let params = json!({
         "payment_hash": sha256(&preimage)?,
@@ -256,6 +297,16 @@ async fn begin(from: Line, to: Line, label: &'static str, amount_msat: u64) -> R
 }
 
 impl Held {
+    /// Its R.
+    pub fn preimage(&self) -> &str {
+        &self.preimage
+    }
+
+    /// Its lock.
+    pub fn hash(&self) -> Result<String, DemoError> {
+        sha256(&self.preimage)
+    }
+
     fn to_alice(&self) -> bool {
         self.to.name == "Alice"
     }
@@ -344,7 +395,7 @@ async fn hold(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
 }
 
 /// SHA-256 of bytes in hex, in hex.
-fn sha256(hex: &str) -> Result<String, DemoError> {
+pub fn sha256(hex: &str) -> Result<String, DemoError> {
     use bitcoin::hex::FromHex;
     let bytes = Vec::<u8>::from_hex(hex).map_err(|e| DemoError::Odd(format!("not hex: {e}")))?;
     Ok(to_hex(&Sha256::digest(bytes)))

@@ -43,15 +43,16 @@ impl Channel {
     /// # Errors
     /// A fault of ours.
     pub fn force_close(&mut self, why: Why, cx: &Context<'_>, out: &mut Out) -> Result<bool, LocalFault> {
+        // BOLT 5 [5.fail.2].
         if matches!(self.phase, Phase::Closed(_) | Phase::Onchain(_)) {
             return Ok(true);
         }
-        // BOLT 2 [2.again.30].
+        // BOLT 2, 5 [2.again.30, 5.fail.3].
         if self.doubt {
             out.notice(Level::Error, "not publishing a commitment that may be old; ask the peer to close");
             return Ok(false);
         }
-        // BOLT 2 [2.revoke.5].
+        // BOLT 2, 5 [2.revoke.5, 5.fail.4, 5.revoked.1].
         let (commitment, tx) = self.signed_commitment(cx)?;
         let txid = tx.compute_txid();
         let trigger = why.words.clone();
@@ -103,6 +104,7 @@ impl Channel {
 
     /// Closed by force before the peer's funding was seen, and nothing of ours would be in it: not worth keeping.
     pub fn is_void(&self) -> bool {
+        // BOLT 5 [5.fail.1].
         matches!(&self.phase, Phase::Onchain(o) if o.height.is_none())
             && !self.may_be_funded()
             && self.to_us() == Msat::ZERO
@@ -119,14 +121,15 @@ impl Channel {
         cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<(), LocalFault> {
+        // BOLT 5 [5.watch.4].
         self.dirty.state = true;
-        self.unlink();
         let txid = tx.compute_txid();
         if self.is_cooperative(tx) {
             self.closed_by_agreement(tx, height, cx, out);
             self.set_watch(None, out);
             return Ok(());
         }
+        self.unlink();
         let watch = self.identify(tx, Some(height), cx)?;
         if let Phase::Onchain(onchain) = &mut self.phase {
             if onchain.txid == txid {
@@ -250,6 +253,7 @@ pub(crate) const fn agreed_words(by: Side) -> &'static str {
 /// What happened, in words.
 fn describe(watch: Option<&Watch>) -> (Trigger, String, Level) {
     let Some(watch) = watch else {
+        // BOLT 5 [5.general.1].
         let text = "the funding output was spent by a transaction that is no commitment";
         return (Trigger::Unknown, text.into(), Level::Error);
     };
@@ -265,6 +269,7 @@ fn describe(watch: Option<&Watch>) -> (Trigger, String, Level) {
             (Trigger::PeerCheated, text, Level::Error)
         }
         (Side::Remote, Standing::Ahead) => {
+            // BOLT 5 [5.remote.4].
             let text = "later than any this node knows: it lost state, and claims what its own key can take";
             let text = format!("the peer closed by force with its commitment {n}, {text}");
             (Trigger::StateLost, text, Level::Error)

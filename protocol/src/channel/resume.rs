@@ -83,6 +83,10 @@ impl Channel {
                 return Ok(());
             }
             Err(trouble) => return Err(trouble),
+            // It is known already, and may be so though the peer can prove nothing.
+            Ok(Some(_)) if self.doubt => {
+                return Err(PeerFault::disconnect("this node lost state: please close the channel").into());
+            }
             Ok(Some(missing)) => missing,
             Ok(None) => {
                 // BOLT 2 [2.again.30].

@@ -65,6 +65,7 @@ impl Node {
 
     /// A funding output, or one of a published commitment.
     fn look_for_spend(&mut self, tx: &Transaction, index: usize, outpoint: &OutPoint, height: Height) {
+        // BOLT 5 [5.watch.1].
         if let Some(id) = self.funding.get(outpoint).copied() {
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.funding_spent(tx, height, cx, out)) {
                 self.local_fault(id, &fault);

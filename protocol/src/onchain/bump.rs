@@ -51,6 +51,7 @@ impl Channel {
         {
             return Ok(());
         }
+        // BOLT 5 [5.local.3, 5.local.4].
         let (commitment, _) = self.signed_commitment(cx)?;
         if commitment.number != watch.number {
             return Ok(());
@@ -85,12 +86,13 @@ impl Channel {
             }
         }
         for at in 0..watch.claims.len() {
-            let wanted = |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.asked < cx.tip;
+            let wanted =
+                |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.asked != Some(cx.tip);
             let Some(claim) = watch.claims.get(at).filter(wanted) else { continue };
             let Some(order) = self.order_htlcs(watch, claim, &commitment, cx) else { continue };
             out.attach.push(Box::new(order));
             if let Some(claim) = watch.claims.get_mut(at) {
-                claim.asked = cx.tip;
+                claim.asked = Some(cx.tip);
             }
         }
         Ok(())
@@ -101,6 +103,7 @@ impl Channel {
         let at = commitment.htlcs.iter().position(|h| h.vout == output.outpoint.vout)?;
         let htlc = commitment.htlcs.get(at)?.clone();
         let signature = *self.commits.htlc_signatures.get(at)?;
+        // BOLT 5 [5.localoffer.2, 5.localtake.1].
         let ripe = if htlc.offered {
             cx.tip >= htlc.cltv_expiry
         } else {
@@ -117,6 +120,7 @@ impl Channel {
         watch: &Watch,
         cx: &Context<'_>,
     ) -> Result<Option<Claim>, LocalFault> {
+        // BOLT 5 [5.htlctx.4].
         let own = self.sign_htlc(ready.htlc.own_sighash(), watch, cx)?;
         let lock = watch.output(&outpoint).and_then(|o| o.lock.as_ref());
         let preimage = lock.and_then(|lock| self.preimage_of(lock));
@@ -149,6 +153,7 @@ impl Channel {
         commitment: &Commitment,
         cx: &Context<'_>,
     ) -> Option<AttachOrder> {
+        // BOLT 5 [5.htlctx.3].
         let feerate = due(claim, left(watch, claim, cx), cx)?;
         let htlcs = claim.inputs.iter().filter_map(|i| find(commitment, i)).collect::<Vec<_>>();
         let witness = |h: &&HtlcTx| {
@@ -172,6 +177,7 @@ impl Channel {
 
     /// A child for our commitment while that is in no block and pays less than it should.
     pub(super) fn plan_child(&self, watch: &mut Watch, cx: &Context<'_>, out: &mut Out) {
+        // BOLT 5 [5.fail.5].
         let anchor = watch.outputs.iter().find(|o| o.kind == Kind::AnchorOwner);
         let (Some(anchor), Side::Local, None) = (anchor, watch.owner, watch.born()) else { return };
         if watch.standing != Standing::Valid {
@@ -195,7 +201,7 @@ impl Channel {
                 watch.claims.len() - 1
             }
         };
-        let Some(claim) = watch.claims.get(at).filter(|c| c.asked < cx.tip) else { return };
+        let Some(claim) = watch.claims.get(at).filter(|c| c.asked != Some(cx.tip)) else { return };
         let Some(feerate) = due(claim, left(watch, claim, cx), cx) else { return };
         let (number, replaces) = (claim.number, claim.tx.clone());
         let script = script::anchor(&self.terms.local.basepoints.funding_pubkey);
@@ -213,6 +219,9 @@ impl Channel {
         };
         // In time is worth what is under way; without a deadline a tenth of what waits for its delay.
         let most = at_stake.max(Sat(self.to_us().floor_sat().0 / 10));
+        if most == Sat::ZERO {
+            return;
+        }
         out.attach.push(Box::new(AttachOrder {
             channel: self.id(),
             claim: number,
@@ -225,7 +234,7 @@ impl Channel {
             replaces,
         }));
         if let Some(claim) = watch.claims.get_mut(at) {
-            claim.asked = cx.tip;
+            claim.asked = Some(cx.tip);
         }
     }
 
@@ -328,6 +337,7 @@ impl Channel {
             let (Some(htlc), Some(theirs)) = (at.and_then(|at| commitment.htlcs.get(at)), signature) else {
                 continue;
             };
+            // BOLT 5 [5.htlctx.2].
             let kind = EcdsaSighashType::All;
             let mut cache = SighashCache::new(tx);
             let hash = cache.p2wsh_signature_hash(index, &htlc.witness_script, amount(htlc.amount), kind);
@@ -394,7 +404,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         fee: Sat::ZERO,
         txids: Vec::new(),
         reveals: false,
-        asked: Height(0),
+        asked: None,
         last: cx.tip,
         refusals: 0,
     }

@@ -65,8 +65,9 @@ pub struct Claim {
     pub txids: Vec<Txid>,
     /// It shows a preimage, which must be kept before.
     pub reveals: bool,
-    /// The tip when the wallet was last asked for coins.
-    pub asked: Height,
+    /// The tip when the wallet was last asked for coins; an order is lost with the process that gave it, so this is not kept.
+    #[serde(skip)]
+    pub asked: Option<Height>,
     /// The tip when the newest version was made.
     pub last: Height,
     /// How often in a row the network refused it.
@@ -114,6 +115,7 @@ pub(super) fn target(cx: &Context<'_>, left: Option<u32>) -> Feerate {
 
 /// The next feerate of a claim, when it is due to be raised.
 pub(super) fn raised(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Option<Feerate> {
+    // BOLT 5 [5.fail.6].
     let (wanted, now) = (target(cx, left), claim.feerate);
     let age = cx.tip.since(claim.last);
     let pressed = match left {
@@ -143,6 +145,7 @@ impl Channel {
     }
 
     fn plan_watch(&self, watch: &mut Watch, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        // BOLT 5 [5.watch.2].
         drop_lost(watch, out);
         let ways = self.ways(watch, cx)?;
         split_refused(watch);
@@ -202,7 +205,7 @@ impl Channel {
                     fee: Sat::ZERO,
                     txids: Vec::new(),
                     reveals: class == Class::Success,
-                    asked: Height(0),
+                    asked: None,
                     last: cx.tip,
                     refusals: 0,
                 };
@@ -323,6 +326,7 @@ fn unsigned(inputs: &[(&Output, &Way)], lock_time: Height, to: &ScriptBuf) -> Tr
 
 /// Claims that somebody beat are made anew from what is left; their coins are free.
 fn drop_lost(watch: &mut Watch, out: &mut Out) {
+    // BOLT 5 [5.revoked.9].
     let claims = core::mem::take(&mut watch.claims);
     let (lost, kept): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(|c| c.is_lost(watch));
     watch.claims = kept;

@@ -21,9 +21,9 @@ impl Channel {
             return None;
         }
         let late = |h: &&Htlc| match h.id.offered_by {
-            // BOLT 2 [2.expiry.2].
+            // BOLT 2 [2.expiry.1, 2.expiry.2, 2.expiry.3].
             Side::Local => tip >= h.cltv_expiry.plus(OFFERED_GRACE_BLOCKS) && is_committed(h),
-            // BOLT 2 [2.expiry.3].
+            // BOLT 2 [2.expiry.6].
             Side::Remote => {
                 let settled = h.removal.as_ref().is_some_and(Removal::is_fulfilled);
                 settled && tip.plus(margin_blocks) >= h.cltv_expiry && is_committed(h)

@@ -64,6 +64,7 @@ impl Channel {
         self.tell(text, cx);
         let Some(lock) = &output.lock else { return Ok(()) };
         if output.kind == Kind::Htlc {
+            // BOLT 5 [5.localoffer.1, 5.remoteoffer.1, 5.revoked.7].
             let shown = input.witness.iter().find_map(|item| secret(item, lock));
             if let Some(preimage) = shown {
                 watch.outputs[at].lock = Some(Lock { preimage: Some(preimage.clone()), ..lock.clone() });
@@ -98,6 +99,7 @@ impl Channel {
         height: Height,
         cx: &Context<'_>,
     ) -> Result<(), LocalFault> {
+        // BOLT 5 [5.localoffer.4, 5.localtake.3, 5.revoked.5, 5.revoked.6].
         // Of a commitment of the peer's that is no cheat, it is the peer's.
         if watch.owner == Side::Remote && watch.standing != Standing::Revoked {
             return Ok(());
@@ -170,6 +172,7 @@ impl Channel {
 
     /// The block at `from` and all after it are gone.
     pub(crate) fn watch_undone(&mut self, from: Height) {
+        // BOLT 5 [5.watch.3].
         let Some(watch) = &mut self.watch else { return };
         let count = watch.outputs.len();
         // What a second-level transaction made comes again with it, or never.

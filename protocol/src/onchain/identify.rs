@@ -35,7 +35,7 @@ impl Channel {
         height: Option<Height>,
         cx: &Context<'_>,
     ) -> Result<Option<Watch>, LocalFault> {
-        // BOLT 5 [5.unilateral.1].
+        // BOLT 2, 5 [2.again.39, 5.remote.1].
         let Some(number) = commitment_number(tx, self.terms.obscure()) else { return Ok(None) };
         let theirs = self.their_point(number, cx)?;
         let mut best = self.watch(tx, Side::Remote, number, theirs, height, cx)?;

@@ -197,6 +197,7 @@ impl Channel {
         born: Height,
         cx: &Context<'_>,
     ) -> Result<Way, LocalFault> {
+        // BOLT 5 [5.local.1, 5.local.2, 5.localoffer.5, 5.localoffer.6, 5.localtake.5, 5.localtake.6].
         let delay_blocks = self.delay_of(Side::Local);
         let own = &self.terms.local.basepoints;
         let point = watch.point.unwrap_or(keys.own.per_commitment_point);
@@ -221,6 +222,7 @@ impl Channel {
         born: Height,
         cx: &Context<'_>,
     ) -> Result<Option<Way>, LocalFault> {
+        // BOLT 5 [5.revoked.2, 5.revoked.3, 5.revoked.4, 5.revoked.5, 5.revoked.6].
         let (script, stack, class) = match (output.kind, &output.lock) {
             (Kind::ToLocal | Kind::Second, _) => (keys.delayed.clone(), Stack::One, Class::Penalty),
             (Kind::Htlc, Some(lock)) => {
@@ -254,6 +256,7 @@ impl Channel {
         cx: &Context<'_>,
     ) -> Result<Option<Way>, LocalFault> {
         let Some(lock) = &output.lock else { return Ok(None) };
+        // BOLT 5 [5.remote.2, 5.remote.3, 5.remoteoffer.2, 5.remotetake.1].
         let (stack, lock_time, deadline, class) = match lock.id.offered_by {
             Side::Remote => match self.preimage_of(lock) {
                 Some(preimage) => {
@@ -283,6 +286,7 @@ impl Channel {
         if let Some(preimage) = &lock.preimage {
             return Some(preimage.clone());
         }
+        // Only what was locked in is ever settled. BOLT 5 [5.localtake.4, 5.remotetake.2].
         match &self.htlc(lock.id)?.removal {
             Some(crate::channel::htlc::Removal::Fulfilled(preimage)) => Some(preimage.clone()),
             _ => None,

@@ -152,6 +152,7 @@ impl HtlcTx {
 pub const fn counterparty_kind(channel_type: ChannelType) -> EcdsaSighashType {
     match channel_type {
         ChannelType::StaticRemotekey => EcdsaSighashType::All,
+        // BOLT 5 [5.htlctx.1].
         ChannelType::Anchors => EcdsaSighashType::SinglePlusAnyoneCanPay,
     }
 }

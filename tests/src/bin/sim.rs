@@ -20,6 +20,7 @@ usage: sim [--seeds N | --seconds S] [--from S] [--threads T] [--real]
        sim --seed S [--keep P,P-P,…] [--trace] [--real] [--shrink] [--save FILE]
        sim --plan FILE [--trace]      one plan as it was saved
        sim --kept FOLDER              every plan of a folder
+       sim --marks [--seeds N | --seconds S]   tells which ways on chain were gone; one never gone is a failure
 
 Plays N seeds (1,000 when nothing is said), or as many of them as fit in S seconds, from a number drawn from the clock unless
 --from names it. Every sixteenth seed, or with --real each, signs with the real curve and runs every transaction through
@@ -45,6 +46,7 @@ struct Options {
     real: bool,
     trace: bool,
     shrink: bool,
+    marks: bool,
 }
 
 /// What is wrong with a command line, or nothing but help wanted.
@@ -82,6 +84,7 @@ fn options() -> Result<Options, Instead> {
             "--real" => o.real = true,
             "--trace" => o.trace = true,
             "--shrink" => o.shrink = true,
+            "--marks" => o.marks = true,
             "--help" | "-h" => return Err(Instead::Help),
             other => return Err(format!("unknown option {other}\n{HELP}").into()),
         }
@@ -218,7 +221,7 @@ fn many(o: &Options) -> ExitCode {
     let Some((seed, verdict)) = failed else {
         tell_kinds(&shared);
         println!("{}", summary(&shared, seconds, "none"));
-        return ExitCode::SUCCESS;
+        return if o.marks { marks(&shared) } else { ExitCode::SUCCESS };
     };
     let after = seed - from + 1;
     println!("FAILED seed={seed} judge={} after={after} seeds: {}", verdict.judge, verdict.words);
@@ -253,6 +256,15 @@ fn tell(plan: &Plan, places: Vec<usize>, verdict: &Verdict, real: bool) {
     }
     let real = if real { " --real" } else { "" };
     println!("again: target/release/sim --seed {} --keep {}{real} --trace", plan.seed, spelled(&kept));
+}
+
+/// How often each way on chain was gone; one that never was is a failure.
+fn marks(shared: &Shared) -> ExitCode {
+    let marks = shared.done.lock().expect("no thread panics with it").2.marks();
+    marks.iter().for_each(|(mark, count)| println!("{count:>8}  {mark}"));
+    let missing = marks.iter().filter(|(_, count)| *count == 0).count();
+    println!("sim marks={} missing={missing}", marks.len());
+    ExitCode::from(u8::from(missing > 0))
 }
 
 fn summary(shared: &Shared, seconds: f64, judge: &str) -> String {

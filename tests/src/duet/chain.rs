@@ -14,7 +14,7 @@ use bitcoinconsensus::{verify_with_flags, Utxo, VERIFY_ALL_PRE_TAPROOT, VERIFY_T
 use chand_protocol::tx::standard::standard;
 use chand_protocol::units::Feerate;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The height of the first block.
@@ -45,6 +45,10 @@ pub struct TinyChain {
     heights: BTreeMap<Txid, u32>,
     /// The miners' clock, seconds since the Unix epoch.
     pub clock_s: u32,
+    /// What the mempool asks for at least, satoshis per 1,000 weight units.
+    pub floor: u64,
+    /// All that the faucet gave, in satoshis.
+    minted: u64,
     salt: u64,
 }
 
@@ -64,6 +68,8 @@ impl TinyChain {
             made: BTreeMap::new(),
             heights: BTreeMap::new(),
             clock_s: 0,
+            floor: 0,
+            minted: 0,
             salt: 0,
         };
         chain.mine();
@@ -73,6 +79,7 @@ impl TinyChain {
     /// A coin out of nowhere.
     pub fn faucet(&mut self, script_pubkey: ScriptBuf, sat: u64) -> OutPoint {
         self.salt += 1;
+        self.minted += sat;
         let output = TxOut { value: Amount::from_sat(sat), script_pubkey };
         let tx = Transaction {
             version: Version::TWO,
@@ -100,8 +107,21 @@ impl TinyChain {
     /// Puts the mempool into a block.
     pub fn mine(&mut self) {
         let waiting = std::mem::take(&mut self.mempool);
-        // After a reorganisation some may have to wait again.
-        let (ripe, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|tx| self.is_final(tx));
+        let (mut ripe, mut early): (Vec<Transaction>, Vec<Transaction>) = Default::default();
+        let mut taken = BTreeSet::new();
+        for tx in waiting {
+            // After a reorganisation some may have to wait again, and what spends them.
+            let there = |place: &OutPoint| {
+                self.unspent.contains_key(place) || ripe.iter().any(|p| p.compute_txid() == place.txid)
+            };
+            let free = tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
+            if free && self.is_final(&tx) {
+                taken.extend(tx.input.iter().map(|i| i.previous_output));
+                ripe.push(tx);
+            } else {
+                early.push(tx);
+            }
+        }
         self.put(ripe);
         self.mempool = early;
         self.purge();
@@ -162,6 +182,27 @@ impl TinyChain {
         spent.checked_sub(tx.output.iter().map(|o| o.value.to_sat()).sum())
     }
 
+    /// An output that some block or the faucet ever made.
+    pub fn made(&self, place: &OutPoint) -> Option<&TxOut> {
+        self.made.get(place)
+    }
+
+    /// All that blocks hold and all that they paid to miners is what the faucet gave.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn conserved(&self) -> Result<(), String> {
+        let held: u64 = self.unspent.values().map(|o| o.value.to_sat()).sum();
+        let mut fees = 0;
+        for tx in self.blocks.iter().flat_map(|b| b.txs.iter()) {
+            fees += self.fee(tx).ok_or_else(|| format!("{} pays more than it has", tx.compute_txid()))?;
+        }
+        if held + fees == self.minted {
+            return Ok(());
+        }
+        Err(format!("the chain holds {held} and paid {fees} to miners, of {}", self.minted))
+    }
+
     fn made_or_waiting(&self, place: &OutPoint) -> Option<&TxOut> {
         self.made.get(place).or_else(|| {
             let tx = self.mempool.iter().find(|tx| tx.compute_txid() == place.txid)?;
@@ -189,6 +230,8 @@ impl TinyChain {
             back.append(&mut self.mempool);
             self.mempool = back;
         }
+        // What hangs on something that is forgotten goes with it.
+        self.purge();
     }
 
     fn apply(&mut self, tx: &Transaction, height: u32) {
@@ -263,6 +306,10 @@ impl TinyChain {
         relayed(tx, &spent)?;
         if !self.is_final(tx) {
             return Ok(Err("non-final".into()));
+        }
+        let paid = self.fee(tx).unwrap_or(0) * 1_000 / tx.weight().to_wu();
+        if paid < self.floor {
+            return Ok(Err(format!("mempool min fee not met, {paid} < {}", self.floor)));
         }
         if let Err(reason) = self.replace(tx) {
             return Ok(Err(reason));

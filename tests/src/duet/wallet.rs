@@ -112,6 +112,8 @@ impl TinyWallet {
         let weight = tx.base_size() as u64 * 4 + 2 + order.witness_weight + P2WPKH_WITNESS;
         let (parent, paid) = order.parent.map_or((0, 0), |(weight, fee)| (weight, fee.0));
         let mut fee = order.feerate.fee(weight + parent).0.saturating_sub(paid) + 1;
+        // However well its parent pays, it must relay by itself.
+        fee = fee.max(Feerate::FLOOR.relay_fee(weight).0);
         if let Some(before) = before {
             let old = chain.fee(before).unwrap_or(0);
             fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1);

@@ -3,7 +3,7 @@
 //! In: one act of the plan. Out: commands, and what follows from their answers: an invoice that was made is paid, an
 //! answer goes into the book. Read next: `plan` (the acts), `judge::money` (the book).
 
-use super::judge::{self, money::Try, Verdict};
+use super::judge::{self, estate, money::Try, Verdict};
 use super::net::address;
 use super::plan::{Act, How, Much, Opening, When, SECOND};
 use super::seat::{Death, Event};
@@ -86,6 +86,7 @@ impl World {
     pub(super) fn perform(&mut self, act: &Act) -> Result<(), Verdict> {
         self.counts.acts += 1;
         self.judge_quiet()?;
+        self.note_marks();
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
@@ -108,10 +109,10 @@ impl World {
                 self.tell(seat, Command::Disconnect { peer, force: true }, What::Other("disconnect"));
             }
             Act::Connect { seat } => self.connect(seat),
-            Act::Mine { blocks } => self.mine(blocks),
+            Act::Mine { blocks } => self.mine_fairly(blocks),
             Act::Unmine { blocks, forget } => {
                 self.tally.met("reorganisation");
-                self.reorganise(blocks, forget);
+                self.reorganise_fairly(blocks, forget);
             }
             Act::Unreachable { seat, for_us } => {
                 self.tally.met("backend away");
@@ -141,6 +142,7 @@ impl World {
                 self.wake(seat, self.now + 10 * SECOND);
             }
             Act::Lie { lie, skip } => self.cheat.plan(lie, skip),
+            act => return self.feud(act),
         }
         Ok(())
     }
@@ -243,7 +245,16 @@ impl World {
 
     /// Nobody waits for an answer, but for an invoice to be paid.
     pub(super) fn is_answered(&self) -> bool {
-        self.commands.values().all(|asked| matches!(asked.what, What::Await { .. }))
+        let small = |number| {
+            let tried = self.judges.book.tries.get(number);
+            tried.is_some_and(|t| t.msat < 1_000 * estate::SMALL_SAT) && self.any_forced()
+        };
+        self.commands.values().all(|asked| match &asked.what {
+            What::Await { .. } => true,
+            // Its output may be too small to be taken from the chain, and waits there.
+            What::Pay { number, .. } => small(number),
+            _ => false,
+        })
     }
 
     fn send_to(&mut self, payer: usize, payment_hash: PaymentHash, secret: [u8; 32], msat: u64) {
@@ -300,11 +311,13 @@ impl World {
     fn set_feerate(&mut self, seat: usize, feerate: u32) {
         let mine = |c: &&Channel| c.terms.opener == Side::Local && c.phase == Phase::Open;
         let Some(id) = self.channels_of(seat).into_iter().find(mine).map(Channel::id) else { return };
+        self.feud.feerate(feerate);
         let (channel, feerate) = (ChannelRef::Id(id), Feerate(feerate));
         self.tell(seat, Command::DevFeerate { channel, feerate }, What::Other("feerate"));
     }
 
     fn estimate(&mut self, seat: usize, normal: u32) {
+        self.feud.feerate(normal * 2);
         let (urgent, minimum) = (Feerate(normal * 2), Feerate::FLOOR);
         let fees = Fees { normal: Feerate(normal), urgent, minimum };
         self.give(seat, Event::Input(Box::new(Input::Fees(fees))));
@@ -406,6 +419,9 @@ impl World {
             Ok(reply) => format!("{seat} answers {:?}: {}", asked.what, first_words(reply)),
             Err(error) => format!("{seat} refuses {:?}: {error}", asked.what),
         });
+        if !self.is_judged(seat) {
+            return Ok(());
+        }
         judge::durable::answered(self, seat, &result);
         match (asked.what, result) {
             (

@@ -113,6 +113,28 @@ impl World {
         self.heap.push(self.now + PUBLISH_US, Happening::Publish { seat, life: lives });
     }
 
+    /// The backend takes a transaction of a seat's or says why not. It is never too early, and never opens nothing.
+    pub(super) fn offer(&mut self, seat: usize, tx: &Transaction) -> Result<Result<(), String>, Verdict> {
+        self.note_owner(seat, tx);
+        let (place, txid) = (&self.seats[seat], tx.compute_txid());
+        let signed = self.knobs.signing == Signing::Real;
+        let wrong = |broken: String| {
+            Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
+        };
+        if let Some(spent) = self.chain.spent_by(tx) {
+            judge::valid::signatures(tx, &spent, place.crypto()).map_err(wrong)?;
+        }
+        let heard = self.is_heard(seat);
+        let result = if heard { self.chain.offer(tx, signed).map_err(wrong)? } else { Ok(()) };
+        let early = result.as_ref().is_err_and(|why| why.contains("non-final"));
+        let tip = place.life.as_ref().and_then(|life| life.followed.last().copied());
+        if early && tip.is_some_and(|(h, hash)| self.chain.block(h).is_some_and(|b| b.hash == hash)) {
+            return Err(wrong(format!("{txid} is published before its time")));
+        }
+        self.trace.note(self.now, &[7, seat as u8], || format!("{seat} publishes {txid}: {result:?}"));
+        Ok(result)
+    }
+
     /// The backend looks at the next transaction of a seat.
     pub(super) fn on_publish(&mut self, seat: usize) -> Result<(), Verdict> {
         let place = &mut self.seats[seat];
@@ -122,17 +144,7 @@ impl World {
         let Some(tx) = place.life.as_mut().and_then(|life| life.publishing.pop_front()) else {
             return Ok(());
         };
-        let signed = self.knobs.signing == Signing::Real;
-        if let Some(spent) = self.chain.spent_by(&tx) {
-            judge::valid::signatures(&tx, &spent, place.crypto()).map_err(|broken| {
-                Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
-            })?;
-        }
-        let txid = tx.compute_txid();
-        let result = self.chain.offer(&tx, signed).map_err(|broken| {
-            Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
-        })?;
-        self.trace.note(self.now, &[7, seat as u8], || format!("{seat} publishes {txid}: {result:?}"));
+        let (txid, result) = (tx.compute_txid(), self.offer(seat, &tx)?);
         self.give(seat, Event::Input(Box::new(Input::Published { txid, result })));
         Ok(())
     }

@@ -88,6 +88,7 @@ impl World {
             life.node.prepare();
         }
         life.busy_until = now + step_us;
+        self.claim_early(seat, &batch)?;
         if let Some(death) = self.seats[seat].dies(|when| when == When::BeforeWrite) {
             drop(batch);
             return self.die(seat, death);
@@ -147,6 +148,17 @@ impl World {
                 None
             }
         }
+    }
+
+    /// What needs no record leaves before the disk is asked, as the daemon does it; nobody is told of the answer.
+    fn claim_early(&mut self, seat: usize, batch: &Batch) -> Result<(), Verdict> {
+        for claim in batch.claims() {
+            let (tx, _) = claim.into_parts();
+            if self.seats[seat].reachable {
+                let _taken = self.offer(seat, &tx)?;
+            }
+        }
+        Ok(())
     }
 
     fn enqueue(&mut self, seat: usize, batch: Batch) {
@@ -235,7 +247,9 @@ impl World {
             self.let_out(seat, after)?;
         }
         self.seats[seat].releases += 1;
-        judge::durable::released(self, seat)?;
+        if self.is_judged(seat) {
+            judge::durable::released(self, seat)?;
+        }
         let death = left.map(|(_, death)| death);
         if let Some(death) = death.or_else(|| self.seats[seat].dies(|when| when == When::AfterRelease)) {
             return self.die(seat, death);
@@ -253,7 +267,9 @@ impl World {
         match after {
             After::Send(outgoing) => {
                 let (_, link, message) = outgoing.into_parts();
-                judge::said(self, seat, &message)?;
+                if self.is_judged(seat) {
+                    judge::said(self, seat, &message)?;
+                }
                 self.send(seat, link, message)
             }
             After::HangUp { link, reason, .. } => {
@@ -267,20 +283,29 @@ impl World {
             }
             After::Publish(publish) => {
                 let (tx, why) = publish.into_parts();
-                judge::safety::published(self, seat, &tx, why)?;
+                if self.is_judged(seat) {
+                    judge::safety::published(self, seat, &tx, why)?;
+                }
                 self.publish(seat, tx);
                 Ok(())
             }
             After::Reply { id, result } => self.answered(seat, id, result),
-            After::Notice(notice) => judge::safety::noticed(self, seat, &notice),
+            After::Notice(notice) if self.is_judged(seat) => judge::safety::noticed(self, seat, &notice),
+            After::Notice(notice) => {
+                self.trace.note(self.now, notice.text.as_bytes(), || {
+                    format!("{seat}, the cheat, notes: {}", notice.text)
+                });
+                Ok(())
+            }
             After::Fund { channel, script_pubkey, amount, feerate } => {
                 let (FundAmount::Exact(sat) | FundAmount::All { at_most: sat }) = amount;
                 self.give(seat, Event::Fund { channel, to: script_pubkey, sat: sat.0, feerate });
                 Ok(())
             }
-            After::DevRevoked { channel, number, tx } => {
+            After::DevRevoked { channel, number, tx } if self.is_judged(seat) => {
                 judge::agree::given_up(self, seat, channel, number, &tx)
             }
+            After::DevRevoked { .. } => Ok(()),
             After::Attach(order) => {
                 self.give(seat, Event::Attach { order });
                 Ok(())
@@ -333,7 +358,10 @@ impl World {
         }
         let entries = self.seats[seat].store.durable();
         let node = judge::restart::born(self, seat, entries)?;
-        judge::durable::knows(self, seat, &node)?;
+        if self.is_judged(seat) {
+            judge::durable::knows(self, seat, &node)?;
+        }
+        self.marks.begun_at[seat] = self.chain.height();
         self.seats[seat].begin(node, self.now);
         self.wake(seat, self.now);
         self.follow_soon(seat);
@@ -346,6 +374,12 @@ impl World {
         if life.reload {
             return Ok(());
         }
+        // The core had heard of these links before the step that is lost: they end with the others.
+        let heard = life.inbox.iter().filter_map(|event| match event {
+            Event::Up { link, .. } => Some(*link),
+            _ => None,
+        });
+        life.known.extend(heard.collect::<Vec<_>>());
         life.inbox.clear();
         life.reload = true;
         let idle = life.writing.is_empty() && life.queue.is_empty();
@@ -365,7 +399,9 @@ impl World {
         self.seats[seat].lives += 1;
         let entries = self.seats[seat].store.durable();
         let node = judge::restart::born(self, seat, entries)?;
-        judge::durable::knows(self, seat, &node)?;
+        if self.is_judged(seat) {
+            judge::durable::knows(self, seat, &node)?;
+        }
         let place = &mut self.seats[seat];
         let waiting = place.life.take().map(|life| life.inbox).unwrap_or_default();
         place.begin(node, self.now);

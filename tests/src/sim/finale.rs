@@ -88,7 +88,7 @@ impl World {
     /// Both know what the chain holds at the end: perhaps another one than they saw first, in which all that was of
     /// theirs has to be published again.
     pub(super) fn end_on_chain(&mut self) -> Result<(), Verdict> {
-        if self.knobs.new_chain && self.knobs.liar.is_none() {
+        if self.knobs.new_chain && self.knobs.liar.is_none() && !self.any_forced() {
             self.tally.met("chain made anew");
             let empty = |block: &&crate::duet::chain::TinyBlock| block.txs.is_empty();
             let below = self.chain.blocks.iter().take_while(empty).count();
@@ -109,7 +109,7 @@ impl World {
         if !self.knobs.rebuild {
             return Ok(());
         }
-        let all: Vec<ChannelId> = self.shared();
+        let all: Vec<ChannelId> = self.sound();
         all.into_iter().try_for_each(|id| judge::rebuild::all(self, id))
     }
 }

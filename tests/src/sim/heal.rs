@@ -19,7 +19,7 @@ pub(super) const LINK_US: u64 = 120 * SECOND;
 /// How long HTLCs, openings and orders may take to end after that.
 const END_US: u64 = 240 * SECOND;
 /// How long one answer may take.
-const ANSWER_US: u64 = 30 * SECOND;
+pub(super) const ANSWER_US: u64 = 30 * SECOND;
 
 pub(super) fn stuck(words: impl Into<String>) -> Verdict {
     Verdict::new("live", words)
@@ -109,8 +109,17 @@ impl World {
         if self.knobs.liar.is_some() {
             self.judge_lies()?;
         }
+        if let Some(cheat) = self.feud.cheat {
+            return self.punish(cheat);
+        }
         self.relink()?;
+        if !self.is_ruined() {
+            self.let_blocks_come()?;
+        }
         self.end_htlcs()?;
+        if !self.is_ruined() {
+            self.resolve_all()?;
+        }
         let lists = self.lists()?;
         self.judge_waiting(&lists)?;
         for id in self.shared() {
@@ -118,7 +127,7 @@ impl World {
         }
         if !self.is_ruined() {
             judge::money::settle_up(self, &lists)?;
-            for id in self.shared() {
+            for id in self.sound() {
                 judge::agree::quiet(self, id)?;
                 self.judge_capacity(id)?;
             }
@@ -156,6 +165,7 @@ impl World {
             self.on_back(seat);
         }
         self.end_silence();
+        self.end_feud();
         if self.knobs.liar.is_some() {
             // What it left unsaid it says on the next link.
             self.cut([100, 100]);
@@ -259,7 +269,10 @@ impl World {
                 ));
             }
         }
-        let forced = |c: &Channel| matches!(&c.phase, Phase::Onchain(o) if o.owner == Some(Side::Local));
+        let forced = |c: &Channel| {
+            let ours = matches!(&c.phase, Phase::Onchain(o) if o.owner == Some(Side::Local));
+            ours && !self.feud.struck.contains(&c.id())
+        };
         let forced = honest.node().is_some_and(|n| n.channels().any(|c| forced(c) && c.confirmed.is_some()));
         if forced && !self.cheat.may_fail() {
             let told = &self.cheat.arrived;
@@ -274,7 +287,7 @@ impl World {
             return Ok(());
         }
         self.counts.quiet += 1;
-        for id in self.shared() {
+        for id in self.sound() {
             judge::agree::quiet(self, id)?;
             self.judge_capacity(id)?;
         }
@@ -293,7 +306,7 @@ impl World {
 
     /// The newest commitments are those that were signed.
     fn judge_newest(&mut self) -> Result<(), Verdict> {
-        for id in self.shared() {
+        for id in self.sound() {
             for seat in 0..2 {
                 let number =
                     self.seats[seat].node().and_then(|n| n.channel(&id)).map(|c| c.commits.local_number);
@@ -303,20 +316,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Asks a node and waits for the answer.
-    fn look(&mut self, seat: usize, command: Command) -> Result<Reply, Verdict> {
-        let shown = format!("{command:?}");
-        let Some(id) = self.tell(seat, command, What::Keep) else {
-            return Err(stuck(format!("{shown}: no node")));
-        };
-        self.wait(ANSWER_US, |w| w.judges.kept.contains_key(&id))?;
-        match self.judges.kept.remove(&id) {
-            Some(Ok(reply)) => Ok(reply),
-            Some(Err(error)) => Err(Verdict::new("reply", format!("{shown}: {error}"))),
-            None => Err(stuck(format!("{shown}: no answer"))),
-        }
     }
 
     /// Whoever still waits for an invoice waits for one that is not paid.

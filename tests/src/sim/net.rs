@@ -142,7 +142,7 @@ impl World {
     /// The call reaches the other side, or nobody.
     pub(super) fn on_dialled(&mut self, seat: usize) {
         let other = 1 - seat;
-        if self.seats[other].life.is_none() {
+        if self.seats[other].life.is_none() || self.feud.cheat.is_some() {
             return self.dial_failed(seat, "connection refused");
         }
         self.net.made += 1;

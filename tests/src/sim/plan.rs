@@ -6,6 +6,7 @@
 //! failure is made small. Read next: `shrink`, `actors` (who performs them).
 
 use super::cheats::Lie;
+use super::feud::{self, Strife};
 use super::rng::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,9 @@ pub struct Knobs {
     /// A chain whose blocks are not made at will: while its tip is old, HTLCs that come in wait.
     #[serde(default)]
     pub signet: bool,
+    /// Channels are closed by force, and perhaps somebody cheats.
+    #[serde(default)]
+    pub onchain: Option<Strife>,
 }
 
 /// A channel to be.
@@ -193,6 +197,12 @@ pub enum Act {
     Bug { seat: usize },
     Clock { seat: usize, by_ms: i64 },
     Lie { lie: Lie, skip: u64 },
+    ForceClose { seat: usize, nth: usize },
+    Copy { seat: usize },
+    Crime { seat: usize, copy: usize },
+    Mute { seat: usize, blocks: u32 },
+    Evict { all: bool },
+    Floor { feerate: u32, blocks: u32 },
 }
 
 /// An act and its time.
@@ -351,7 +361,17 @@ impl Knobs {
             reckless: end.chance(20).then(|| end.between(2, 12) as u16),
             put_back: end.chance(20).then(|| end.seat()),
             signet: rng.chance(20),
+            onchain: None,
         }
+    }
+
+    /// With closes by force: what would need a channel that works at the end is left out.
+    fn with_strife(mut self, seed: u64) -> Knobs {
+        self.onchain = Strife::new(seed).filter(|_| self.liar.is_none());
+        if self.onchain.is_some() {
+            (self.new_chain, self.put_back) = (false, None);
+        }
+        self
     }
 }
 
@@ -505,7 +525,7 @@ impl Plan {
     /// The plan of a seed.
     pub fn new(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed, 1);
-        let knobs = Knobs::new(seed, rng);
+        let knobs = Knobs::new(seed, rng).with_strife(seed);
         let weights = Weights::new(rng, knobs.liar.is_some());
         let count = rng.between(20, 110);
         // Dense runs pile everything up, sparse ones let most things end first.
@@ -531,6 +551,7 @@ impl Plan {
         }
         acts.extend(extra(seed, pays, at_us));
         acts.extend(opening_with_a_lie(seed, &knobs, at_us));
+        acts.extend(feud::acts(seed, &knobs, at_us));
         acts.sort_by_key(|timed| timed.at_us);
         Plan { seed, knobs, acts }
     }

@@ -47,7 +47,10 @@ impl World {
         for (seat, link) in links.into_iter().enumerate() {
             if link.is_some() && link == self.net.oldest(seat) {
                 let name = self.seats[seat].name;
-                return Err(stuck(format!("{name} does not notice that a link is dead")));
+                let known: Vec<u64> =
+                    self.seats[seat].life.iter().flat_map(|life| &life.known).map(|link| link.0).collect();
+                let words = format!("{name} does not notice that link {link:?} is dead; it knows {known:?}");
+                return Err(stuck(words));
             }
         }
         self.must_find_each_other("a dead link")

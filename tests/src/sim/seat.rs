@@ -27,8 +27,10 @@ use std::sync::Arc;
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
 /// Steps back of a clock up to this are swallowed, as the daemon does.
 const SMALL_STEP_MS: u64 = 10_000;
+/// How long a closer waits where blocks come by themselves: as short as can be, since each is mined one by one.
+const SIGNET_DELAY: u16 = 20;
 /// Coins of each wallet.
-const COINS: usize = 12;
+const COINS: usize = 60;
 
 /// What waits for the core.
 #[derive(Debug)]
@@ -166,6 +168,8 @@ impl Seat {
         config.dev = true;
         config.simple_close = knobs.simple_close[place];
         config.funding_confirms = knobs.confirms[place];
+        let short = if knobs.signet { SIGNET_DELAY } else { config.to_self_delay_blocks };
+        config.to_self_delay_blocks = knobs.onchain.map_or(short, |strife| strife.delay);
         config.max_in_flight_percent = knobs.in_flight_percent[place];
         let keys = keys(place, network);
         let id = NodeId(crypto.public_key(keys.node_secret()));

@@ -35,6 +35,11 @@ impl Tally {
         other.0.iter().for_each(|(what, count)| self.add(what.clone(), *count));
     }
 
+    /// Each mark and how often it was reached.
+    pub fn marks(&self) -> Vec<(&'static str, u64)> {
+        super::marks::ALL.iter().map(|mark| (*mark, self.0.get(*mark).copied().unwrap_or(0))).collect()
+    }
+
     /// Two lines: lies with how often each was told, never told ones included; and everything else.
     pub fn lines(&self) -> [String; 2] {
         let of = |lie: &Lie| self.0.get(&format!("{LIE}{lie:?}")).copied().unwrap_or(0);

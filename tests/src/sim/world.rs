@@ -6,8 +6,10 @@
 use super::actors::Asked;
 use super::cheats::Cheat;
 use super::core::last_panic;
+use super::feud::Feud;
 use super::heap::Heap;
 use super::judge::{Judges, Verdict};
+use super::marks::Marks;
 use super::net::Net;
 use super::plan::{Act, Knobs, Plan};
 use super::rng::Rng;
@@ -37,6 +39,7 @@ pub(super) enum Happening {
     Publish { seat: usize, life: u64 },
     Back { seat: usize },
     Start { seat: usize },
+    Betray { seat: usize },
 }
 
 /// What was counted.
@@ -104,6 +107,9 @@ pub struct World {
     pub(super) commands: BTreeMap<CommandId, Asked>,
     pub(super) next_command: u64,
     pub(super) cheat: Cheat,
+    /// Closes by force and crimes.
+    pub feud: Feud,
+    pub(super) marks: Marks,
     /// What a disk held when the first channel had opened, for `reckless`.
     pub(super) old_copy: Option<(usize, Vec<Entry>)>,
     happened: u64,
@@ -157,6 +163,8 @@ impl World {
             commands: BTreeMap::new(),
             next_command: 0,
             cheat: Cheat::default(),
+            feud: Feud::default(),
+            marks: Marks::default(),
             old_copy: None,
             happened: 0,
         }
@@ -232,6 +240,7 @@ impl World {
                 Ok(())
             }
             Happening::Start { seat } => self.start(seat),
+            Happening::Betray { seat } => self.on_betray(seat),
             // Of a life that is over.
             _ => Ok(()),
         }

@@ -5,7 +5,7 @@
 //!
 //! | name | what it wants |
 //! |---|---|
-//! | `money` | no msat is made or lost; each payment is complete for both or for neither; sums as in an independent book |
+//! | `money` | no msat is made or lost; each payment is complete for both or for neither; sums as in an independent book; on chain nobody honest ends with less than its newest state gave it, fees apart, and a cheat with nothing |
 //! | `agree` | what one side signs is, byte for byte, what the other side builds |
 //! | `durable` | whatever was said is known to a node made of what is on disk |
 //! | `restart` | the disk holds exactly what the node would need, and who comes back is the same |
@@ -19,11 +19,13 @@
 
 pub mod agree;
 pub mod durable;
+pub mod estate;
 pub mod money;
 pub mod place;
 pub mod rebuild;
 pub mod restart;
 pub mod safety;
+pub mod script;
 pub mod valid;
 
 use super::world::World;

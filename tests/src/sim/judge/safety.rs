@@ -4,6 +4,7 @@
 //! that a wrong one is known by itself. Out: a verdict. Read next: `durable`.
 
 use super::Verdict;
+use crate::sim::feud::may_close;
 use crate::sim::world::World;
 use bitcoin::Transaction;
 use chand_protocol::channel::ledger::View;
@@ -53,6 +54,11 @@ pub fn said(world: &mut World, seat: usize, message: &Message) -> Result<(), Ver
         Message::Error(m) if world.knobs.liar.is_none() => {
             let name = world.seats[seat].name;
             let used = |c: &Channel| c.confirmed.is_some();
+            let channel = world.seats[seat].node().and_then(|n| n.channel(&m.channel_id));
+            if channel.is_some_and(|c| may_close(world, seat, c)) {
+                world.feud.struck.insert(m.channel_id);
+                return Ok(());
+            }
             let over = |c: &Channel| c.is_over_for_peer();
             if world.seats[seat].node().and_then(|n| n.channel(&m.channel_id)).is_some_and(over) {
                 // Its closing transaction is in a block that the peer has not seen.
@@ -135,6 +141,9 @@ pub fn could_punish(world: &World, id: ChannelId) -> Result<(), Verdict> {
         let found = |seat: usize| world.seats[seat].node().and_then(|n| n.channel(&id));
         let (Some(mine), Some(theirs)) = (found(seat), found(peer)) else { continue };
         let secrets = world.seats[peer].keys.channel_secrets(theirs.terms.key_index);
+        if mine.retired {
+            continue;
+        }
         let kept = &mine.commits.remote_secrets;
         for number in 0..mine.commits.remote_number {
             if kept.get(number) != secrets.per_commitment_secret(number).ok() {
@@ -158,6 +167,10 @@ pub fn published(world: &mut World, seat: usize, tx: &Transaction, why: &str) ->
             continue;
         };
         let Some(number) = commitment_number(tx, channel.terms.obscure()) else { continue };
+        if world.feud.owners.get(&tx.compute_txid()) == Some(&(1 - seat)) {
+            // The peer's, that a reorganisation threw out: what hangs on it is this node's.
+            continue;
+        }
         let revealed = world.judges.revealed.get(&(channel.id(), seat)).copied().unwrap_or(0);
         if number < revealed {
             return wrong(
@@ -166,7 +179,12 @@ pub fn published(world: &mut World, seat: usize, tx: &Transaction, why: &str) ->
             );
         }
         if !world.cheat.may_fail() && channel.confirmed.is_some() {
-            return wrong(place.name, format!("closes by force without need: {why}"));
+            if !may_close(world, seat, channel) {
+                return wrong(place.name, format!("closes by force without need: {why}"));
+            }
+            let id = channel.id();
+            world.feud.struck.insert(id);
+            return Ok(());
         }
     }
     Ok(())
@@ -188,7 +206,7 @@ pub fn noticed(world: &mut World, seat: usize, notice: &Notice) -> Result<(), Ve
             return wrong(name, format!("finds a fault in an honest peer: {text}"));
         }
     }
-    let usual = USUAL.iter().any(|usual| text.contains(usual));
+    let usual = world.feud.began() || USUAL.iter().any(|usual| text.contains(usual));
     if notice.level == Level::Error && !usual && world.knobs.liar.is_none() {
         let used = notice.channel.and_then(|id| world.seats[seat].node()?.channel(&id)?.confirmed);
         if used.is_some() || notice.channel.is_none() {

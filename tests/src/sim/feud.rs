@@ -1,0 +1,344 @@
+//! Closes by force and crimes: a user who closes at once, a node that is given its old disk back and closes with that, and
+//! a chain that does not make it easy for the other.
+//!
+//! In: acts of the plan. Out: orders, disks put back, blocks, transactions that are lost on their way. What no node could
+//! cope with is not asked: a block more comes only when nobody honest is more than a few behind, and of blocks in which
+//! claims are kept out there are only a few in a run. Read next: `aftermath`, `judge::estate`, `marks`.
+
+use super::actors::What;
+use super::judge::durable;
+use super::judge::estate::is_forced;
+use super::judge::Verdict;
+use super::plan::{Act, Knobs, Timed, Trouble, When, MS, SECOND};
+use super::rng::Rng;
+use super::seat::{Death, Event};
+use super::world::{Happening, World};
+use bitcoin::{Transaction, Txid};
+use chand_protocol::channel::cause::Trigger;
+use chand_protocol::channel::htlc::Removal;
+use chand_protocol::channel::{Channel, Phase};
+use chand_protocol::id::{ChannelId, Side};
+use chand_protocol::node::command::{ChannelRef, Command};
+use chand_protocol::node::effect::{Fees, Input};
+use chand_protocol::store::Entry;
+use chand_protocol::units::Feerate;
+use chand_storage::MemoryStore;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// So many blocks may come while an honest node does not look.
+const SLACK_BLOCKS: u32 = 3;
+/// In so many blocks of a run the claims of honest nodes may be kept out.
+const LOST_BLOCKS: u32 = 6;
+/// Copies of a disk that are kept.
+const COPIES: usize = 8;
+/// Blocks within which the judge takes an HTLC for urgent: the margin that a node may keep, and no more.
+const URGENT_BLOCKS: u32 = 12;
+
+/// The conditions of a run in which channels are closed by force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Strife {
+    /// How long each makes the other wait for its own outputs, in blocks.
+    pub delay: u16,
+    /// Who is going to cheat.
+    pub crime: Option<usize>,
+}
+
+/// What is known of closes by force.
+#[derive(Default)]
+pub struct Feud {
+    /// Who cheated: nobody asks any more what it says.
+    pub cheat: Option<usize>,
+    /// Who published a transaction first.
+    pub owners: BTreeMap<Txid, usize>,
+    /// Channels that a user, a deadline or the peer closed by force, rightly.
+    pub struck: BTreeSet<ChannelId>,
+    /// The highest feerate that any node may have paid, per 1,000 weight units.
+    pub highest_feerate: u32,
+    /// A seat's transactions do not reach the miners up to this height.
+    mute: [u32; 2],
+    /// The mempool's floor is lifted up to this height.
+    floor_until: u32,
+    /// Blocks in which claims were kept out.
+    lost: u32,
+    /// Which block each seat had looked at when it was last at rest.
+    seen: [u32; 2],
+    copies: [Vec<Vec<Entry>>; 2],
+}
+
+impl Feud {
+    /// Anything of the kind happened.
+    pub fn began(&self) -> bool {
+        self.cheat.is_some() || !self.struck.is_empty()
+    }
+
+    /// A feerate that some node may use.
+    pub fn feerate(&mut self, feerate: u32) {
+        self.highest_feerate = self.highest_feerate.max(feerate);
+    }
+}
+
+impl World {
+    /// Whether what this seat does is judged.
+    pub(super) fn is_judged(&self, seat: usize) -> bool {
+        self.feud.cheat != Some(seat)
+    }
+
+    /// One more block would find everybody honest awake.
+    fn is_fair(&mut self) -> bool {
+        let height = self.chain.height();
+        for seat in 0..2 {
+            let place = &self.seats[seat];
+            let rests = place.life.as_ref().is_some_and(|life| {
+                let tip = self.chain.blocks.last().map(|b| (height, b.hash));
+                life.told_synced
+                    && life.inbox.is_empty()
+                    && life.queue.is_empty()
+                    && life.writing.is_empty()
+                    && life.publishing.is_empty()
+                    && life.followed.last().copied() == tip
+            });
+            if rests && place.reachable {
+                self.feud.seen[seat] = height;
+            }
+        }
+        let late = |seat: &usize| self.is_judged(*seat) && height >= self.feud.seen[*seat] + SLACK_BLOCKS;
+        !(0..2).any(|seat| late(&seat))
+    }
+
+    /// Blocks come, as many as are fair.
+    pub(super) fn mine_fairly(&mut self, blocks: u32) {
+        for _ in 0..blocks {
+            if !self.is_fair() {
+                self.tally.met("block that waited");
+                break;
+            }
+            if self.chain.height() >= self.feud.floor_until {
+                self.chain.floor = 0;
+            }
+            self.mine_one();
+        }
+        self.chain_moved();
+    }
+
+    /// Other blocks take the place of the newest; what was in them is lost only while that may be.
+    pub(super) fn reorganise_fairly(&mut self, blocks: u32, forget: bool) {
+        if !self.is_fair() {
+            return self.tally.met("block that waited");
+        }
+        let forget = forget && self.spend(blocks + 1);
+        let left = self.chain.height().saturating_sub(blocks);
+        self.feud.seen = self.feud.seen.map(|seen| seen.min(left.max(seen.saturating_sub(blocks))));
+        self.reorganise(blocks, forget);
+        // Nobody is late for having to read them again.
+        let height = self.chain.height();
+        self.feud.seen = self.feud.seen.map(|seen| seen.max(height.saturating_sub(SLACK_BLOCKS)));
+    }
+
+    /// Whether claims may be kept out of so many blocks more.
+    fn spend(&mut self, blocks: u32) -> bool {
+        let enough = self.feud.lost + blocks <= LOST_BLOCKS;
+        self.feud.lost += if enough { blocks } else { 0 };
+        enough
+    }
+
+    /// An act of this module.
+    pub(super) fn feud(&mut self, act: Act) -> Result<(), Verdict> {
+        match act {
+            Act::ForceClose { seat, nth } => self.strike(seat, Some(nth)),
+            Act::Copy { seat } => {
+                let copies = &mut self.feud.copies[seat];
+                if copies.len() < COPIES {
+                    copies.push(self.seats[seat].store.durable());
+                }
+            }
+            Act::Crime { seat, copy } => return self.commit_crime(seat, copy),
+            Act::Mute { seat, blocks } if self.spend(blocks) => {
+                self.tally.met("claims that reach nobody");
+                self.feud.mute[seat] = self.chain.height() + blocks;
+            }
+            Act::Evict { all } if self.spend(1) => {
+                self.tally.met("mempool emptied");
+                let keep = if all { 0 } else { self.chain.mempool.len() / 2 };
+                self.chain.mempool.truncate(keep);
+            }
+            Act::Floor { feerate, blocks } if self.spend(blocks) => {
+                self.tally.met("mempool's floor raised");
+                self.chain.floor = u64::from(feerate);
+                self.feud.floor_until = self.chain.height() + blocks;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A user closes by force: one channel or all.
+    pub(super) fn strike(&mut self, seat: usize, nth: Option<usize>) {
+        let usable = |c: &&Channel| {
+            c.confirmed.is_some() && !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_)) && !c.doubt
+        };
+        let node = self.seats[seat].node();
+        let all: Vec<ChannelId> =
+            node.into_iter().flat_map(|n| n.channels()).filter(usable).map(Channel::id).collect();
+        for (place, id) in all.into_iter().enumerate() {
+            if nth.is_none_or(|nth| nth == place) {
+                self.tally.met("dev-fail");
+                self.feud.struck.insert(id);
+                let order = Command::DevFail { channel: ChannelRef::Id(id) };
+                self.tell(seat, order, What::Other("dev-fail"));
+            }
+        }
+    }
+
+    /// A seat gets an old copy of its disk, and closes with what it finds there.
+    fn commit_crime(&mut self, seat: usize, copy: usize) -> Result<(), Verdict> {
+        let copies = &self.feud.copies[seat];
+        if self.feud.cheat.is_some() || copies.is_empty() {
+            return Ok(());
+        }
+        let entries = copies[copy % copies.len()].clone();
+        self.tally.met("crime");
+        self.feud.cheat = Some(seat);
+        if self.seats[seat].life.is_some() {
+            self.die(seat, Death { when: When::Now, after: 0, down_us: MS, silent: false })?;
+        }
+        let place = &mut self.seats[seat];
+        place.store = MemoryStore::with_entries(entries);
+        place.death = None;
+        place.troubles.clear();
+        self.judges.told[seat] = durable::Told::default();
+        self.heap.push(self.now + 2 * MS, Happening::Betray { seat });
+        Ok(())
+    }
+
+    /// It closes everything, and takes what it was offered and knows the secrets of.
+    pub(super) fn on_betray(&mut self, seat: usize) -> Result<(), Verdict> {
+        self.start(seat)?;
+        let holds: Vec<usize> =
+            self.judges.book.tries.iter().filter(|(_, t)| t.hold && t.payer != seat).map(|(n, _)| *n).collect();
+        for number in holds {
+            if self.rng.chance(60) {
+                self.settle(number);
+            }
+        }
+        self.strike(seat, None);
+        Ok(())
+    }
+
+    /// Whether what a seat publishes gets through.
+    pub(super) fn is_heard(&self, seat: usize) -> bool {
+        self.feud.mute[seat] <= self.chain.height()
+    }
+
+    /// No hindrance any more.
+    pub(super) fn end_feud(&mut self) {
+        self.feud.mute = [0; 2];
+        self.chain.floor = 0;
+        if !self.feud.began() && !self.any_forced() {
+            return;
+        }
+        let (normal, urgent, minimum) = (Feerate(300), Feerate(500), Feerate::FLOOR);
+        for seat in 0..2 {
+            let fees = Fees { normal, urgent, minimum };
+            self.give(seat, Event::Input(Box::new(Input::Fees(fees))));
+        }
+    }
+
+    /// Some channel of somebody's was closed by a commitment.
+    pub(super) fn any_forced(&self) -> bool {
+        self.seats.iter().filter_map(|s| s.node()).any(|n| n.channels().any(is_forced))
+    }
+
+    /// A transaction of a seat's leaves: it is noted who was first.
+    pub(super) fn note_owner(&mut self, seat: usize, tx: &Transaction) {
+        self.feud.owners.entry(tx.compute_txid()).or_insert(seat);
+    }
+}
+
+/// Whether a node may close this channel by force: somebody did before, or one of its HTLCs cannot wait, by the judge's own
+/// reckoning.
+pub fn may_close(world: &World, seat: usize, channel: &Channel) -> bool {
+    if world.feud.struck.contains(&channel.id()) {
+        return true;
+    }
+    let deadline = channel.annals.cause.as_ref().is_some_and(|c| c.trigger == Trigger::Deadline);
+    let tip = world.seats[seat].life.as_ref().and_then(|l| l.followed.last()).map_or(0, |(h, _)| *h);
+    let late = |h: &chand_protocol::channel::htlc::Htlc| {
+        let fulfilled = h.removal.as_ref().is_some_and(Removal::is_fulfilled);
+        match h.id.offered_by {
+            Side::Local => tip > h.cltv_expiry.0,
+            Side::Remote => fulfilled && tip + URGENT_BLOCKS >= h.cltv_expiry.0,
+        }
+    };
+    deadline && channel.ledger.htlcs.values().any(late)
+}
+
+impl Strife {
+    /// What a seed decides; nothing in runs with liars.
+    pub fn new(seed: u64) -> Option<Strife> {
+        let rng = &mut Rng::new(seed, 6);
+        let delay = *rng.pick(&[18, 20, 24, 30]);
+        let crime = rng.chance(60).then(|| rng.seat());
+        rng.chance(40).then_some(Strife { delay, crime })
+    }
+}
+
+/// The acts of such a run, on top of all others, from a stream of their own; some come after the last of the others.
+pub fn acts(seed: u64, knobs: &Knobs, until_us: u64) -> Vec<Timed> {
+    let Some(strife) = knobs.onchain else { return Vec::new() };
+    let rng = &mut Rng::new(seed, 7);
+    let mut out = Vec::new();
+    let at = |rng: &mut Rng, low: u64, high: u64| until_us * rng.between(low, high) / 100;
+    let begin = match strife.crime {
+        Some(seat) => {
+            for _ in 0..rng.between(1, 6) {
+                out.push(Timed { at_us: at(rng, 0, 90), act: Act::Copy { seat } });
+            }
+            let at_us = at(rng, 40, 100);
+            out.push(Timed { at_us, act: Act::Crime { seat, copy: rng.below(8) as usize } });
+            at_us
+        }
+        None => {
+            let at_us = at(rng, 30, 100);
+            let first = rng.seat();
+            out.push(Timed { at_us, act: Act::ForceClose { seat: first, nth: rng.below(2) as usize } });
+            if rng.chance(30) {
+                let act = Act::ForceClose { seat: 1 - first, nth: rng.below(2) as usize };
+                out.push(Timed { at_us: at_us + rng.spread(1, SECOND), act });
+            }
+            at_us
+        }
+    };
+    let mut at_us = begin;
+    for _ in 0..rng.between(4, 40) {
+        at_us += rng.spread(MS, 4 * SECOND);
+        out.push(Timed { at_us, act: trouble(rng, strife) });
+    }
+    out
+}
+
+/// One thing more that happens while claims are under way.
+fn trouble(rng: &mut Rng, strife: Strife) -> Act {
+    let seat = strife.crime.map_or_else(|| rng.seat(), |cheat| 1 - cheat);
+    match rng.below(30) {
+        0..=13 => Act::Mine { blocks: rng.between(1, 3) as u32 },
+        14..=16 => Act::Unmine { blocks: rng.between(1, 6) as u32, forget: rng.chance(30) },
+        17 => Act::Mute { seat, blocks: rng.between(1, 4) as u32 },
+        18 => Act::Evict { all: rng.chance(50) },
+        19 => Act::Floor { feerate: rng.spread(260, 3_000) as u32, blocks: rng.between(1, 3) as u32 },
+        20 | 21 => Act::Estimate { seat: rng.seat(), normal: rng.spread(253, 3_000) as u32 },
+        22 | 23 => Act::Crash {
+            seat,
+            when: *rng.pick(&[When::Now, When::BeforeWrite, When::AfterWrite, When::MidRelease(1)]),
+            after: rng.below(3),
+            down_us: rng.spread(MS, 8 * SECOND),
+            silent: false,
+        },
+        24 => Act::Disk { seat, troubles: vec![Trouble::Before; rng.between(1, 6) as usize] },
+        25 => Act::Bug { seat },
+        26 | 27 => Act::Settle { hold: rng.below(60) as usize },
+        28 => Act::Cancel { hold: rng.below(60) as usize },
+        _ => Act::Unreachable { seat, for_us: rng.spread(MS, 5 * SECOND) },
+    }
+}
+
