@@ -121,7 +121,7 @@ part_fuzz() (
     HOSTILE_SECONDS=$((FUZZ_SECONDS / 4)) cargo test --release --locked --workspace --lib hostile -- --nocapture
 )
 
-part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts any --crashes any --plays 1500; }
+part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts any --crashes any --plays 4000; }
 
 part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
 

@@ -55,6 +55,10 @@ fn twelve_thousand_htlcs_go_in_portions() {
         for block in 0..130 {
             let before = [ALICE, BOB].map(|seat| duet.seats[seat].store.counts().changes);
             duet.mine(1);
+            // Nothing is deep before; counting is slow.
+            if block < 90 {
+                continue;
+            }
             for seat in [ALICE, BOB] {
                 let changed = duet.seats[seat].store.counts().changes - before[seat];
                 assert!(changed <= PORTION, "{changed} changes at one block");

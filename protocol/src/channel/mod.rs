@@ -22,6 +22,7 @@ mod keyring;
 pub mod ledger;
 pub mod onchain;
 pub mod open;
+pub mod past;
 pub mod resume;
 pub mod save;
 pub mod terms;

@@ -8,12 +8,13 @@
 
 use crate::channel::cause::Annals;
 use crate::channel::commit::{Commits, SnapshotEntry};
-use crate::channel::htlc::{Htlc, Span, Step};
+use crate::channel::htlc::{Htlc, Step};
 use crate::channel::keyring::KeyRing;
 use crate::channel::ledger::{Balances, FeeUpdate, Ledger};
+use crate::channel::past::{Past, PastHtlc};
 use crate::channel::terms::Terms;
 use crate::channel::{Channel, Confirmed, Link, Phase, Sent};
-use crate::id::{ChannelId, HtlcId, PaymentHash, Side};
+use crate::id::{ChannelId, HtlcId, Side};
 use crate::node::view::Stats;
 use crate::record::{channel_key, decode, htlc_key, numbered_key, put, BadRecord, Kind};
 use crate::store::{Change, Entry};
@@ -29,21 +30,6 @@ use bitcoin::{ScriptBuf, Transaction};
 use secp256k1::ecdsa::Signature;
 use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
-
-/// An HTLC that both sides have forgotten, as far as an old commitment could bring it back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PastHtlc {
-    /// Its name.
-    pub id: HtlcId,
-    /// How much.
-    pub amount: Msat,
-    /// The lock.
-    pub payment_hash: PaymentHash,
-    /// The deadline.
-    pub cltv_expiry: Height,
-    /// Which commitments held it.
-    pub span: Span,
-}
 
 /// Marks of what changed since it was last kept.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +47,7 @@ pub struct Dirty {
     pub(crate) secret_slots: Vec<u8>,
     pub(crate) snapshots: Vec<SnapshotEntry>,
     pub(crate) snapshots_gone: Vec<u64>,
-    past: Vec<PastHtlc>,
+    past: Past,
 }
 
 impl Dirty {
@@ -203,7 +189,7 @@ impl Channel {
     pub fn save(&mut self, changes: &mut Vec<Change>) {
         let mut dirty = core::mem::take(&mut self.dirty);
         self.write(&dirty, changes);
-        dirty.past.append(&mut dirty.gone);
+        dirty.gone.iter().for_each(|htlc| dirty.past.push(htlc));
         self.dirty.past = dirty.past;
     }
 
@@ -220,7 +206,7 @@ impl Channel {
         };
         let mut changes = Vec::new();
         self.write(&dirty, &mut changes);
-        let past = self.past().iter().map(|p| put(htlc_key(Kind::Past, &self.id(), p.id), p));
+        let past = self.past().iter().map(|p| put(htlc_key(Kind::Past, &self.id(), p.id), &p));
         changes.extend(past);
         if self.retired {
             let at = self.over_at().unwrap_or(Height(0));
@@ -349,12 +335,11 @@ impl Channel {
 
     /// Up to `most` HTLCs of the past, oldest first, which are then forgotten.
     pub(crate) fn take_past(&mut self, most: usize) -> Vec<PastHtlc> {
-        let count = self.dirty.past.len().min(most);
-        self.dirty.past.drain(..count).collect()
+        self.dirty.past.take(most)
     }
 
     /// The HTLCs of the past, oldest first.
-    pub fn past(&self) -> &[PastHtlc] {
+    pub const fn past(&self) -> &Past {
         &self.dirty.past
     }
 
@@ -394,7 +379,7 @@ pub struct Loaded {
     annals: Option<Vec<u8>>,
     htlcs: Vec<Htlc>,
     onions: BTreeMap<HtlcId, Vec<u8>>,
-    past: Vec<PastHtlc>,
+    past: Past,
     secrets: Vec<(u8, u64, [u8; 32])>,
     snapshots: Vec<SnapshotEntry>,
 }
@@ -414,7 +399,7 @@ impl Loaded {
             Kind::ClosedChannel => self.retired = true,
             Kind::Annals => self.annals = Some(value),
             Kind::Htlc => self.htlcs.push(decode(&value)?),
-            Kind::Past => self.past.push(decode(&value)?),
+            Kind::Past => self.past.push(&decode(&value)?),
             Kind::Snapshot => self.snapshots.push(decode(&value)?),
             Kind::Onion => {
                 let id = crate::record::htlc_of(key).ok_or(BadRecord::Damaged)?;

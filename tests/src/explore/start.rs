@@ -24,7 +24,7 @@ use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
 use chand_protocol::units::Feerate;
 
 /// The walks that `all` stands for.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     "A+A+B+fee",
     "A",
     "fee",
@@ -34,6 +34,7 @@ pub const ALL: [&str; 13] = [
     "Ad+Bh",
     "A+Ax+Ah",
     "plain/Ad+B+fee",
+    "plain/Ah+Bh",
     "13400/B+B+fee",
     "14000/B+B+fee",
     "A+B+Bc",
