@@ -2,8 +2,8 @@
 //! child that carries our unconfirmed commitment.
 //!
 //! In: a watch over our own commitment, the peer's signatures on its HTLC transactions. Out: orders to the wallet
-//! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: until one is answered it is given
-//! again at each block. Without anchors the HTLC transactions are complete as the peer signed them.
+//! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: what has no coins when a node starts, or
+//! was refused some, is ordered again at the next block. Without anchors the HTLC transactions are complete as the peer signed them.
 //! Read next: `follow`.
 
 use super::claim::{in_claims, raised, target, Claim, Form};
@@ -85,13 +85,12 @@ impl Channel {
             }
         }
         for at in 0..watch.claims.len() {
-            let wanted =
-                |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.asked != Some(cx.tip);
+            let wanted = |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.may_ask(cx.tip);
             let Some(claim) = watch.claims.get(at).filter(wanted) else { continue };
             let Some(order) = self.order_htlcs(watch, claim, &commitment, cx) else { continue };
             out.attach.push(Box::new(order));
             if let Some(claim) = watch.claims.get_mut(at) {
-                claim.asked = Some(cx.tip);
+                (claim.asked, claim.waits) = (Some(cx.tip), true);
             }
         }
         Ok(())
@@ -200,7 +199,7 @@ impl Channel {
                 watch.claims.len() - 1
             }
         };
-        let Some(claim) = watch.claims.get(at).filter(|c| c.asked != Some(cx.tip)) else { return };
+        let Some(claim) = watch.claims.get(at).filter(|c| c.may_ask(cx.tip)) else { return };
         let Some(feerate) = due(claim, left(watch, claim, cx), cx) else { return };
         let (number, replaces) = (claim.number, claim.tx.clone());
         let script = script::anchor(&self.terms.local.basepoints.funding_pubkey);
@@ -233,7 +232,7 @@ impl Channel {
             replaces,
         }));
         if let Some(claim) = watch.claims.get_mut(at) {
-            claim.asked = Some(cx.tip);
+            (claim.asked, claim.waits) = (Some(cx.tip), true);
         }
     }
 
@@ -248,6 +247,8 @@ impl Channel {
         cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<(), LocalFault> {
+        let claims = self.watch.iter_mut().flat_map(|w| &mut w.claims);
+        claims.filter(|c| c.number == number).for_each(|c| c.waits = false);
         let tx = match result {
             Ok(tx) => tx,
             Err(why) => {
@@ -404,6 +405,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         txids: Vec::new(),
         reveals: false,
         asked: None,
+        waits: false,
         last: cx.tip,
         refusals: 0,
     }

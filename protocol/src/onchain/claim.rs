@@ -68,6 +68,9 @@ pub struct Claim {
     /// The tip when the wallet was last asked for coins; an order is lost with the process that gave it, so this is not kept.
     #[serde(skip)]
     pub asked: Option<Height>,
+    /// It has not answered yet: a second order would get other coins, for a rival of the first.
+    #[serde(skip)]
+    pub waits: bool,
     /// The tip when the newest version was made.
     pub last: Height,
     /// How often in a row the network refused it.
@@ -86,6 +89,11 @@ impl Claim {
     fn is_lost(&self, watch: &Watch) -> bool {
         let taken = |o: &Output| o.spent.is_some_and(|s| !self.txids.contains(&s.txid));
         self.inputs.iter().any(|i| watch.output(i).is_none_or(taken))
+    }
+
+    /// Whether the wallet may be asked for coins now.
+    pub(super) fn may_ask(&self, tip: Height) -> bool {
+        !self.waits && self.asked != Some(tip)
     }
 
     /// Whether it wants coins of the wallet.
@@ -202,6 +210,7 @@ impl Channel {
                     txids: Vec::new(),
                     reveals: class == Class::Success,
                     asked: None,
+                    waits: false,
                     last: cx.tip,
                     refusals: 0,
                 };
