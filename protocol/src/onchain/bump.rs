@@ -2,8 +2,9 @@
 //! child that carries our unconfirmed commitment.
 //!
 //! In: a watch over our own commitment, the peer's signatures on its HTLC transactions. Out: orders to the wallet
-//! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: what has no coins when a node starts, or
-//! was refused some, is ordered again at the next block. Without anchors the HTLC transactions are complete as the peer signed them.
+//! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: what has no coins when a node starts,
+//! or was refused some, is ordered again at the next block. Without anchors the HTLC transactions are complete as the
+//! peer signed them.
 //! Read next: `follow`.
 
 use super::claim::{in_claims, raised, target, Claim, Form};

@@ -69,7 +69,7 @@ impl World {
         let due = judge::late::due(self);
         self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
         self.chain.mine();
-        self.feud.highest_tip = self.feud.highest_tip.max(self.chain.height());
+        self.feud.top = self.feud.top.max(self.chain.height());
         self.feud.disturbed = false;
         judge::late::mined(self, due);
     }

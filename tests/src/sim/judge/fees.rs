@@ -69,7 +69,7 @@ fn is_free(world: &World, watch: &Watch, claim: &Claim) -> bool {
     // Before a reorganisation the tip may have been higher.
     outputs.any(|o| {
         let theirs = o.lock.as_ref().filter(|l| o.kind == Kind::Htlc && l.id.offered_by == Side::Remote);
-        theirs.is_some_and(|l| l.cltv_expiry.0.saturating_sub(world.feud.highest_tip) <= HURRY_BLOCKS)
+        theirs.is_some_and(|l| l.cltv_expiry.0.saturating_sub(world.feud.top) <= HURRY_BLOCKS)
     })
 }
 
