@@ -467,7 +467,7 @@ fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
         }
     }
     if strife.crime.is_some() && pins {
-        let blocks = rng.between(3, 9) as u32;
+        let blocks = rng.between(6, 16) as u32;
         out.push(Timed { at_us: begin_us + 1, act: Act::Pin { blocks } });
     }
     if deep {
