@@ -70,7 +70,7 @@ impl World {
         self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
         self.chain.mine();
         self.feud.top = self.feud.top.max(self.chain.height());
-        self.feud.disturbed = false;
+        self.calm_down();
         judge::late::mined(self, due);
     }
 

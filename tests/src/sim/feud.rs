@@ -11,7 +11,7 @@ use super::judge::estate::is_forced;
 use super::judge::Verdict;
 use super::plan::{Act, Knobs, Timed, Trouble, When, MS, SECOND};
 use super::rng::Rng;
-use super::seat::{Death, Event};
+use super::seat::{Death, Event, Life};
 use super::world::{Happening, World};
 use bitcoin::{Transaction, Txid};
 use chand_protocol::channel::cause::Trigger;
@@ -64,8 +64,8 @@ pub struct Feud {
     pub highest_feerate: u32,
     /// The highest that any was told to pay for claims.
     pub highest_estimate: u32,
-    /// What was published since the last block may be lost.
-    pub disturbed: bool,
+    /// What was published since the last block may be lost, unless by a program that began later than these.
+    disturbed: Option<[u64; 2]>,
     /// The cheat may be called, and calls.
     pub returned: bool,
     /// The cheat's transactions pay much and are not mined, up to this height.
@@ -119,25 +119,39 @@ impl World {
         self.feud.cheat != Some(seat)
     }
 
-    /// A seat has read the newest block, and all that follows from it is done.
-    fn rests(&self, seat: usize) -> bool {
+    /// A seat has read the newest block and computed what follows from it.
+    fn watches(&self, seat: usize) -> bool {
         let place = &self.seats[seat];
         let tip = self.chain.blocks.last().map(|b| (self.chain.height(), b.hash));
-        let rests = place.life.as_ref().is_some_and(|life| {
-            life.told_synced
-                && life.inbox.is_empty()
-                && life.queue.is_empty()
-                && life.writing.is_empty()
-                && life.publishing.is_empty()
-                && life.followed.last().copied() == tip
-        });
-        rests && place.reachable
+        let read =
+            |life: &Life| life.told_synced && life.inbox.is_empty() && life.followed.last().copied() == tip;
+        place.life.as_ref().is_some_and(read) && place.reachable
     }
 
-    /// So it is, and what it published is with the miners.
-    pub(super) fn is_calm(&self, seat: usize) -> bool {
-        let heard = self.is_heard(seat) && !self.feud.disturbed && self.chain.floor == 0;
-        self.is_judged(seat) && heard && self.rests(seat)
+    /// So it is, and all of that is kept and out.
+    fn rests(&self, seat: usize) -> bool {
+        let done =
+            |l: &Life| l.queue.is_empty() && l.writing.is_empty() && l.publishing.is_empty() && !l.reload;
+        self.watches(seat) && self.seats[seat].life.as_ref().is_some_and(done)
+    }
+
+    /// What a seat claims reaches the miners: what needs no record, and whether what needs one does, too.
+    pub(super) fn is_calm(&self, seat: usize) -> (bool, bool) {
+        let lives = self.seats[seat].lives;
+        let undisturbed = self.feud.disturbed.is_none_or(|before| before[seat] < lives);
+        let heard = self.is_heard(seat) && undisturbed && self.chain.floor == 0;
+        let calm = self.is_judged(seat) && heard && self.watches(seat);
+        (calm, calm && self.rests(seat))
+    }
+
+    /// What was published up to now may be lost.
+    fn disturb(&mut self) {
+        self.feud.disturbed = Some([0, 1].map(|seat| self.seats[seat].lives));
+    }
+
+    /// A new block: everybody publishes again what is in none.
+    pub(super) fn calm_down(&mut self) {
+        self.feud.disturbed = None;
     }
 
     /// Both are honest, as far as anybody could notice.
@@ -169,7 +183,9 @@ impl World {
                 self.tally.met("block that waited");
                 break;
             }
-            self.feud.disturbed |= self.chain.floor > 0;
+            if self.chain.floor > 0 {
+                self.disturb();
+            }
             if self.chain.height() >= self.feud.floor_until {
                 self.chain.floor = 0;
             }
@@ -190,6 +206,8 @@ impl World {
     fn reorganise_now(&mut self, blocks: u32, forget: bool) {
         let left = self.chain.height().saturating_sub(blocks);
         self.feud.seen = self.feud.seen.map(|seen| seen.min(left.max(seen.saturating_sub(blocks))));
+        // What was in them may be lost, though a seat that had not read them sees no change.
+        self.disturb();
         self.reorganise(blocks, forget);
         // Nobody is late for having to read them again.
         let height = self.chain.height();
@@ -227,7 +245,7 @@ impl World {
                 self.tally.met("mempool emptied");
                 let keep = if all { 0 } else { self.chain.mempool.len() / 2 };
                 self.chain.mempool.truncate(keep);
-                self.feud.disturbed = true;
+                self.disturb();
             }
             Act::Floor { feerate, blocks } if self.spend(blocks) => {
                 self.tally.met("mempool's floor raised");
@@ -332,7 +350,7 @@ impl World {
     pub(super) fn end_feud(&mut self) {
         self.feud.mute = [0; 2];
         self.feud.pinned_until = 0;
-        self.feud.disturbed = true;
+        self.disturb();
         self.feud.apart_until = 0;
         self.chain.floor = 0;
         if !self.feud.began() && !self.any_forced() {
@@ -398,7 +416,7 @@ impl Strife {
         let delay = *rng.pick(&[18, 20, 24, 30]);
         let crime = rng.chance(60).then(|| rng.seat());
         let strife = rng.chance(40);
-        let long = rng.chance(12);
+        let long = rng.chance(30);
         strife.then_some(Strife { delay, crime, long })
     }
 }
@@ -459,7 +477,9 @@ fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
         let at_us = begin_us + rng.below((end_us - begin_us).max(1));
         out.push(Timed { at_us, act });
     };
-    let (haunts, pins, deep) = (rng.chance(50), rng.chance(40), rng.chance(20));
+    let (haunts, pins, deep) = (rng.chance(50), rng.chance(60), rng.chance(20));
+    let victim = strife.crime.map_or_else(|| rng.seat(), |cheat| 1 - cheat);
+    let (forgotten, full) = (rng.chance(30), rng.chance(30));
     if strife.crime.is_some() && haunts {
         for _ in 0..rng.between(2, 8) {
             let what = rng.below(u64::from(super::haunt::WAYS)) as u8;
@@ -469,6 +489,23 @@ fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
     if strife.crime.is_some() && pins {
         let blocks = rng.between(6, 16) as u32;
         out.push(Timed { at_us: begin_us + 1, act: Act::Pin { blocks } });
+    }
+    if forgotten {
+        // Whoever comes back offers all of it again, at once.
+        let at_us = begin_us + rng.below((end_us - begin_us).max(1));
+        let down_us = rng.spread(MS, 400 * MS);
+        let crash = Act::Crash { seat: victim, when: When::Now, after: 0, down_us, silent: false };
+        out.push(Timed { at_us, act: Act::Evict { all: true } });
+        out.push(Timed { at_us: at_us + MS, act: crash });
+        out.push(Timed { at_us: at_us + SECOND, act: Act::Mine { blocks: 1 } });
+    }
+    if full {
+        let at_us = begin_us + rng.below((end_us - begin_us).max(1));
+        let troubles = vec![Trouble::Before; 6];
+        out.push(Timed { at_us, act: Act::Disk { seat: victim, troubles } });
+        for block in 0..4 {
+            out.push(Timed { at_us: at_us + block * SECOND, act: Act::Mine { blocks: 1 } });
+        }
     }
     if deep {
         let act = Act::Deep { blocks: rng.between(7, 100) as u32, forget: rng.chance(50) };

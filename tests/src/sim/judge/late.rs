@@ -51,7 +51,6 @@ impl Duty {
 pub struct Due {
     /// By seat: what, for how many blocks at most, and what it is in words.
     lists: [Vec<(Duty, u32, String)>; 2],
-    calm: [bool; 2],
 }
 
 /// What the judge remembers.
@@ -83,15 +82,16 @@ pub fn due(world: &World) -> Due {
     let mut due = Due::default();
     let Some(strife) = world.knobs.onchain else { return due };
     for seat in 0..2 {
-        due.calm[seat] = world.is_calm(seat);
-        let Some(node) = world.seats[seat].node().filter(|_| due.calm[seat]) else { continue };
+        let (watches, rests) = world.is_calm(seat);
+        let Some(node) = world.seats[seat].node().filter(|_| watches) else { continue };
         for channel in node.channels().filter(|c| c.confirmed.is_some() && !c.retired) {
-            if let Some(words) = must_close(world, channel) {
+            if let Some(words) = must_close(world, channel).filter(|_| rests) {
                 due.lists[seat].push((Duty::Close(channel.terms.funding), CLOSE_BLOCKS, words));
             }
             if let Some(watch) = &channel.watch {
                 let ripe = Ripe { world, seat, channel, watch, delay: u32::from(strife.delay) };
-                due.lists[seat].extend(watch.outputs.iter().filter_map(|o| ripe.due(o)));
+                let mine = watch.outputs.iter().filter(|o| rests || ripe.needs_no_record(o));
+                due.lists[seat].extend(mine.filter_map(|o| ripe.due(o)));
             }
         }
     }
@@ -192,6 +192,13 @@ impl Ripe<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether its claim follows from older records and the chain alone, so that a disk that refuses is no excuse.
+    fn needs_no_record(&self, output: &Output) -> bool {
+        let offered = output.lock.as_ref().is_some_and(|l| l.id.offered_by == Side::Local);
+        let theirs = self.watch.owner == Side::Remote;
+        output.kind != Kind::Htlc || (theirs && (offered || self.watch.standing == Standing::Revoked))
     }
 
     /// Below this it may cost more than it holds, in satoshis, at the highest feerate that this run's nodes were told.
