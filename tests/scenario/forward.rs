@@ -48,7 +48,7 @@ fn alice_pays_dave_through_bob_and_carol() {
     let before = balances(&town);
     let (route, invoice) = held(&mut town, 7, 5_000_000_000);
     let amounts: Vec<u64> = route.iter().map(|hop| hop.amount_msat.0).collect();
-    // BOLT 4 [4.write.7, 4.write.8].
+    // BOLT 2, 4 [2.forward.1, 2.forward.4, 4.write.7, 4.write.8].
     assert_eq!(amounts, [5_200_000_000, 5_100_000_000, 5_000_000_000]);
     town.must(ALICE, Town::send_pay(route, &invoice));
     let offered = |seat: usize, other: usize| {
@@ -104,13 +104,15 @@ fn each_hop_says_what_it_lacks_and_the_payer_knows_which() {
     let before = balances(&town);
     let fine = |town: &Town| town.route(&ALL, 50_000_000, 40);
     type Spoil = fn(&mut [RouteHop]);
-    let cases: [(&str, &str, Spoil); 6] = [
-        // BOLT 4 [4.fail.7].
+    let cases: [(&str, &str, Spoil); 7] = [
+        // BOLT 4 [4.fail.7, 4.read.22, 4.read.23, 4.read.24, 4.relayfail.4, 4.relayfail.5].
         ("hop 1 of 3", "unknown_next_peer", |r| r[1].channel = Some(ShortChannelId(1 << 40))),
         ("hop 2 of 3", "unknown_next_peer", |r| r[2].channel = Some(ShortChannelId(2 << 40))),
         ("hop 1 of 3", "fee_insufficient", |r| r[0].amount_msat = Msat(r[0].amount_msat.0 - 1)),
         ("hop 2 of 3", "fee_insufficient", |r| r[1].amount_msat = Msat(r[2].amount_msat.0)),
         ("hop 1 of 3", "incorrect_cltv_expiry", |r| r[0].delay_blocks -= 1),
+        // BOLT 2 [2.remove.8]: Dave cannot read what was sealed for Alice, and Carol says so.
+        ("hop 2 of 3", "invalid_onion_hmac", |r| r[2].id = r[0].id),
         ("hop 2 of 3", "incorrect_cltv_expiry", |r| r[1].delay_blocks = r[2].delay_blocks),
     ];
     for (number, (who, what, spoil)) in cases.into_iter().enumerate() {
@@ -132,6 +134,7 @@ fn each_hop_says_what_it_lacks_and_the_payer_knows_which() {
 
 #[test]
 fn expiries_too_near_and_too_far_go_back() {
+    // BOLT 2 [2.forward.3].
     let mut town = Town::line(3, 4, |_, config| config.cltv_delta_blocks = 6);
     let way = [ALICE, BOB, CAROL];
     for (blocks, what) in [(0, "expiry_too_soon"), (2_050, "")] {
@@ -219,10 +222,14 @@ fn whoever_dies_at_any_step_nobody_loses() {
 
 #[test]
 fn a_silent_hop_costs_nobody_anything_and_the_last_gets_back_first() {
+    // BOLT 2, 5 [2.forward.2, 5.localoffer.3, 5.localoffer.8].
     let mut town = Town::line(4, 7, usual);
     let before = balances(&town);
     let (route, invoice) = held(&mut town, 3, 50_000_000);
     town.must(ALICE, Town::send_pay(route, &invoice));
+    // One without an output of its own in any commitment.
+    let (route, small) = held(&mut town, 13, 200_000);
+    town.must(ALICE, Town::send_pay(route, &small));
     town.silence(CAROL);
     // Carol does nothing any more, not even on chain.
     town.mute.insert(CAROL);
@@ -234,7 +241,7 @@ fn a_silent_hop_costs_nobody_anything_and_the_last_gets_back_first() {
         if pays[0].status == "failed" && !ended.contains(&ALICE) {
             ended.push(ALICE);
         }
-        if town.forwards(BOB)[0].status == "failed" && !ended.contains(&BOB) {
+        if town.forwards(BOB).iter().all(|f| f.status == "failed") && !ended.contains(&BOB) {
             ended.push(BOB);
         }
         if town.between(BOB, CAROL).phase != Phase::Open && !ended.contains(&CAROL) {
@@ -251,6 +258,7 @@ fn a_silent_hop_costs_nobody_anything_and_the_last_gets_back_first() {
 
 #[test]
 fn the_secret_comes_out_on_chain_and_everybody_upstream_is_paid() {
+    // BOLT 2 [2.forward.4].
     let mut town = Town::line(4, 8, usual);
     let before = balances(&town);
     town.expected_errors.push("is closed");

@@ -47,7 +47,8 @@ impl Price {
 }
 
 impl Node {
-    /// An HTLC of a peer that is to go on; `false` when it did before and waits for its end.
+    /// An HTLC of a peer that is to go on. Whether its hash is that of an invoice of ours does not matter here.
+    // BOLT 5 [5.localtake.2].
     pub(super) fn forward(
         &mut self,
         channel: ChannelId,
@@ -55,6 +56,7 @@ impl Node {
         peeled: Peeled,
         wish: &payload::Forward,
     ) {
+        // BOLT 2 [2.forward.1].
         let incoming = Place { channel, htlc: htlc.id.id };
         // Looked at again after a start: what went on already waits for its end.
         if self.forwards.is_under_way(incoming) {
@@ -81,13 +83,16 @@ impl Node {
         let channel_update = Vec::new();
         let fee = Price { base_msat, ppm }.fee(wish.amt_to_forward);
         let needed = fee.and_then(|fee| wish.amt_to_forward.checked_add(fee));
+        // BOLT 4 [4.read.23].
         if needed.is_none_or(|needed| htlc.amount < needed) {
             return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update });
         }
+        // BOLT 4 [4.read.24].
         if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(delta.into()) {
             return Err(Failure::IncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry, channel_update });
         }
         let tip = self.tip_height();
+        // BOLT 2 [2.forward.3].
         if wish.outgoing_cltv_value <= tip.plus(TOO_SOON_BLOCKS) {
             return Err(Failure::ExpiryTooSoon { channel_update });
         }
@@ -156,6 +161,7 @@ impl Node {
         let outgoing = Place { channel, htlc: id.id };
         let Some(incoming) = self.end_forward(outgoing, true) else { return false };
         let name = HtlcId { offered_by: Side::Remote, id: incoming.htlc };
+        // BOLT 2, 5 [2.forward.4, 5.localoffer.7, 5.remoteoffer.3].
         let preimage = preimage.clone();
         let on_chain =
             self.channels.get(&incoming.channel).is_some_and(|c| matches!(c.phase, Phase::Onchain(_)));
@@ -178,16 +184,19 @@ impl Node {
 
     /// The next hop gave it back for good: so does this one. `false` when it is no forward's.
     pub(super) fn forward_failed(&mut self, channel: ChannelId, id: HtlcId, removal: &Removal) -> bool {
+        // BOLT 2 [2.forward.2]: it is gone for good, or the chain has decided.
         let outgoing = Place { channel, htlc: id.id };
         let Some(incoming) = self.end_forward(outgoing, false) else { return false };
         let Some(secret) = self.secret_of(incoming) else { return true };
         let reason = match removal {
-            // BOLT 4 [4.return.1].
+            // BOLT 4 [4.relayfail.4, 4.relayfail.5].
             Removal::Failed(reason) => returned::wrap_again(&secret, reason.clone()),
+            // BOLT 2 [2.remove.8].
             Removal::Malformed { sha256_of_onion, failure_code } => {
                 let failure = Failure::from_malformed(*failure_code, *sha256_of_onion);
                 returned::wrap(&secret, &failure.unwrap_or(Failure::TemporaryNodeFailure))
             }
+            // BOLT 5 [5.localoffer.3, 5.localoffer.8, 5.remoteoffer.4].
             Removal::OnChain | Removal::Fulfilled(_) => {
                 returned::wrap(&secret, &Failure::PermanentChannelFailure)
             }
