@@ -11,6 +11,7 @@ mod close;
 mod disk;
 mod door;
 mod files;
+mod forward;
 mod hold;
 mod kill;
 mod many;
