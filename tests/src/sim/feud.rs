@@ -477,7 +477,7 @@ fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
         let at_us = begin_us + rng.below((end_us - begin_us).max(1));
         out.push(Timed { at_us, act });
     };
-    let (haunts, pins, deep) = (rng.chance(50), rng.chance(60), rng.chance(20));
+    let (haunts, pins, deep) = (rng.chance(50), rng.chance(90), rng.chance(20));
     let victim = strife.crime.map_or_else(|| rng.seat(), |cheat| 1 - cheat);
     let (forgotten, full) = (rng.chance(30), rng.chance(30));
     if strife.crime.is_some() && haunts {

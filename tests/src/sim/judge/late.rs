@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Blocks that a close may take once an HTLC cannot wait: an order that comes after a block is looked at with the next.
 const CLOSE_BLOCKS: u32 = 1;
 /// Blocks that a batch may take to be made anew while a rival spends outputs beside: two refusals, a split, a version.
-const RIVAL_BLOCKS: u32 = 6;
+const RIVAL_BLOCKS: u32 = 4;
 /// Blocks before its expiry at which an HTLC whose secret is out closes its channel at the latest.
 const URGENT_BLOCKS: u32 = 12;
 /// Blocks after its expiry at which an HTLC of one's own does.
