@@ -7,6 +7,7 @@ use super::backend::{
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::channel::cause::{Annals, Cause, Line, Reason, StateChange, Trigger};
+use chand_protocol::channel::policy::Policy;
 use chand_protocol::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
@@ -102,7 +103,7 @@ pub fn channel(state: view::State) -> view::Channel {
         htlc_minimum_msat: (Msat(1), Msat(0)),
         max_in_flight_msat: (Msat(u64::MAX), Msat(1_000_000_000)),
         max_accepted_htlcs: (30, 483),
-        policy: (1_000, 10, 34),
+        policy: Policy { min: Msat(1), max: Msat(1_000_000_000), ..Policy::new(1_000, 10, 34) },
         commitment_number: (12, 13),
         depth: (u32::from(confirmed) * 3, 3),
         htlcs: vec![htlc(Side::Local), htlc(Side::Remote)],
