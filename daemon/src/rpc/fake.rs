@@ -103,7 +103,7 @@ pub fn channel(state: view::State) -> view::Channel {
         htlc_minimum_msat: (Msat(1), Msat(0)),
         max_in_flight_msat: (Msat(u64::MAX), Msat(1_000_000_000)),
         max_accepted_htlcs: (30, 483),
-        policy: Policy { min: Msat(1), max: Msat(1_000_000_000), ..Policy::new(1_000, 10, 34) },
+        policy: Policy { min: Msat(1), max: Some(Msat(1_000_000_000)), ..Policy::new(1_000, 10, 34) },
         commitment_number: (12, 13),
         depth: (u32::from(confirmed) * 3, 3),
         htlcs: vec![htlc(Side::Local), htlc(Side::Remote)],

@@ -155,7 +155,7 @@ pub fn channel(c: &view::Channel, us: &NodeId) -> Value {
 fn update(c: &view::Channel) -> Value {
     json!({
         "htlc_minimum_msat": c.policy.min.0,
-        "htlc_maximum_msat": c.policy.max.0,
+        "htlc_maximum_msat": c.policy.largest().0,
         "cltv_expiry_delta": c.policy.delta_blocks,
         "fee_base_msat": c.policy.base_msat,
         "fee_proportional_millionths": c.policy.ppm,
@@ -209,7 +209,7 @@ fn limits(c: &view::Channel) -> Vec<Field> {
         ("their_reserve_msat", json!(msat(c.reserve.1))),
         ("minimum_htlc_in_msat", json!(c.htlc_minimum_msat.1 .0)),
         ("minimum_htlc_out_msat", json!(c.policy.min.0)),
-        ("maximum_htlc_out_msat", json!(c.policy.max.0)),
+        ("maximum_htlc_out_msat", json!(c.policy.largest().0)),
         ("our_to_self_delay", json!(c.to_self_delay.0)),
         ("their_to_self_delay", json!(c.to_self_delay.1)),
         ("max_accepted_htlcs", json!(c.max_accepted_htlcs.1)),

@@ -20,18 +20,23 @@ pub struct Policy {
     pub delta_blocks: u16,
     /// No smaller HTLC goes on.
     pub min: Msat,
-    /// No larger one either.
-    pub max: Msat,
+    /// No larger one either, when set.
+    pub max: Option<Msat>,
 }
 
 impl Policy {
     /// What a record from before there were limits lacks at its end.
-    pub(crate) const NO_LIMITS: (Msat, Msat) = (Msat::ZERO, Msat(u64::MAX));
+    pub(crate) const NO_LIMITS: (Msat, Option<Msat>) = (Msat::ZERO, None);
 
     /// Without limits of our own.
     pub const fn new(base_msat: u32, ppm: u32, delta_blocks: u16) -> Policy {
         let (min, max) = Policy::NO_LIMITS;
         Policy { base_msat, ppm, delta_blocks, min, max }
+    }
+
+    /// The largest HTLC that goes on.
+    pub fn largest(&self) -> Msat {
+        self.max.unwrap_or(Msat(u64::MAX))
     }
 
     /// The fee for sending `amount` on, rounded down (BOLT 7, "HTLC Fees"); `None` when it is no amount.

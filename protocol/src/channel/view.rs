@@ -75,7 +75,9 @@ impl Channel {
             max_accepted_htlcs: (terms.remote.max_accepted_htlcs, terms.local.max_accepted_htlcs),
             policy: Policy {
                 min: self.policy.min.max(terms.remote.htlc_minimum),
-                max: self.policy.max.min(terms.remote.max_in_flight).min(terms.capacity.to_msat()),
+                max: Some(
+                    self.policy.largest().min(terms.remote.max_in_flight).min(terms.capacity.to_msat()),
+                ),
                 ..self.policy
             },
             commitment_number: (self.commits.local_number, self.commits.remote_number),

@@ -634,7 +634,7 @@ impl Node {
                     base_msat: fee_base_msat.unwrap_or(now.base_msat),
                     ppm: fee_ppm.unwrap_or(now.ppm),
                     min: htlc_min_msat.unwrap_or(now.min),
-                    max: htlc_max_msat.unwrap_or(now.max),
+                    max: htlc_max_msat.or(now.max),
                     ..now
                 });
                 c.view(tip)

@@ -63,7 +63,7 @@ impl Node {
         if wish.amt_to_forward < policy.min {
             return Err(Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update });
         }
-        if wish.amt_to_forward > policy.max {
+        if wish.amt_to_forward > policy.largest() {
             return Err(Failure::TemporaryChannelFailure { channel_update });
         }
         let fee = policy.fee(wish.amt_to_forward);

@@ -121,7 +121,7 @@ fn policy(c: &view::Channel) -> Value {
         "fee_proportional_millionths": c.policy.ppm,
         "ignore_fee_limits": false,
         "minimum_htlc_out_msat": c.policy.min.0,
-        "maximum_htlc_out_msat": c.policy.max.0,
+        "maximum_htlc_out_msat": c.policy.largest().0,
     }))
     .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
     .build()
