@@ -39,6 +39,7 @@ impl Node {
             payments: self.payments.clone(),
             closers: self.closers.clone(),
             publishing: self.publishing.clone(),
+            taken: self.taken.clone(),
             parked: self.parked.clone(),
             touched: self.touched.clone(),
             unprepared: self.unprepared.clone(),

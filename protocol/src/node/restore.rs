@@ -156,6 +156,7 @@ impl Node {
             payments: found.payments,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            taken: BTreeSet::new(),
             parked: Vec::new(),
             touched: BTreeSet::new(),
             unprepared: BTreeSet::new(),
