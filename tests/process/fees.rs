@@ -79,8 +79,7 @@ fn a_commitment_below_the_floor_is_carried_by_its_child() {
     let mut world = stage::world(ChannelType::Anchors);
     stage::hold(&world.alice, &world.bob, 30_000, "never settled");
     stage::newest(&world.alice, &world.bob);
-    let (expiry, funding) =
-        (expiry(&world.alice, &world.bob), stage::funding(&world.alice, &world.bob));
+    let (expiry, funding) = (expiry(&world.alice, &world.bob), stage::funding(&world.alice, &world.bob));
     world.bob.kill();
     rise(&world, &world.alice, FLOOR);
     dev_fail(&world.alice, &world.bob);
@@ -128,8 +127,7 @@ fn an_htlc_claim_keeps_up_with_rising_fees() {
     let mut world = stage::world(ChannelType::Anchors);
     stage::hold(&world.alice, &world.bob, 30_000, "settled");
     stage::newest(&world.bob, &world.alice);
-    let (expiry, funding) =
-        (expiry(&world.bob, &world.alice), stage::funding(&world.bob, &world.alice));
+    let (expiry, funding) = (expiry(&world.bob, &world.alice), stage::funding(&world.bob, &world.alice));
     world.alice.kill();
     stage::settle(&world.bob, "settled");
     dev_fail(&world.bob, &world.alice);
@@ -174,8 +172,7 @@ fn a_batch_comes_apart(coins: u64) {
         stage::hold(&world.alice, &world.bob, sat, &format!("{sat}"));
     }
     stage::newest(&world.bob, &world.alice);
-    let (expiry, funding) =
-        (expiry(&world.bob, &world.alice), stage::funding(&world.bob, &world.alice));
+    let (expiry, funding) = (expiry(&world.bob, &world.alice), stage::funding(&world.bob, &world.alice));
     world.alice.kill();
     sats.iter().for_each(|sat| stage::settle(&world.bob, &format!("{sat}")));
     dev_fail(&world.bob, &world.alice);
@@ -183,9 +180,8 @@ fn a_batch_comes_apart(coins: u64) {
     let born = world.chain.mine(1);
     world.bob.wait_height(born);
     let places = sats.map(|sat| stage::output_of(&commitment, sat));
-    let takes_all = |tx: &Transaction| {
-        places.iter().all(|place| tx.input.iter().any(|i| i.previous_output == *place))
-    };
+    let takes_all =
+        |tx: &Transaction| places.iter().all(|place| tx.input.iter().any(|i| i.previous_output == *place));
     wait_version(&world, &places, "all three in one", takes_all);
     while pass(&world, &world.bob) + 5 < expiry {}
     for kill in [true, false] {
@@ -304,10 +300,8 @@ fn the_first_channel_leaves_coins_for_its_close() {
             continue;
         }
         let address = world.bob.new_address();
-        let refused = world
-            .alice
-            .refusal("withdraw", json!({ "destination": address, "satoshi": 20_000 }))
-            .to_string();
+        let refused =
+            world.alice.refusal("withdraw", json!({ "destination": address, "satoshi": 20_000 })).to_string();
         assert!(refused.contains("301") && refused.contains("25000 sat stay in the wallet"), "{refused}");
     }
 }

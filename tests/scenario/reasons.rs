@@ -39,8 +39,7 @@ fn a_change_of_state_keeps_its_own_reason() {
         (State::Onchain, By::Onchain),
     ];
     assert_eq!(reasons(&duet, ALICE), alices);
-    let words: Vec<&str> =
-        duet.channel(ALICE).annals.reasons.iter().map(|why| why.words.as_str()).collect();
+    let words: Vec<&str> = duet.channel(ALICE).annals.reasons.iter().map(|why| why.words.as_str()).collect();
     assert!(words[2].contains("the peer asked") && words[3].contains("dev-fail"), "{words:?}");
     let bobs = [
         (State::ChanneldAwaitingLockin, By::Remote),

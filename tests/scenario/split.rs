@@ -108,7 +108,8 @@ fn what_is_found_late_is_in_no_batch() {
     duet.restore_old(ALICE, saved);
     duet.run();
     let all = claims(&duet);
-    let contested = |c: &&Claim| watch(&duet, ALICE).output(&c.inputs[0]).is_some_and(|o| o.kind == Kind::Htlc);
+    let contested =
+        |c: &&Claim| watch(&duet, ALICE).output(&c.inputs[0]).is_some_and(|o| o.kind == Kind::Htlc);
     assert_eq!(all.iter().filter(contested).map(|c| c.inputs.len()).collect::<Vec<_>>(), [1; 4]);
     duet.mine(1);
     assert!(all.iter().flat_map(|c| &c.inputs).all(|place| taken(&duet, ALICE, place)));

@@ -442,7 +442,8 @@ mod tests {
             replaces: None,
         };
         let made = purse.attach(&order);
-        let Input::Attached { channel, claim: 7, result: Ok(tx), spare_coins: 0, wallet: Some(_) } = made else {
+        let Input::Attached { channel, claim: 7, result: Ok(tx), spare_coins: 0, wallet: Some(_) } = made
+        else {
             panic!("{made:?}")
         };
         assert_eq!((channel, tx.input.len()), (order.channel, 2));
@@ -481,7 +482,10 @@ mod tests {
             assert_eq!(most(channels, anchors), Ok(thousands), "{channels} channels, {anchors}");
         }
         let (code, words) = most(3, true).expect_err("too little");
-        assert!(code == NOT_ENOUGH && words.contains("100000 sat stay in the wallet for the fees"), "{words}");
+        assert!(
+            code == NOT_ENOUGH && words.contains("100000 sat stay in the wallet for the fees"),
+            "{words}"
+        );
         purse.set_channels(3);
         let kept = asked(&mut purse, WalletRequest::KeptBack);
         let Ok(WalletReply::KeptBack { amount: Sat(75_000), channels: 3 }) = kept else { panic!("{kept:?}") };

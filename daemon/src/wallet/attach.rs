@@ -104,7 +104,8 @@ impl Plan<'_> {
             return Err(Short::Dear(Sat(least)));
         }
         let (parent_weight, parent_fee) = order.parent.unwrap_or((0, Sat::ZERO));
-        let both = vbytes.saturating_mul(4).saturating_add(parent_weight);
+        // A mempool rounds each transaction of a package up to whole virtual bytes.
+        let both = vbytes.saturating_add(parent_weight.div_ceil(4)).saturating_mul(4);
         let wanted = at(order.feerate, both).saturating_sub(parent_fee.0);
         Ok(wanted.max(least).min(order.most.0))
     }

@@ -250,6 +250,9 @@ impl Channel {
         cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<(), LocalFault> {
+        // Each answer counts what those before it have left.
+        let claims = self.watch.iter_mut().flat_map(|watch| &mut watch.claims);
+        claims.for_each(|claim| claim.spare_coins = spare_coins);
         let tx = match result {
             Ok(tx) => tx,
             Err(why) => {
@@ -270,8 +273,6 @@ impl Channel {
         };
         let txid = tx.compute_txid();
         let done = self.complete(&mut watch, number, tx, cx, out);
-        // Each answer counts what those before it have left.
-        watch.claims.iter_mut().filter(|c| c.is_htlcs()).for_each(|c| c.spare_coins = spare_coins);
         if !matches!(done, Ok(true)) {
             out.unreserve.push(txid);
         }

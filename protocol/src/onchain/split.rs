@@ -59,8 +59,7 @@ fn why_apart(batch: &Claim, watch: &Watch, ways: &Ways, cx: &Context<'_>) -> Opt
     if batch.refusals >= PATIENCE {
         return Some(Why::Refused);
     }
-    let left =
-        if batch.is_funded() { bump::left(watch, batch, cx) } else { claim::left(batch, ways, cx) };
+    let left = if batch.is_funded() { bump::left(watch, batch, cx) } else { claim::left(batch, ways, cx) };
     let late = left.is_some_and(|left| left < ALONE_BLOCKS) && cx.tip.since(batch.last) >= 1;
     let whole = batch.form != Form::HtlcTogether && batch.is_current(watch);
     (late && whole && can_replace(batch, watch)).then_some(Why::Late)
@@ -82,9 +81,10 @@ fn can_replace(batch: &Claim, watch: &Watch) -> bool {
     let weight = batch.tx.as_ref().map_or(0, |tx| tx.weight().to_wu());
     let paid = batch.fee.max(batch.feerate.fee(weight));
     let (heir, singles) = parts(batch, watch, Why::Late);
-    let held = heir.iter().filter_map(|input| watch.output(input)).fold(Sat::ZERO, |sum, output| {
-        sum.saturating_add(output.amount)
-    });
+    let held = heir
+        .iter()
+        .filter_map(|input| watch.output(input))
+        .fold(Sat::ZERO, |sum, output| sum.saturating_add(output.amount));
     !singles.is_empty() && held > paid.saturating_add(SLACK)
 }
 

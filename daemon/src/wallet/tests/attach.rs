@@ -115,8 +115,13 @@ fn an_anchors_child_pays_for_its_parent() {
     w.wallet.unreserve(first.compute_txid());
     let tx = w.wallet.attach(&carrying).unwrap();
     assert_eq!((tx.input.len(), tx.output.len()), (2, 1));
-    let (_, fee) = finish(&w, &carrying, tx);
+    let (tx, fee) = finish(&w, &carrying, tx);
     assert_eq!(fee - light, 2 * 1_124 - 284);
+    // Both are reckoned in whole virtual bytes, each by itself.
+    w.wallet.unreserve(tx.compute_txid());
+    let odd = anchor(2_000, (1_125, Sat(284)));
+    let tx = w.wallet.attach(&odd).unwrap();
+    assert_eq!(finish(&w, &odd, tx).1 - light, 2 * 1_128 - 284);
     // A parent that pays enough by itself leaves the child's own relay fee.
     let mut w = World::new();
     w.receive(AddressKind::P2wpkh, 100_000);
