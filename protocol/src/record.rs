@@ -58,6 +58,8 @@ pub enum Kind {
     ClosedChannel = b'x',
     /// A payment of ours.
     Payment = b'y',
+    /// An HTLC that went on through us.
+    Forward = b'j',
 }
 
 impl Kind {
@@ -84,6 +86,7 @@ impl Kind {
             Wallet,
             ClosedChannel,
             Payment,
+            Forward,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -175,6 +178,11 @@ pub fn peer_key(peer: &NodeId) -> Vec<u8> {
 /// The key of a payment.
 pub fn payment_key(hash: &PaymentHash) -> Vec<u8> {
     key(Kind::Payment, &[&hash.0])
+}
+
+/// The key of a forward, by the HTLC that came in.
+pub fn forward_key(channel: &ChannelId, htlc: u64) -> Vec<u8> {
+    key(Kind::Forward, &[&channel.0, &htlc.to_be_bytes()])
 }
 
 /// The key of an invoice.

@@ -12,6 +12,7 @@ mod disk;
 mod door;
 mod fees;
 mod files;
+mod forward;
 mod hold;
 mod kill;
 mod many;

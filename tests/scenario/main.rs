@@ -10,6 +10,7 @@ mod determinism;
 mod faults;
 mod faults2;
 mod forget;
+mod forward;
 mod golden;
 mod greet;
 mod history;

@@ -12,7 +12,7 @@ use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Kind, Output, Spent};
-use chand_protocol::units::{Feerate, Height, Msat, Sat};
+use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
 use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -51,6 +51,24 @@ pub fn htlc(offered_by: Side) -> view::Htlc {
         expiry: Height(150),
         state: if offered_by == Side::Local { "SENT_ADD_ACK_REVOCATION" } else { "RCVD_ADD_ACK_REVOCATION" },
         local_trimmed: offered_by == Side::Local,
+    }
+}
+
+pub fn forward(status: &'static str) -> view::Forward {
+    view::Forward {
+        in_channel: ShortChannelId::new(103, 1, 0),
+        in_htlc_id: 3,
+        in_msat: Msat(5_200_000_000),
+        in_expiry: Height(432),
+        out_channel: ShortChannelId::new(104, 1, 1),
+        out_htlc_id: 4,
+        out_msat: Msat(5_100_000_000),
+        out_expiry: Height(288),
+        payment_hash: PaymentHash([8; 32]),
+        status,
+        received: Timestamp(1_700_000_000_250),
+        resolved: (status != "offered").then_some(Timestamp(1_700_000_001_500)),
+        created_index: 1,
     }
 }
 
@@ -304,6 +322,7 @@ impl FakeBackend {
                 Reply::Sent(pay(if payment_hash.0 == [0; 32] { "failed" } else { "complete" }))
             }
             Command::ListPays { .. } => Reply::Pays(vec![pay("complete"), pay("failed"), pay("pending")]),
+            Command::ListForwards => Reply::Forwards(vec![forward("settled"), forward("offered")]),
             Command::ListHtlcs { .. } => Reply::Htlcs(vec![htlc(Side::Local), htlc(Side::Remote)]),
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
             Command::Balance => Reply::Balance(vec![channel_balance()]),

@@ -7,7 +7,7 @@
 use super::show_close;
 use chand_protocol::id::{to_hex, NodeId, Side};
 use chand_protocol::node::view;
-use chand_protocol::units::{Msat, Sat};
+use chand_protocol::units::{Msat, Sat, Timestamp};
 use serde_json::{json, Map, Value};
 use std::net::{IpAddr, SocketAddr};
 
@@ -257,6 +257,29 @@ pub fn htlc(h: &view::Htlc) -> Value {
         .maybe("payment_hash", Some(h.payment_hash.to_string()))
         .maybe("state", Some(h.state))
         .build()
+}
+
+/// `listforwards`
+pub fn forward(f: &view::Forward) -> Value {
+    let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
+    Object::of(json!({
+        "created_index": f.created_index,
+        "in_channel": f.in_channel.map(|id| id.to_string()),
+        "in_htlc_id": f.in_htlc_id,
+        "in_msat": f.in_msat.0,
+        "out_msat": f.out_msat.0,
+        "fee_msat": f.in_msat.0.saturating_sub(f.out_msat.0),
+        "status": f.status,
+        "style": "tlv",
+        "received_time": seconds(f.received),
+        "payment_hash": f.payment_hash.to_string(), // (chand)
+        "in_expiry": f.in_expiry.0,                 // (chand)
+        "out_expiry": f.out_expiry.0,               // (chand)
+    }))
+    .maybe("out_channel", f.out_channel.map(|id| id.to_string()))
+    .maybe("out_htlc_id", Some(f.out_htlc_id))
+    .maybe("resolved_time", f.resolved.map(seconds))
+    .build()
 }
 
 /// `listclosedchannels`

@@ -11,6 +11,7 @@ use crate::units::{Feerate, Msat, Sat};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Transaction, Txid};
+use serde::{Deserialize, Serialize};
 
 /// How a user names a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -222,6 +223,8 @@ pub enum Command {
         /// Only this invoice.
         bolt11: Option<String>,
     },
+    /// → [`Reply::Forwards`]
+    ListForwards,
     /// → [`Reply::Htlcs`]
     ListHtlcs {
         /// Only of this channel.
@@ -276,7 +279,7 @@ pub enum Command {
 }
 
 /// One hop of a given route (Core Lightning's `sendpay`).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RouteHop {
     /// Who.
     pub id: NodeId,
@@ -347,6 +350,8 @@ pub enum Reply {
     Sent(view::Pay),
     /// `listpays`, `listsendpays`
     Pays(Vec<view::Pay>),
+    /// `listforwards`
+    Forwards(Vec<view::Forward>),
     /// `listhtlcs`
     Htlcs(Vec<view::Htlc>),
     /// `listsnapshots`

@@ -7,7 +7,7 @@
 //! * `peers` – links, `init`, pings, calling again
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
-//! * `receive`, `invoices` – being paid; `send` – paying
+//! * `receive`, `invoices` – being paid; `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
@@ -19,7 +19,10 @@ pub mod command;
 pub mod config;
 pub mod effect;
 mod fork;
+mod forward;
+mod forwards;
 mod invoices;
+mod payments;
 mod peers;
 mod query;
 mod receive;
@@ -50,9 +53,11 @@ use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use command::{CommandError, Reply};
 use effect::{Effect, Fees, Input, Level, Notice};
+use forwards::Forwards;
 use invoices::Invoices;
+use payments::Payments;
 use peers::Peer;
-use send::Payments;
+
 use state::Counters;
 
 use crate::channel::open::Opening;
@@ -89,6 +94,7 @@ pub struct Node {
     watched: BTreeMap<OutPoint, ChannelId>,
     invoices: Invoices,
     payments: Payments,
+    forwards: Forwards,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
     /// Answers that wait until the chain backend has the transaction they tell of.
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,

@@ -14,6 +14,7 @@ pub(super) struct Counters {
     invoice: u64,
     pay: u64,
     payment: u64,
+    forward: u64,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -50,6 +51,10 @@ impl Counters {
     next!(
         /// The next payment's `created_index`.
         next_payment payment
+    );
+    next!(
+        /// The next forward's `created_index`.
+        next_forward forward
     );
 
     pub(super) fn record(&self) -> Change {

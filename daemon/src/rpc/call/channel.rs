@@ -139,6 +139,21 @@ pub async fn listhtlcs(cx: Arc<Context>, args: Args) -> Outcome {
     }
 }
 
+/// Payments that went on.
+pub async fn listforwards(cx: Arc<Context>, args: Args) -> Outcome {
+    let status: Option<String> = args.opt("status")?;
+    let (over_in, over_out) = (args.opt("in_channel")?, args.opt("out_channel")?);
+    let Reply::Forwards(list) = cx.backend.command(Command::ListForwards).await? else {
+        return Err(RpcError::unexpected("listforwards"));
+    };
+    let wanted = |f: &&view::Forward| {
+        status.as_deref().is_none_or(|s| f.status == s)
+            && over_in.is_none_or(|scid: ShortChannelId| f.in_channel == Some(scid))
+            && over_out.is_none_or(|scid: ShortChannelId| f.out_channel == Some(scid))
+    };
+    Ok(json!({ "forwards": list.iter().filter(wanted).map(show::forward).collect::<Vec<_>>() }))
+}
+
 /// dev: close at once.
 pub async fn dev_fail(cx: Arc<Context>, args: Args) -> Outcome {
     closed(&cx, Command::DevFail { channel: args.get("id")? }, "dev-fail").await
