@@ -12,8 +12,8 @@ use crate::keys::NodeKeys;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
-use crate::node::peers::Peer;
 use crate::node::payments::{Payment, Payments};
+use crate::node::peers::Peer;
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{

@@ -186,7 +186,8 @@ impl Node {
         if order.amount == Msat::ZERO {
             return Err((code::PARAMS, "amount_msat: must be more than zero".into()));
         }
-        let (first, amount) = order.route.first().map_or((order.destination, order.amount), |hop| (hop.id, hop.amount_msat));
+        let (first, amount) =
+            order.route.first().map_or((order.destination, order.amount), |hop| (hop.id, hop.amount_msat));
         let with: Vec<&Channel> =
             self.channels.values().filter(|c| c.terms.peer == first && c.wants_link()).collect();
         if with.is_empty() {
@@ -334,7 +335,9 @@ impl Node {
     /// Why a payment cannot be offered now, and whether waiting helps.
     fn why_not(&self, payment: &Payment, refusal: Option<CannotOffer>) -> Retry {
         let wait = match refusal {
-            None => return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the first hop is left".into()),
+            None => {
+                return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the first hop is left".into())
+            }
             Some(CannotOffer::NotUsable) => Retry::Later(payment.first_peer()),
             Some(CannotOffer::Refused(
                 Refusal::TooMany { .. } | Refusal::TooMuchInFlight { .. } | Refusal::OpenerCannotPayFee,
@@ -451,7 +454,11 @@ impl Node {
         };
         // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
         if amount_msat.is_some_and(|total| total != hop.amount_msat) {
-            return self.refuse(id, code::PARAMS, "amount_msat: must be what the last hop gets: parts are not sent yet");
+            return self.refuse(
+                id,
+                code::PARAMS,
+                "amount_msat: must be what the last hop gets: parts are not sent yet",
+            );
         }
         let known = self.payments.by_hash.get(&payment_hash);
         if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
