@@ -405,7 +405,8 @@ impl Town {
                 let (result, wallet) =
                     made.map_or_else(|why| (Err(why), None), |(tx, note)| (Ok(tx), Some(note)));
                 let (channel, claim) = (order.channel, order.claim);
-                place.inbox.push_back(Input::Attached { channel, claim, result, wallet });
+                let spare_coins = place.wallet.spare(&self.chain);
+                place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
             After::DevRevoked { .. } => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),

@@ -485,7 +485,7 @@ impl Loaded {
             funding_tx,
             close_to: state.close_to,
             log: state.log,
-            annals: self.annals.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default(),
+            annals: self.annals.map(|bytes| Annals::from_record(&bytes)).transpose()?.unwrap_or_default(),
             watch: self.watch.map(|bytes| decode(&bytes)).transpose()?,
             retired: self.retired,
             doubt: state.doubt,

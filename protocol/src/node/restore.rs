@@ -163,6 +163,7 @@ impl Node {
             forwards: found.forwards,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            taken: BTreeSet::new(),
             parked: Vec::new(),
             touched: BTreeSet::new(),
             unprepared: BTreeSet::new(),
