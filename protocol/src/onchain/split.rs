@@ -11,7 +11,7 @@ use super::claim::{self, Claim, Form, Ways};
 use super::Watch;
 use crate::channel::{Context, Out};
 use crate::node::effect::Level;
-use crate::units::{Height, Sat};
+use crate::units::Sat;
 use alloc::format;
 use alloc::vec::Vec;
 use bitcoin::OutPoint;
