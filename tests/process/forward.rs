@@ -48,7 +48,8 @@ impl Line {
         for (from, to) in [(&line.world.bob, &line.carol), (&line.carol, &line.dave)] {
             give_coin(&line.world.chain, from, CAPACITY_SAT + 1_000_000);
             from.connect(to);
-            let params = json!({ "id": to.id(), "amount": CAPACITY_SAT, "push_msat": PUSHED_MSAT, "announce": false });
+            let params =
+                json!({ "id": to.id(), "amount": CAPACITY_SAT, "push_msat": PUSHED_MSAT, "announce": false });
             let funded = from.call("fundchannel", params);
             let txid = funded["txid"].as_str().expect("txid").to_string();
             wait_until("the funding in the mempool", || line.world.chain.mempool().contains(&txid));
@@ -134,7 +135,8 @@ fn alice_pays_dave_and_each_on_the_way_earns_its_fee() {
         let row = forward(node);
         assert_eq!((row["status"].as_str(), msat(&row, "in_msat")), (Some("offered"), amount_in), "{row}");
     }
-    let expiry = |node: &Node, peer: &Node| node.channel(peer)["htlcs"][0]["expiry"].as_u64().expect("expiry");
+    let expiry =
+        |node: &Node, peer: &Node| node.channel(peer)["htlcs"][0]["expiry"].as_u64().expect("expiry");
     let expiries = [expiry(alice, bob), expiry(bob, carol), expiry(carol, dave)];
     assert_eq!([expiries[0] - expiries[1], expiries[1] - expiries[2]], [144, 144], "a day apart");
     dave.call("settleinvoice", json!({ "preimage": preimage("the seed's", 0) }));
@@ -142,7 +144,8 @@ fn alice_pays_dave_and_each_on_the_way_earns_its_fee() {
     assert_eq!((paid["status"].as_str(), msat(&paid, "amount_sent_msat")), (Some("complete"), 5_200_000_000));
     assert_eq!(sha256(paid["payment_preimage"].as_str().expect("a preimage")), hash);
     line.wait_no_htlcs();
-    let moved: Vec<i64> = line.money().iter().zip(before).map(|(now, then)| *now as i64 - then as i64).collect();
+    let moved: Vec<i64> =
+        line.money().iter().zip(before).map(|(now, then)| *now as i64 - then as i64).collect();
     assert_eq!(moved, [-5_200_000_000, 100_000_000, 100_000_000, 5_000_000_000]);
     for node in [bob, carol] {
         let row = forward(node);
@@ -174,7 +177,8 @@ fn killed_while_it_is_held_those_on_the_way_still_pass_the_secret_on() {
     let paid = line.world.alice.call("waitsendpay", json!({ "payment_hash": hash }));
     assert_eq!(paid["status"], "complete");
     line.wait_no_htlcs();
-    let moved: Vec<i64> = line.money().iter().zip(before).map(|(now, then)| *now as i64 - then as i64).collect();
+    let moved: Vec<i64> =
+        line.money().iter().zip(before).map(|(now, then)| *now as i64 - then as i64).collect();
     assert_eq!(moved, [-5_200_000_000, 100_000_000, 100_000_000, 5_000_000_000]);
     line.nodes().into_iter().for_each(balance_adds_up);
 }

@@ -10,6 +10,7 @@ mod cli;
 mod close;
 mod disk;
 mod door;
+mod fees;
 mod files;
 mod forward;
 mod hold;

@@ -28,7 +28,11 @@ fn balances(town: &Town) -> [u64; 4] {
     ALL.map(|seat| town.balance_msat(seat))
 }
 
-fn held(town: &mut Town, number: u64, amount_msat: u64) -> (Vec<RouteHop>, chand_protocol::node::view::Invoice) {
+fn held(
+    town: &mut Town,
+    number: u64,
+    amount_msat: u64,
+) -> (Vec<RouteHop>, chand_protocol::node::view::Invoice) {
     let hold = Some(preimage(number).hash());
     let wish = InvoiceRequest { hold, ..request(&format!("held-{number}"), Some(amount_msat)) };
     let invoice = town.invoice(DAVE, wish);
@@ -82,7 +86,8 @@ fn many_at_once_in_both_directions() {
     let mut town = Town::line(4, 2, usual);
     let mut waiting = Vec::new();
     for number in 0..12_u64 {
-        let ways: [&[usize]; 4] = [&ALL, &[DAVE, CAROL, BOB, ALICE], &[ALICE, BOB, CAROL], &[DAVE, CAROL, BOB]];
+        let ways: [&[usize]; 4] =
+            [&ALL, &[DAVE, CAROL, BOB, ALICE], &[ALICE, BOB, CAROL], &[DAVE, CAROL, BOB]];
         let way = ways[number as usize % 4];
         let (payer, payee) = (way[0], way[way.len() - 1]);
         let invoice = town.bill(payee, &format!("{number}"), 20_000_000 + number);
@@ -130,6 +135,44 @@ fn each_hop_says_what_it_lacks_and_the_payer_knows_which() {
     let text = words(town.pay_along(route, &invoice, ALICE));
     assert!(text.contains("the payee") && text.contains("incorrect_or_unknown_payment_details"), "{text}");
     assert!(ALL.iter().all(|seat| town.seats[*seat].node.channels().all(|c| c.phase == Phase::Open)));
+}
+
+#[test]
+fn limits_of_setchannel_hold_and_stay() {
+    let mut town = Town::line(3, 10, usual);
+    let way = [ALICE, BOB, CAROL];
+    let set = |town: &mut Town, min: u64, max: u64| {
+        let channel = Some(ChannelRef::Id(town.between(BOB, CAROL).id()));
+        let (htlc_min_msat, htlc_max_msat) = (Some(Msat(min)), Some(Msat(max)));
+        let order = Command::SetChannel {
+            channel,
+            fee_base_msat: Some(5_000),
+            fee_ppm: None,
+            htlc_min_msat,
+            htlc_max_msat,
+        };
+        town.must(BOB, order);
+    };
+    for (number, (min, max, what)) in
+        [(50_000_001, 90_000_000, "amount_below_minimum"), (1, 49_999_999, "temporary_channel_failure")]
+            .into_iter()
+            .enumerate()
+    {
+        set(&mut town, min, max);
+        town.restart(BOB);
+        town.settle();
+        let invoice = town.bill(CAROL, &format!("{number}"), 50_000_000);
+        let route = town.route(&way, 50_000_000, 40);
+        assert_eq!(route[0].amount_msat.0, 50_000_000 + 5_000 + 500, "the fee it was set to");
+        let text = words(town.pay_along(route, &invoice, ALICE));
+        assert!(text.contains(what) && text.contains("hop 1 of 2"), "{what}: {text}");
+    }
+    set(&mut town, 50_000_000, 50_000_000);
+    let invoice = town.bill(CAROL, "fits", 50_000_000);
+    let route = town.route(&way, 50_000_000, 40);
+    assert!(
+        matches!(town.pay_along(route, &invoice, ALICE), Some(Ok(Reply::Sent(paid))) if paid.status == "complete")
+    );
 }
 
 #[test]
@@ -280,15 +323,16 @@ fn the_secret_comes_out_on_chain_and_everybody_upstream_is_paid() {
         rows[0].in_msat.0 - rows[0].out_msat.0
     });
     assert_eq!(town.between(ALICE, BOB).to_us().0, before[ALICE] - 50_000_000 - earned[0] - earned[1]);
-    assert!(town.between(ALICE, BOB).ledger.htlcs.is_empty() && town.between(BOB, CAROL).ledger.htlcs.is_empty());
+    assert!(
+        town.between(ALICE, BOB).ledger.htlcs.is_empty() && town.between(BOB, CAROL).ledger.htlcs.is_empty()
+    );
 }
 
 #[test]
 fn the_secret_comes_back_to_a_channel_that_was_closed_meanwhile() {
     let mut town = Town::line(3, 9, usual);
     let hold = Some(preimage(5).hash());
-    let invoice =
-        town.invoice(CAROL, InvoiceRequest { hold, ..request("held", Some(50_000_000)) });
+    let invoice = town.invoice(CAROL, InvoiceRequest { hold, ..request("held", Some(50_000_000)) });
     let route = town.route(&[ALICE, BOB, CAROL], 50_000_000, 60);
     town.must(ALICE, Town::send_pay(route, &invoice));
     // Alice closes by force: Bob has to take her HTLC on chain once he knows the secret.

@@ -22,6 +22,8 @@ mod onchain;
 mod open;
 mod pay;
 mod penalty;
+mod reasons;
 mod script;
+mod split;
 mod store;
 mod weights;

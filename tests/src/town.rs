@@ -180,9 +180,9 @@ impl Town {
                 amount_msat: Msat(amount),
                 delay_blocks: delay,
             });
-            let (base, ppm, blocks) = self.between(from, to).policy;
-            amount += u64::from(base) + amount * u64::from(ppm) / 1_000_000;
-            delay += u32::from(blocks);
+            let policy = self.between(from, to).policy;
+            amount += policy.fee(Msat(amount)).map_or(0, |fee| fee.0);
+            delay += u32::from(policy.delta_blocks);
         }
         route.reverse();
         route
@@ -201,7 +201,12 @@ impl Town {
     }
 
     /// Pays along a route, and gives what came of it once all is quiet.
-    pub fn pay_along(&mut self, route: Vec<RouteHop>, invoice: &view::Invoice, payer: usize) -> Option<Answer> {
+    pub fn pay_along(
+        &mut self,
+        route: Vec<RouteHop>,
+        invoice: &view::Invoice,
+        payer: usize,
+    ) -> Option<Answer> {
         match self.ask(payer, Town::send_pay(route, invoice)) {
             Some(Ok(_)) => {}
             other => return other,
@@ -390,15 +395,18 @@ impl Town {
                 };
                 let place = &mut self.seats[seat];
                 let made = place.wallet.fund(script_pubkey, sat, feerate, &self.chain, &*crypto());
-                let (result, wallet) = made.map_or_else(|why| (Err(why), None), |(tx, note)| (Ok(tx), Some(note)));
+                let (result, wallet) =
+                    made.map_or_else(|why| (Err(why), None), |(tx, note)| (Ok(tx), Some(note)));
                 place.inbox.push_back(Input::Funded { channel, result, wallet });
             }
             After::Attach(order) => {
                 let place = &mut self.seats[seat];
                 let made = place.wallet.attach(&order, &self.chain, &*crypto());
-                let (result, wallet) = made.map_or_else(|why| (Err(why), None), |(tx, note)| (Ok(tx), Some(note)));
+                let (result, wallet) =
+                    made.map_or_else(|why| (Err(why), None), |(tx, note)| (Ok(tx), Some(note)));
                 let (channel, claim) = (order.channel, order.claim);
-                place.inbox.push_back(Input::Attached { channel, claim, result, wallet });
+                let spare_coins = place.wallet.spare(&self.chain);
+                place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
             After::DevRevoked { .. } => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
@@ -510,9 +518,10 @@ impl Town {
     pub fn settle(&mut self) {
         for _ in 0..120 {
             self.run();
-            let whole = self.seats.iter().all(|s| {
-                s.node.channels().all(|c| !c.wants_link() || s.node.is_settled_with(&c.terms.peer))
-            });
+            let whole = self
+                .seats
+                .iter()
+                .all(|s| s.node.channels().all(|c| !c.wants_link() || s.node.is_settled_with(&c.terms.peer)));
             if whole {
                 return;
             }

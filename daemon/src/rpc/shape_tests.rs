@@ -123,6 +123,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "reserved_to_block",
             ],
         ),
+        ("listfunds", json!([]), "/kept_back", &["amount_msat", "channels", "reason"]),
         (
             "listfunds",
             json!([]),

@@ -191,7 +191,7 @@ pub static METHODS: &[Method] = &[
     method!(
         "listfunds",
         "wallet",
-        "Coins on chain and money in channels.",
+        "Coins on chain, money in channels, and what of the coins is kept back for closes on chain.",
         wallet::listfunds,
         [opt("spent", Kind::Bool, "false", "also coins already spent"),]
     ),

@@ -40,6 +40,7 @@ impl Node {
             forwards: self.forwards.clone(),
             closers: self.closers.clone(),
             publishing: self.publishing.clone(),
+            taken: self.taken.clone(),
             parked: self.parked.clone(),
             touched: self.touched.clone(),
             unprepared: self.unprepared.clone(),

@@ -17,7 +17,6 @@ use crate::node::Node;
 use crate::onion::payload;
 use crate::onion::sphinx::{peel, Peeled};
 use crate::onion::{returned, Failure, SharedSecret};
-use crate::units::Msat;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
@@ -26,26 +25,6 @@ use alloc::vec::Vec;
 const TOO_SOON_BLOCKS: u32 = 3;
 /// Nor one that locks money up for longer than two weeks.
 const TOO_FAR_BLOCKS: u32 = 2_016;
-/// Parts per million.
-const MILLION: u128 = 1_000_000;
-
-/// What a node asks for taking an HTLC on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Price {
-    /// For each HTLC, msat.
-    pub base_msat: u32,
-    /// Of its amount, in millionths.
-    pub ppm: u32,
-}
-
-impl Price {
-    /// The fee for sending `amount` on, rounded down (BOLT 7, "HTLC Fees"); `None` when it is no amount.
-    pub fn fee(self, amount: Msat) -> Option<Msat> {
-        let share = u128::from(amount.0).checked_mul(u128::from(self.ppm))? / MILLION;
-        u64::try_from(share).ok()?.checked_add(u64::from(self.base_msat)).map(Msat)
-    }
-}
-
 impl Node {
     /// An HTLC of a peer that is to go on. Whether its hash is that of an invoice of ours does not matter here.
     // BOLT 5 [5.localtake.2].
@@ -79,16 +58,22 @@ impl Node {
         if !matches!(named.phase, Phase::Open) {
             return Err(Failure::PermanentChannelFailure);
         }
-        let (base_msat, ppm, delta) = named.policy;
+        let policy = named.policy;
         let channel_update = Vec::new();
-        let fee = Price { base_msat, ppm }.fee(wish.amt_to_forward);
+        if wish.amt_to_forward < policy.min {
+            return Err(Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update });
+        }
+        if wish.amt_to_forward > policy.largest() {
+            return Err(Failure::TemporaryChannelFailure { channel_update });
+        }
+        let fee = policy.fee(wish.amt_to_forward);
         let needed = fee.and_then(|fee| wish.amt_to_forward.checked_add(fee));
         // BOLT 4 [4.read.23].
         if needed.is_none_or(|needed| htlc.amount < needed) {
             return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update });
         }
         // BOLT 4 [4.read.24].
-        if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(delta.into()) {
+        if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(policy.delta_blocks.into()) {
             return Err(Failure::IncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry, channel_update });
         }
         let tip = self.tip_height();

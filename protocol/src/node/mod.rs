@@ -68,6 +68,8 @@ const MAX_DUST: Sat = Sat(50_000);
 const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
+/// Names of published transactions that are remembered, so that each is logged once.
+const MAX_TAKEN: usize = 1_000;
 
 /// A node. It is changed by [`step`] only.
 pub struct Node {
@@ -96,6 +98,8 @@ pub struct Node {
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
     /// Answers that wait until the chain backend has the transaction they tell of.
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
+    /// Transactions of which the log says already that the chain backend has them.
+    taken: BTreeSet<Txid>,
     /// HTLCs of peers that wait until the chain is read.
     parked: Vec<(ChannelId, HtlcId)>,
     /// Channels changed in this step.
@@ -266,9 +270,9 @@ impl Node {
                 self.keep_wallet(wallet);
                 self.on_funded(channel, result);
             }
-            Input::Attached { channel, claim, result, wallet } => {
+            Input::Attached { channel, claim, result, spare_coins, wallet } => {
                 self.keep_wallet(wallet);
-                self.on_attached(channel, claim, result);
+                self.on_attached(channel, claim, result, spare_coins);
             }
             Input::Wallet { change, publish, reply } => {
                 self.keep_wallet(Some(change));
@@ -520,10 +524,19 @@ impl Node {
                 ),
             }
         }
+        if result.is_err() {
+            self.taken.remove(&txid);
+        }
         match result {
             Ok(()) => {
                 self.is_claim_answered(txid, true);
-                self.notice(Level::Info, format!("transaction {txid} is with the chain backend"));
+                // It is offered again at every block; that is no news.
+                if self.taken.len() >= MAX_TAKEN {
+                    self.taken.clear();
+                }
+                if self.taken.insert(txid) {
+                    self.notice(Level::Info, format!("transaction {txid} is with the chain backend"));
+                }
             }
             // With option_simple_close each side has a closing transaction: one of the two comes too late.
             Err(reason) if self.is_one_of_two_closes(txid) => {

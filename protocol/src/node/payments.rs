@@ -6,7 +6,7 @@ use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret, Preima
 use crate::node::command::RouteHop;
 use crate::node::view;
 use crate::onion::{Failure, SharedSecret};
-use crate::record::{payment_key, put};
+use crate::record::{decode_grown, payment_key, put, BadRecord};
 use crate::store::Change;
 use crate::units::{Msat, Timestamp};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -41,7 +41,8 @@ pub(super) enum Status {
     Pending {
         channel: ChannelId,
         htlc: u64,
-        shared_secrets: Vec<SharedSecret>,
+        /// The first hop's.
+        shared_secret: SharedSecret,
     },
     Complete {
         preimage: Preimage,
@@ -62,8 +63,6 @@ pub(super) struct Payment {
     pub(super) amount: Msat,
     pub(super) total: Msat,
     pub(super) final_cltv_blocks: u32,
-    /// Every hop, when the user chose them; else there is one: the payee.
-    pub(super) route: Vec<RouteHop>,
     pub(super) last: Final0,
     pub(super) bolt11: Option<String>,
     pub(super) label: Option<String>,
@@ -72,9 +71,21 @@ pub(super) struct Payment {
     pub(super) created_at_s: u64,
     pub(super) retry_until: Timestamp,
     pub(super) status: Status,
+    /// Every hop, when the user chose them; else there is one: the payee.
+    pub(super) route: Vec<RouteHop>,
+    /// While it is pending: what failures of the hops after the first are sealed with.
+    pub(super) later_secrets: Vec<SharedSecret>,
 }
 
 impl Payment {
+    /// From its record, also from one of before there were routes.
+    ///
+    /// # Errors
+    /// [`BadRecord`].
+    pub(super) fn from_record(bytes: &[u8]) -> Result<Payment, BadRecord> {
+        decode_grown(bytes, &(Vec::<RouteHop>::new(), Vec::<SharedSecret>::new()))
+    }
+
     /// Whom the first HTLC goes to.
     pub(super) fn first_peer(&self) -> NodeId {
         self.route.first().map_or(self.destination, |hop| hop.id)

@@ -337,7 +337,13 @@ impl Node {
         }
     }
 
-    pub(super) fn fail_back(&mut self, channel: ChannelId, id: u64, secret: &SharedSecret, failure: &Failure) {
+    pub(super) fn fail_back(
+        &mut self,
+        channel: ChannelId,
+        id: u64,
+        secret: &SharedSecret,
+        failure: &Failure,
+    ) {
         if let Some(peer) = self.channels.get(&channel).map(|c| c.terms.peer) {
             let text = format!("HTLC {id} given back: {}", failure.name());
             self.notice_about(Level::Debug, text, peer, Some(channel));

@@ -12,8 +12,8 @@ use crate::keys::NodeKeys;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
-use crate::node::peers::Peer;
 use crate::node::payments::{Payment, Payments};
+use crate::node::peers::Peer;
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
@@ -58,7 +58,7 @@ impl Found {
     fn add(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), BadRecord> {
         let kind = Kind::of(key).ok_or(BadRecord::UnknownKind)?;
         match kind {
-            Kind::Counters => self.counters = decode(&value)?,
+            Kind::Counters => self.counters = Counters::from_record(&value)?,
             Kind::Block => {
                 let height = key.get(1..5).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
                 self.blocks.push_back((Height(height.ok_or(BadRecord::Damaged)?), decode(&value)?));
@@ -73,7 +73,7 @@ impl Found {
                 self.invoices.insert(invoice);
             }
             Kind::Payment => {
-                let payment: Payment = decode(&value)?;
+                let payment = Payment::from_record(&value)?;
                 self.payments.restore(payment);
             }
             Kind::Forward => {
@@ -163,6 +163,7 @@ impl Node {
             forwards: found.forwards,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            taken: BTreeSet::new(),
             parked: Vec::new(),
             touched: BTreeSet::new(),
             unprepared: BTreeSet::new(),

@@ -186,7 +186,8 @@ impl Node {
         if order.amount == Msat::ZERO {
             return Err((code::PARAMS, "amount_msat: must be more than zero".into()));
         }
-        let (first, amount) = order.route.first().map_or((order.destination, order.amount), |hop| (hop.id, hop.amount_msat));
+        let (first, amount) =
+            order.route.first().map_or((order.destination, order.amount), |hop| (hop.id, hop.amount_msat));
         let with: Vec<&Channel> =
             self.channels.values().filter(|c| c.terms.peer == first && c.wants_link()).collect();
         if with.is_empty() {
@@ -224,7 +225,6 @@ impl Node {
             amount: order.amount,
             total: order.total,
             final_cltv_blocks: order.final_cltv_blocks,
-            route: order.route,
             last: order.last,
             bolt11: order.bolt11,
             label: order.label,
@@ -233,6 +233,8 @@ impl Node {
             created_at_s: self.wall().seconds(),
             retry_until: self.now.plus_ms(order.retry_for_s.saturating_mul(1_000)),
             status: Status::Queued,
+            route: order.route,
+            later_secrets: Vec::new(),
         };
         let hash = payment.hash;
         self.payments.restore(payment);
@@ -293,11 +295,18 @@ impl Node {
         let session = self.entropy.secret_key();
         let built = build(&session, &hops, &hash.0, self.crypto.secp())
             .map_err(|e| Retry::Never(-1, format!("the onion could not be built: {e}")))?;
-        let (shared_secrets, onion) = (built.shared_secrets, Box::new(built.packet));
+        let onion = Box::new(built.packet);
+        let mut secrets = built.shared_secrets.into_iter();
+        let Some(shared_secret) = secrets.next() else {
+            return Err(Retry::Never(-1, "the onion has no hop".into()));
+        };
         let offered = self.act(channel, |c, _, out| c.apply_offer(amount, hash, expiry, onion, out));
         let Some(HtlcId { id: htlc, .. }) = offered else { return Ok(()) };
         self.payments.by_htlc.insert((channel, htlc), hash);
-        self.set_status(hash, Status::Pending { channel, htlc, shared_secrets });
+        if let Some(payment) = self.payments.by_hash.get_mut(&hash) {
+            payment.later_secrets = secrets.collect();
+        }
+        self.set_status(hash, Status::Pending { channel, htlc, shared_secret });
         Ok(())
     }
 
@@ -334,7 +343,9 @@ impl Node {
     /// Why a payment cannot be offered now, and whether waiting helps.
     fn why_not(&self, payment: &Payment, refusal: Option<CannotOffer>) -> Retry {
         let wait = match refusal {
-            None => return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the first hop is left".into()),
+            None => {
+                return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the first hop is left".into())
+            }
             Some(CannotOffer::NotUsable) => Retry::Later(payment.first_peer()),
             Some(CannotOffer::Refused(
                 Refusal::TooMany { .. } | Refusal::TooMuchInFlight { .. } | Refusal::OpenerCannotPayFee,
@@ -356,6 +367,9 @@ impl Node {
 
     fn set_status(&mut self, hash: PaymentHash, status: Status) {
         let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
+        if !matches!(status, Status::Pending { .. }) {
+            payment.later_secrets.clear();
+        }
         payment.status = status;
         let record = put(payment_key(&hash), payment);
         self.keep(record);
@@ -382,9 +396,10 @@ impl Node {
         }
         let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
         let Some(payment) = self.payments.by_hash.get(&hash) else { return };
-        let Status::Pending { shared_secrets, .. } = &payment.status else { return };
+        let Status::Pending { shared_secret, .. } = &payment.status else { return };
+        let secrets = [core::slice::from_ref(shared_secret), &payment.later_secrets].concat();
         let (erring, failure) = match removal {
-            Removal::Failed(reason) => match returned::unwrap(shared_secrets, &reason) {
+            Removal::Failed(reason) => match returned::unwrap(&secrets, &reason) {
                 Some((index, failure)) => (Some(index), Some(failure)),
                 None => (None, None),
             },
@@ -397,7 +412,7 @@ impl Node {
                 return self.end_payment(hash, code::TRY_OTHER_ROUTE, text.into());
             }
         };
-        let last = shared_secrets.len().saturating_sub(1);
+        let last = secrets.len().saturating_sub(1);
         let by_payee = erring == Some(last);
         let who = match erring {
             Some(_) if by_payee => "the payee".into(),
@@ -451,7 +466,11 @@ impl Node {
         };
         // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
         if amount_msat.is_some_and(|total| total != hop.amount_msat) {
-            return self.refuse(id, code::PARAMS, "amount_msat: must be what the last hop gets: parts are not sent yet");
+            return self.refuse(
+                id,
+                code::PARAMS,
+                "amount_msat: must be what the last hop gets: parts are not sent yet",
+            );
         }
         let known = self.payments.by_hash.get(&payment_hash);
         if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {

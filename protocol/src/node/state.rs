@@ -2,7 +2,7 @@
 //!
 //! In: a request for the next number. Out: it, and a record. Read next: `node`.
 
-use crate::record::{counters_key, put};
+use crate::record::{counters_key, decode_grown, put, BadRecord};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,11 @@ impl Counters {
         /// The next forward's `created_index`.
         next_forward forward
     );
+
+    /// From its record, also from one of before forwards were counted.
+    pub(super) fn from_record(bytes: &[u8]) -> Result<Counters, BadRecord> {
+        decode_grown(bytes, &0u64)
+    }
 
     pub(super) fn record(&self) -> Change {
         put(counters_key(), self)

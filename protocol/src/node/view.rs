@@ -4,6 +4,7 @@
 //! Read next: `command`.
 
 use crate::channel::cause::Annals;
+use crate::channel::policy::Policy;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
 use crate::onchain::Output;
 use crate::units::{Feerate, Height, Msat, Sat, Timestamp};
@@ -161,8 +162,8 @@ pub struct Channel {
     pub max_in_flight_msat: (Msat, Msat),
     /// Most HTLCs: they take, we take.
     pub max_accepted_htlcs: (u16, u16),
-    /// Our forwarding policy: base msat, ppm, cltv delta in blocks.
-    pub policy: (u32, u32, u16),
+    /// What we ask of forwards, with the limits that the channel itself sets.
+    pub policy: Policy,
     /// Commitment numbers: ours, theirs.
     pub commitment_number: (u64, u64),
     /// Confirmations the funding has, and needs by our word.

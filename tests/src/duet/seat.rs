@@ -111,14 +111,7 @@ impl Seat {
     /// # Errors
     /// What stands in the way of the start.
     pub fn try_reborn(&self, entries: Vec<Entry>) -> Result<Node, RestoreError> {
-        restore(
-            &self.config,
-            self.seed,
-            self.place,
-            self.lives + 1,
-            entries,
-            self.crypto.clone(),
-        )
+        restore(&self.config, self.seed, self.place, self.lives + 1, entries, self.crypto.clone())
     }
 
     /// This node on a disk of its own, just started.

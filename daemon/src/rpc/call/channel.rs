@@ -117,11 +117,11 @@ fn policy(c: &view::Channel) -> Value {
     Object::of(json!({
         "peer_id": c.peer_id.to_string(),
         "channel_id": c.channel_id.to_string(),
-        "fee_base_msat": c.policy.0,
-        "fee_proportional_millionths": c.policy.1,
+        "fee_base_msat": c.policy.base_msat,
+        "fee_proportional_millionths": c.policy.ppm,
         "ignore_fee_limits": false,
-        "minimum_htlc_out_msat": c.htlc_minimum_msat.0 .0,
-        "maximum_htlc_out_msat": c.max_in_flight_msat.0 .0.min(show::msat(c.total)),
+        "minimum_htlc_out_msat": c.policy.min.0,
+        "maximum_htlc_out_msat": c.policy.largest().0,
     }))
     .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
     .build()

@@ -38,7 +38,7 @@ pub fn offered(world: &World, seat: usize, tx: &Transaction, spent: &[TxOut]) ->
     let most = match claim.form {
         // As the peer signed it.
         Form::HtlcAlone => return Ok(()),
-        Form::HtlcFunded => sum(&spent[..claim.inputs.len().min(spent.len())]),
+        Form::HtlcFunded | Form::HtlcTogether => sum(&spent[..claim.inputs.len().min(spent.len())]),
         Form::Child => {
             let stake: u64 = watch.outputs.iter().filter_map(|o| o.lock.as_ref()).map(|l| l.amount.0).sum();
             (stake / 1_000).max(channel.to_us().0 / 10_000)
