@@ -58,6 +58,10 @@ pub enum Kind {
     ClosedChannel = b'x',
     /// A payment of ours.
     Payment = b'y',
+    /// A channel is watched by towers, and how much of it they have.
+    TowerMark = b'u',
+    /// What towers are to know of one commitment of the peer's.
+    TowerNote = b'e',
 }
 
 impl Kind {
@@ -84,6 +88,8 @@ impl Kind {
             Wallet,
             ClosedChannel,
             Payment,
+            TowerMark,
+            TowerNote,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)

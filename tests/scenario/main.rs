@@ -23,4 +23,5 @@ mod pay;
 mod penalty;
 mod script;
 mod store;
+mod tower;
 mod weights;
