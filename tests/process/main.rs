@@ -23,3 +23,4 @@ mod snapshot;
 mod stage;
 mod stranger;
 mod tools;
+mod tower;

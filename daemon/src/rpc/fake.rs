@@ -4,6 +4,7 @@ use super::backend::{
     About, AddressKind, Backend, Coin, CoinStatus, ConfigEntry, ConfigValue, FeatureSets, FeeTable, Pending,
     WalletReply, WalletRequest,
 };
+use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::channel::cause::{Annals, Cause, Line, Reason, StateChange, Trigger};
@@ -12,6 +13,7 @@ use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Kind, Output, Spent};
+use chand_protocol::tower::Mode;
 use chand_protocol::units::{Feerate, Height, Msat, Sat};
 use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -304,6 +306,8 @@ impl FakeBackend {
             Command::ListPays { .. } => Reply::Pays(vec![pay("complete"), pay("failed"), pay("pending")]),
             Command::ListHtlcs { .. } => Reply::Htlcs(vec![htlc(Side::Local), htlc(Side::Remote)]),
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
+            Command::TowerChannels => Reply::TowerChannels(Vec::new()),
+            Command::TowerStates { .. } | Command::TowersHave { .. } => Reply::Done,
             Command::Balance => Reply::Balance(vec![channel_balance()]),
             Command::DevSignLastTx { .. } => Reply::Tx(transaction()),
         })
@@ -407,6 +411,10 @@ impl Backend for FakeBackend {
             entry("fee-base", ConfigValue::Int(1_000)),
             entry("listen", ConfigValue::Texts(vec!["127.0.0.1:9735".into()])),
         ]
+    }
+
+    fn towers(&self) -> Vec<TowerStatus> {
+        vec![TowerStatus::new(node(3), "localhost:9911", Mode::Key, node(4))]
     }
 
     fn about(&self) -> About {
