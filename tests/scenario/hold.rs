@@ -82,7 +82,8 @@ fn a_held_payment_whose_expiry_comes_near_goes_back() {
     let mut duet = Duet::opened(33, Open::default());
     let order = duet.pay_held(ALICE, 1, 30_000_000);
     let expiry = duet.channel(BOB).ledger.htlcs.values().next().expect("an HTLC").cltv_expiry.0;
-    while duet.chain.height() + 7 < expiry {
+    // Settled with twelve left, it would close the channel there and then.
+    while duet.chain.height() + 13 < expiry {
         duet.mine(1);
         assert_eq!(status(&mut duet, BOB, 1), "accepted");
     }

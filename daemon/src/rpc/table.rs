@@ -410,7 +410,8 @@ pub static METHODS: &[Method] = &[
     method!(
         "holdinvoice",
         "payments",
-        "(chand) Make an invoice on a hash whose preimage you keep: the payment is held until you decide.",
+        "(chand) Make an invoice on a hash whose preimage you keep: the payment is held until you decide, \
+         or until 12 blocks (two thirds of --cltv-final) are left.",
         invoice::holdinvoice,
         [
             req("payment_hash", Kind::Hash, "SHA-256 of the preimage"),

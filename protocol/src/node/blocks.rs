@@ -94,7 +94,7 @@ impl Node {
         if self.config.no_htlc_timeout {
             return;
         }
-        let margin_blocks = (self.config.cltv_final_blocks * 2 / 3).max(3);
+        let margin_blocks = self.config.claim_margin_blocks();
         let due: Vec<(ChannelId, Why)> = self
             .channels
             .values()

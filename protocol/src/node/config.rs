@@ -67,4 +67,11 @@ impl NodeConfig {
             tower: false,
         }
     }
+
+    /// Blocks before an HTLC's expiry in which no secret may be waiting any more: from then on a settled HTLC closes a
+    /// channel whose peer does not remove it, and a held one goes back. Two thirds of what invoices ask for.
+    #[must_use]
+    pub fn claim_margin_blocks(&self) -> u32 {
+        (self.cltv_final_blocks * 2 / 3).max(3)
+    }
 }

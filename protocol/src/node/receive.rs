@@ -22,9 +22,6 @@ use alloc::vec::Vec;
 
 /// How long the other parts of a payment may take (BOLT 4: SHOULD wait at least 60 seconds).
 const MPP_TIMEOUT_MS: u64 = 60_000;
-/// Blocks before an HTLC's expiry at which a held payment is given back: later the channel would have to close.
-// BOLT 2 [2.expiry.4].
-const HOLD_MARGIN_BLOCKS: u32 = 6;
 /// The age, in seconds, of a tip that is no tip any more: three block intervals.
 const OLD_TIP_S: u64 = 1_800;
 /// Parts that one payment may have.
@@ -394,13 +391,16 @@ impl Node {
         }
     }
 
-    /// A new block: held payments whose expiry comes near go back.
+    /// A new block: held payments whose expiry comes near go back. Settled that late, they would close the channel at
+    /// once, with too few blocks to win on chain.
     pub(super) fn receive_block(&mut self, height: Height) {
+        // BOLT 2 [2.expiry.4].
+        let margin_blocks = self.config.claim_margin_blocks();
         let near: Vec<PaymentHash> = self
             .invoices
             .sets
             .iter()
-            .filter(|(_, s)| s.parts.iter().any(|p| p.expiry.since(height) <= HOLD_MARGIN_BLOCKS))
+            .filter(|(_, s)| s.parts.iter().any(|p| p.expiry.since(height) <= margin_blocks))
             .map(|(hash, _)| *hash)
             .collect();
         for hash in near {

@@ -19,8 +19,8 @@ use bitcoin::{OutPoint, Transaction, Txid};
 const SMALL_SAT: Sat = Sat(1_000);
 /// So long such an output keeps a channel from being over, in blocks: two weeks.
 const SMALL_BLOCKS: u32 = 2_016;
-/// Blocks before its deadline within which an HTLC is not begun to be claimed: it would be a race.
-const CLAIM_BLOCKS: u32 = 2;
+/// Blocks before its expiry within which an HTLC on chain is not begun to be claimed: under rising fees it would be a race.
+const CLAIM_BLOCKS: u32 = 10;
 
 impl Channel {
     /// Input `index` of `tx`, in block `height`, spends something that is watched.

@@ -67,6 +67,7 @@ impl World {
     pub(super) fn mine_one(&mut self) {
         self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
         self.chain.mine();
+        self.feud.top = self.feud.top.max(self.chain.height());
     }
 
     /// The chain changed: both will see, each in its time.

@@ -65,6 +65,8 @@ pub struct Feud {
     lost: u32,
     /// Which block each seat had looked at when it was last at rest.
     seen: [u32; 2],
+    /// The highest block there ever was.
+    pub(super) top: u32,
     copies: [Vec<Vec<Entry>>; 2],
     /// Until then the two do not hear of each other.
     apart_until: u64,
@@ -282,8 +284,12 @@ pub fn may_close(world: &World, seat: usize, channel: &Channel) -> bool {
     if world.feud.struck.contains(&channel.id()) {
         return true;
     }
-    let deadline = channel.annals.cause.as_ref().is_some_and(|c| c.trigger == Trigger::Deadline);
-    let tip = world.seats[seat].life.as_ref().and_then(|l| l.followed.last()).map_or(0, |(h, _)| *h);
+    let Some(cause) = channel.annals.cause.as_ref().filter(|c| c.trigger == Trigger::Deadline) else {
+        return false;
+    };
+    // Blocks may have gone since: what counts is the tip at which it was decided, if there ever was such a block.
+    let now = world.seats[seat].life.as_ref().and_then(|l| l.followed.last()).map_or(0, |(h, _)| *h);
+    let tip = now.max(cause.height.0.min(world.feud.top));
     let late = |h: &chand_protocol::channel::htlc::Htlc| {
         let fulfilled = h.removal.as_ref().is_some_and(Removal::is_fulfilled);
         match h.id.offered_by {
@@ -291,7 +297,7 @@ pub fn may_close(world: &World, seat: usize, channel: &Channel) -> bool {
             Side::Remote => fulfilled && tip + URGENT_BLOCKS >= h.cltv_expiry.0,
         }
     };
-    deadline && channel.ledger.htlcs.values().any(late)
+    channel.ledger.htlcs.values().any(late)
 }
 
 impl Strife {
