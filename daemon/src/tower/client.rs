@@ -23,7 +23,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, Instant};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -206,27 +206,31 @@ impl Task {
         *met = true;
         self.note(|s| (s.connected, s.quota, s.trouble) = (true, quota, None));
         tracing::info!(tower = %self.tower.id, mode = self.tower.mode.name(), "the watchtower is there");
-        let mut known: BTreeMap<Tag, u64> = BTreeMap::new();
+        let mut session = Session { wire, known: BTreeMap::new(), full: None };
         loop {
             news.borrow_and_update();
-            self.round(&mut wire, &mut known).await?;
+            if session.full.is_none_or(|since| since.elapsed() > SIGN_OF_LIFE) {
+                session.full = None;
+                self.round(&mut session).await?;
+            }
             if timeout(SIGN_OF_LIFE, news.changed()).await.is_err() {
-                ask(&mut wire, TowerMessage::Ask { tag: Tag::default() }).await?;
+                ask(&mut session.wire, TowerMessage::Ask { tag: Tag::default() }).await?;
             }
             sleep(GATHER).await;
         }
     }
 
     /// Everything that there is now.
-    async fn round(&self, wire: &mut Wire, known: &mut BTreeMap<Tag, u64>) -> io::Result<()> {
+    async fn round(&self, session: &mut Session) -> io::Result<()> {
         let Reply::TowerChannels(channels) = self.command(Command::TowerChannels).await? else {
             return Err(odd("an answer of another kind"));
         };
         for channel in &channels {
             if channel.over {
-                self.forget(wire, channel).await?;
-            } else {
-                self.bring(wire, channel, known).await?;
+                self.forget(&mut session.wire, channel).await?;
+            } else if !self.bring(session, channel).await? {
+                session.full = Some(Instant::now());
+                break;
             }
         }
         self.settle(&channels).await
@@ -238,7 +242,7 @@ impl Task {
 
     async fn forget(&self, wire: &mut Wire, channel: &TowerChannel) -> io::Result<()> {
         if !self.towers.list().get(self.at).is_some_and(|s| s.forgotten.contains(&channel.channel)) {
-            ask(wire, TowerMessage::Forget { tag: channel.tag }).await?;
+            ask(wire, TowerMessage::Forget { tag: channel.tag(self.tower.mode) }).await?;
             self.note(|s| {
                 s.forgotten.insert(channel.channel);
                 s.next.remove(&channel.channel);
@@ -247,17 +251,13 @@ impl Task {
         Ok(())
     }
 
-    /// Brings the tower up to the newest revoked state of a channel.
-    async fn bring(
-        &self,
-        wire: &mut Wire,
-        channel: &TowerChannel,
-        known: &mut BTreeMap<Tag, u64>,
-    ) -> io::Result<()> {
-        let id = channel.channel;
-        let mut next = match known.get(&channel.tag) {
+    /// Brings the tower up to the newest revoked state of a channel; `false` when it takes no more.
+    async fn bring(&self, session: &mut Session, channel: &TowerChannel) -> io::Result<bool> {
+        let Session { wire, known, .. } = session;
+        let (id, tag) = (channel.channel, channel.tag(self.tower.mode));
+        let mut next = match known.get(&tag) {
             Some(next) => *next,
-            None => match ask(wire, TowerMessage::Ask { tag: channel.tag }).await? {
+            None => match ask(wire, TowerMessage::Ask { tag }).await? {
                 Answer::Have { next, used } => {
                     self.note(|s| s.used = used);
                     next
@@ -274,20 +274,20 @@ impl Task {
                 return Err(odd("an answer of another kind"));
             };
             let Some(last) = states.last().map(|r| r.noted.number) else { break };
-            if !self.send(wire, channel.tag, &sealing, &states, next == 0 || whole).await? {
-                return Ok(());
+            if !self.send(wire, tag, &sealing, &states, next == 0 || whole).await? {
+                return Ok(false);
             }
             next = last.saturating_add(1);
-            known.insert(channel.tag, next);
+            known.insert(tag, next);
             self.note(|s| {
                 s.next.insert(id, next);
             });
         }
-        known.insert(channel.tag, next);
+        known.insert(tag, next);
         self.note(|s| {
             s.next.insert(id, next);
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Seals states and sends them, as many a message as fit; `false` when the tower refuses.
@@ -360,6 +360,15 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// One connection.
+struct Session {
+    wire: Wire,
+    /// How far the tower has each channel.
+    known: BTreeMap<Tag, u64>,
+    /// Since when it takes no more; it is asked again after a while.
+    full: Option<Instant>,
 }
 
 enum Answer {

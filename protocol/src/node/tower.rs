@@ -8,21 +8,31 @@ use crate::id::{ChannelId, CommandId};
 use crate::node::command::{Command, Reply};
 use crate::node::Node;
 use crate::tower::seal::Seed;
-use crate::tower::Tag;
+use crate::tower::{Mode, Tag};
 
 /// A channel of which towers have, or shall have, something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TowerChannel {
     /// Which.
     pub channel: ChannelId,
-    /// How towers call it.
-    pub tag: Tag,
+    /// How towers call it, by mode: `Key`, `Presigned`.
+    pub tags: [Tag; 2],
     /// The oldest revoked state that this node can still hand out.
     pub first: u64,
     /// The first state that is not revoked.
     pub end: u64,
     /// It is over: towers may forget it.
     pub over: bool,
+}
+
+impl TowerChannel {
+    /// How a tower trusted as `mode` says calls it.
+    pub const fn tag(&self, mode: Mode) -> Tag {
+        match mode {
+            Mode::Key => self.tags[0],
+            Mode::Presigned => self.tags[1],
+        }
+    }
 }
 
 impl Node {
@@ -33,7 +43,7 @@ impl Node {
                     let towered = c.towered()?;
                     Some(TowerChannel {
                         channel: c.id(),
-                        tag: Seed::of(&c.secrets.shachain_seed).tag(),
+                        tags: [Mode::Key, Mode::Presigned].map(|m| Seed::of(&c.secrets.shachain_seed).tag(m)),
                         first: towered.first,
                         end: towered.end,
                         over: towered.over,

@@ -89,13 +89,18 @@ impl Breach {
             }
             Blob::Presigned(penalties) => Some(Breach::presigned(tx, height, &penalties)),
         }
+        // A client may send a blob for any transaction: what has nothing to be taken is not worth watching.
+        .filter(|breach| breach.watch.outputs.iter().any(is_takeable))
     }
 
     fn presigned(tx: &Transaction, height: Height, penalties: &Penalties) -> Breach {
         let txid = tx.compute_txid();
         let taken = penalties.outpoint(&txid);
-        let kind = |outpoint: &OutPoint| if *outpoint == taken { Kind::ToLocal } else { Kind::Unknown };
-        let outputs = outputs(tx, height, |outpoint, _, _| (kind(outpoint), None));
+        let script = penalties.output_script();
+        let outputs = outputs(tx, height, |outpoint, pays_to, _| {
+            let ours = *outpoint == taken && *pays_to == script;
+            (if ours { Kind::ToLocal } else { Kind::Unknown }, None)
+        });
         let watch = new_watch(tx, None, outputs);
         let (txs, delay_blocks) = (penalties.transactions(&txid), penalties.delay_blocks);
         Breach { watch, means: Means::Presigned { txs, delay_blocks } }
@@ -225,11 +230,15 @@ impl Breach {
     /// Whether nothing is left to be done, so deep in the chain that it stays so.
     pub fn is_over(&self, tip: Height) -> bool {
         let Some(born) = self.watch.born() else { return false };
-        let takeable = |o: &&Output| matches!(o.kind, Kind::ToLocal | Kind::Htlc | Kind::Second);
-        let mut ends = self.watch.outputs.iter().filter(takeable).map(|o| o.spent.map(|s| s.height));
+        let mut ends =
+            self.watch.outputs.iter().filter(|o| is_takeable(o)).map(|o| o.spent.map(|s| s.height));
         ends.try_fold(born, |last, end| Some(last.max(end?)))
             .is_some_and(|last| tip.since(last).saturating_add(1) >= RESOLVED_DEPTH)
     }
+}
+
+const fn is_takeable(output: &Output) -> bool {
+    matches!(output.kind, Kind::ToLocal | Kind::Htlc | Kind::Second)
 }
 
 fn keys(key: &[u8; 32], point: PublicKey, terms: &ChannelTerms, crypto: &dyn Crypto) -> Result<Keys, BadKey> {

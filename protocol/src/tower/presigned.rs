@@ -78,6 +78,11 @@ impl Penalties {
         script::to_local(&self.revocation, &self.delayed, self.delay_blocks)
     }
 
+    /// What pays to it.
+    pub fn output_script(&self) -> ScriptBuf {
+        script::p2wsh(&self.script())
+    }
+
     fn unsigned(&self, txid: &Txid, left: Sat) -> Transaction {
         let input = TxIn {
             previous_output: self.outpoint(txid),

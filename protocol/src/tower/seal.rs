@@ -71,10 +71,10 @@ impl Seed {
         seed
     }
 
-    /// The channel's name for towers.
-    pub fn tag(&self) -> Tag {
+    /// The channel's name for towers trusted as `mode` says: what was sent for one mode is no beginning for the other.
+    pub fn tag(&self, mode: Mode) -> Tag {
         let mut tag = Tag::default();
-        expand(&self.0, b"tag", b"", &mut tag);
+        expand(&self.0, b"tag", mode.name().as_bytes(), &mut tag);
         tag
     }
 
@@ -213,7 +213,8 @@ mod tests {
             let swapped = |_: &EntryId| Some(seed.htlc_entry(&note(id + 1)).sealed);
             assert_eq!(seed.open_htlc(note(id).id, &swapped), None);
         }
-        assert_ne!(seed.tag(), other.tag());
+        assert_ne!(seed.tag(Mode::Key), other.tag(Mode::Key));
+        assert_ne!(seed.tag(Mode::Key), seed.tag(Mode::Presigned));
         assert!(seed.0 != [1; 32] && seed.0 != other.0);
     }
 }
