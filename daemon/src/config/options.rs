@@ -112,10 +112,9 @@ pub(super) const AFTER_HELP: &str = "\
 Each option is also a variable (CHAND_FEE_BASE=5) and a key of DIR/chand.toml (fee-base = 5);
 the command line wins over the variable, the variable over the file.
 With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
-Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32,
---dev-force-channel-secrets A/B/C/D/E/F, --dev-bitcoind-poll SECONDS (how often to look for blocks),
---dev-no-htlc-timeout (an HTLC's deadline closes no channel); --dev-fast-gossip and --dev-allow-localhost
-are taken, nothing needs them yet.";
+Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-bitcoind-poll SECONDS,
+--dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout (an HTLC's deadline closes no channel);
+--dev-fast-gossip and --dev-allow-localhost are taken, nothing needs them yet.";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]

@@ -97,8 +97,8 @@ impl TowerAddress {
             let form = || format!("\"{word}\" is not ID@HOST:PORT or ID@HOST:PORT,presigned");
             let (id, host) = word.split_once('@').ok_or_else(form)?;
             let id: NodeId = id.parse().map_err(|_| form())?;
-            let with_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            let address = host_port(host, (!with_port).then_some(DEFAULT_PORT)).map_err(|_| form())?;
+            let address = host_port(host, Some(DEFAULT_PORT)).or_else(|_| host_port(host, None));
+            let address = address.map_err(|_| form())?;
             if towers.iter().any(|t| t.id == id) {
                 return Err(format!("names the tower {id} twice"));
             }
