@@ -19,6 +19,7 @@ use crate::sign::Crypto;
 use crate::tx::keys::{derive_public_key, BadKey, CommitmentKeys};
 use crate::tx::script;
 use crate::units::{Height, Msat, Sat, Timestamp};
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,7 +34,7 @@ const MAX_HELD: usize = 966;
 #[derive(Clone, Serialize, Deserialize)]
 enum Means {
     /// By the state's revocation key.
-    Key { key: [u8; 32], point: PublicKey, terms: ChannelTerms },
+    Key { key: [u8; 32], point: PublicKey, terms: Box<ChannelTerms> },
     /// By transactions signed in advance, the cheapest first; how long, in blocks, the cheat waits.
     Presigned { txs: Vec<Transaction>, delay_blocks: u16 },
 }
@@ -85,7 +86,7 @@ impl Breach {
             Blob::Key { key, point, seed, held } => {
                 let terms = seed.open_terms(find)?;
                 let watch = recognise(tx, height, &key, point, &terms, &seed, &held, find, crypto).ok()?;
-                Some(Breach { watch, means: Means::Key { key: *key, point, terms } })
+                Some(Breach { watch, means: Means::Key { key: *key, point, terms: Box::new(terms) } })
             }
             Blob::Presigned(penalties) => Some(Breach::presigned(tx, height, &penalties)),
         }
