@@ -62,6 +62,8 @@ pub enum Kind {
     TowerMark = b'u',
     /// What towers are to know of one commitment of the peer's.
     TowerNote = b'e',
+    /// An HTLC that went on through us.
+    Forward = b'j',
 }
 
 impl Kind {
@@ -90,6 +92,7 @@ impl Kind {
             Payment,
             TowerMark,
             TowerNote,
+            Forward,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -143,6 +146,18 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRecord> {
     }
 }
 
+/// Decodes a record, also one from before fields were added at its end: `tail` is what it lacks.
+///
+/// # Errors
+/// [`BadRecord`] when neither is what was written.
+pub fn decode_grown<T: DeserializeOwned, U: Serialize>(bytes: &[u8], tail: &U) -> Result<T, BadRecord> {
+    decode(bytes).or_else(|why| {
+        let tail = encode(tail);
+        let rest = tail.get(1..).unwrap_or_default();
+        decode(&[bytes, rest].concat()).map_err(|_| why)
+    })
+}
+
 /// A change that keeps `value`.
 pub fn put<T: Serialize>(key: Vec<u8>, value: &T) -> Change {
     Change::Put { key, value: encode(value) }
@@ -181,6 +196,11 @@ pub fn peer_key(peer: &NodeId) -> Vec<u8> {
 /// The key of a payment.
 pub fn payment_key(hash: &PaymentHash) -> Vec<u8> {
     key(Kind::Payment, &[&hash.0])
+}
+
+/// The key of a forward, by the HTLC that came in.
+pub fn forward_key(channel: &ChannelId, htlc: u64) -> Vec<u8> {
+    key(Kind::Forward, &[&channel.0, &htlc.to_be_bytes()])
 }
 
 /// The key of an invoice.
@@ -242,6 +262,15 @@ mod tests {
         let mut long = bytes;
         long.push(0);
         assert_eq!(decode::<(u64, alloc::string::String)>(&long), Err(BadRecord::Damaged));
+    }
+
+    #[test]
+    fn a_record_from_before_a_field_was_added_is_read_with_its_default() {
+        let old = encode(&(7u64, 8u8));
+        assert_eq!(decode_grown::<(u64, u8, u32), _>(&old, &9u32), Ok((7, 8, 9)));
+        let new = encode(&(7u64, 8u8, 1u32));
+        assert_eq!(decode_grown::<(u64, u8, u32), _>(&new, &9u32), Ok((7, 8, 1)));
+        assert_eq!(decode_grown::<(u64, u8, u32), _>(&old[..1], &9u32), Err(BadRecord::Damaged));
     }
 
     #[test]

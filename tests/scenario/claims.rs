@@ -13,9 +13,9 @@ use chand_tests::duet::play::{preimage, Open};
 use chand_tests::duet::{Duet, ALICE, BOB};
 
 /// The CSV delay of both sides here.
-const DELAY: u32 = 6;
+pub const DELAY: u32 = 6;
 
-fn alone(duet: &mut Duet) {
+pub fn alone(duet: &mut Duet) {
     duet.reachable = false;
     duet.cut(None);
     duet.run();
@@ -23,16 +23,23 @@ fn alone(duet: &mut Duet) {
         vec!["closed by force", "dev-fail", "PENALTY", "CHEATS", "no coins", "may take everything"];
 }
 
-fn force_close(duet: &mut Duet, seat: usize) -> Transaction {
+pub fn force_close(duet: &mut Duet, seat: usize) -> Transaction {
     let channel = ChannelRef::Id(duet.channel_id());
     duet.must(seat, Command::DevFail { channel });
     let Phase::Onchain(onchain) = &duet.channel(seat).phase else { panic!("not closed") };
     onchain.tx.clone().expect("its own")
 }
 
-/// Bob publishes a state with HTLCs both ways that he revoked since; Alice has seen it in a block.
-fn cheated(seed: u64, anchors: bool) -> Duet {
-    let mut duet = Duet::opened(seed, Open { anchors, ..Open::default() });
+/// Bob publishes a state with HTLCs both ways that he revoked since; it is in no block yet.
+pub fn cheated(seed: u64, anchors: bool) -> Duet {
+    cheated_with(seed, anchors, DELAY)
+}
+
+/// The same with another delay of both.
+pub fn cheated_with(seed: u64, anchors: bool, delay: u32) -> Duet {
+    let mut duet = Duet::with(seed, |_, config| config.to_self_delay_blocks = delay as u16);
+    duet.connect();
+    duet.open(Open { anchors, ..Open::default() });
     for (number, payer, msat) in
         [(1, ALICE, 30_000_000), (2, BOB, 20_000_000), (3, ALICE, 25_000_000), (4, BOB, 15_000_000)]
     {
@@ -50,7 +57,7 @@ fn cheated(seed: u64, anchors: bool) -> Duet {
     duet
 }
 
-fn claims(duet: &Duet) -> Vec<Claim> {
+pub fn claims(duet: &Duet) -> Vec<Claim> {
     let watch = duet.channel(ALICE).watch.as_ref().expect("watched");
     watch.claims.iter().filter(|c| c.form == Form::Sweep).cloned().collect()
 }
@@ -70,10 +77,11 @@ fn a_penalty_is_raised_at_every_block() {
     for anchors in [true, false] {
         let mut duet = cheated(1_000, anchors);
         duet.mute = Some(ALICE);
-        duet.mine(1);
+        // A block on, each output has a claim of its own, and keeps it (`split`).
+        duet.mine(2);
         let mut before = claims(&duet);
         assert!(before.len() >= 2, "contested outputs apart from the rest: {before:?}");
-        for _ in 2..DELAY {
+        for _ in 3..DELAY {
             duet.mine(1);
             let now = claims(&duet);
             let hurried = |c: &&Claim| !matches!(duet.channel(ALICE).watch.as_ref().and_then(|w| w.output(&c.inputs[0])), Some(o) if o.kind == Kind::ToRemote);
@@ -150,11 +158,11 @@ fn our_own_may_cost_half_at_most() {
     assert!(held(&duet).spent.is_some_and(|s| s.ours));
 }
 
-/// Somebody pins one of four outputs with a transaction that pays much and cannot be mined yet. The other three must not
-/// wait for it.
+/// Somebody pins one of four outputs with a transaction that pays much and cannot be mined yet, long before time runs out.
+/// The other three must not wait for it.
 #[test]
 fn one_that_is_held_up_does_not_hold_up_the_rest() {
-    let mut duet = cheated(1_030, true);
+    let mut duet = cheated_with(1_030, true, 40);
     duet.mute = Some(ALICE);
     duet.mine(1);
     let batch = claims(&duet).into_iter().find(|c| c.inputs.len() == 4).expect("a batch of the four HTLCs");
@@ -178,7 +186,7 @@ fn one_that_is_held_up_does_not_hold_up_the_rest() {
 }
 
 /// Spends `place`, pays nearly all of it in fees, and is not final before `height`.
-fn rival_of(place: OutPoint, height: u32) -> Transaction {
+pub fn rival_of(place: OutPoint, height: u32) -> Transaction {
     Transaction {
         version: bitcoin::transaction::Version::TWO,
         lock_time: LockTime::from_consensus(height),

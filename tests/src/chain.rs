@@ -142,6 +142,26 @@ impl Chain {
         self.height()
     }
 
+    /// Another miner's block, without anything that waits in the mempool; returns the new height.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn mine_empty(&self) -> u64 {
+        let address = self.call("getnewaddress", json!([]));
+        self.call("generateblock", json!([address, []]));
+        self.height()
+    }
+
+    /// Sets the least that the mempool takes from now on, in satoshi for 1,000 virtual bytes; what is in it stays.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn set_floor(&self, sat_per_kvb: u64) {
+        // As in `send`.
+        let bitcoins = sat_per_kvb as f64 / 1e8;
+        self.call("setmempoolminfee", json!([bitcoins]));
+    }
+
     /// Its height.
     ///
     /// # Panics

@@ -266,6 +266,14 @@ impl Duet {
         }
     }
 
+    /// Others mine `count` blocks without anything that waits here.
+    pub fn mine_foreign(&mut self, count: u32) {
+        for _ in 0..count {
+            self.chain.mine_foreign(Vec::new());
+            self.run();
+        }
+    }
+
     /// Takes the newest block away; both nodes are told.
     pub fn unmine(&mut self, forget: bool) {
         self.chain.unmine(forget);

@@ -23,6 +23,7 @@ pub mod socket;
 pub mod spec;
 pub mod stranger;
 pub mod tower;
+pub mod town;
 pub mod trail;
 pub mod wait;
 pub mod world;

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// little by themselves, or nothing. One bump of a commitment and one of a second-level transaction cost about as much
 /// at 60 sat per virtual byte.
 const KEPT_A_CHANNEL: Sat = Sat(25_000);
+/// A coin that suffices for a transaction of one HTLC at about 30 sat per virtual byte.
+const WORTH_ATTACHING: Sat = Sat(10_000);
 /// For more channels than this nothing more is kept: they will not all close at once.
 const MOST_CHANNELS: u64 = 10;
 
@@ -93,7 +95,7 @@ impl Purse {
         if channels == self.channels {
             return;
         }
-        let keep = Sat(KEPT_A_CHANNEL.0.saturating_mul(channels));
+        let keep = kept_for(channels);
         self.wallet.keep_back(keep);
         let has = self.wallet.balance().spendable();
         if channels > self.channels && has < keep {
@@ -180,7 +182,8 @@ impl Purse {
     pub fn attach(&mut self, order: &AttachOrder) -> Input {
         let result = self.wallet.attach(order).map_err(|e| e.to_string());
         let (channel, claim) = (order.channel, order.claim);
-        Input::Attached { channel, claim, result, wallet: self.wallet.take_change() }
+        let spare_coins = self.wallet.spare_coins(WORTH_ATTACHING);
+        Input::Attached { channel, claim, result, spare_coins, wallet: self.wallet.take_change() }
     }
 
     /// Coins of a transaction that nobody relies on any more are free again.
@@ -238,10 +241,14 @@ impl Purse {
                 let coins = outputs.filter(|o| spent || o.status != OutputStatus::Spent);
                 Ok(WalletReply::Coins(coins.map(|o| coin(o, tip)).collect()))
             }
-            WalletRequest::MostFundable { feerate } => {
+            WalletRequest::MostFundable { anchors, feerate } => {
                 let feerate = feerate.or(self.rates.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
-                let most = self.wallet.most_fundable(feerate);
+                // The channel that is to be opened will need its share like the others.
+                let most = self.wallet.most_fundable(feerate, kept_for(self.channels + u64::from(anchors)));
                 most.map(WalletReply::MostFundable).map_err(|error| refusal(&error))
+            }
+            WalletRequest::KeptBack => {
+                Ok(WalletReply::KeptBack { amount: kept_for(self.channels), channels: self.channels })
             }
             WalletRequest::Feerates => Ok(WalletReply::Feerates(self.fee_table())),
         };
@@ -314,6 +321,11 @@ impl Purse {
             max_acceptable: Feerate(urgent.0.saturating_mul(times)).max(least),
         }
     }
+}
+
+/// What stays in the wallet for so many channels with anchors.
+fn kept_for(channels: u64) -> Sat {
+    Sat(KEPT_A_CHANNEL.0.saturating_mul(channels.min(MOST_CHANNELS)))
 }
 
 fn refusal(error: &WalletError) -> CommandError {
@@ -430,7 +442,8 @@ mod tests {
             replaces: None,
         };
         let made = purse.attach(&order);
-        let Input::Attached { channel, claim: 7, result: Ok(tx), wallet: Some(_) } = made else {
+        let Input::Attached { channel, claim: 7, result: Ok(tx), spare_coins: 0, wallet: Some(_) } = made
+        else {
             panic!("{made:?}")
         };
         assert_eq!((channel, tx.input.len()), (order.channel, 2));
@@ -445,10 +458,46 @@ mod tests {
         assert_eq!(purse.wallet.balance().spendable(), Sat(100_000));
     }
 
+    fn asked(purse: &mut Purse, request: WalletRequest) -> Result<WalletReply, CommandError> {
+        let (to, mut answer) = oneshot::channel();
+        assert!(purse.request(request, to, &Waiting::default()).is_none());
+        answer.try_recv().expect("answered at once")
+    }
+
+    #[test]
+    fn the_first_channel_with_anchors_leaves_its_share() {
+        let mut purse = purse();
+        let mut most = |channels: usize, anchors: bool| {
+            purse.set_channels(channels);
+            let request = WalletRequest::MostFundable { anchors, feerate: Some(Feerate(1_000)) };
+            match asked(&mut purse, request) {
+                Ok(WalletReply::MostFundable(most)) => Ok(most.0 / 1_000),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err((error.code, error.message)),
+            }
+        };
+        for (channels, anchors, thousands) in
+            [(0, false, 99), (0, true, 74), (1, false, 74), (1, true, 49), (2, true, 24)]
+        {
+            assert_eq!(most(channels, anchors), Ok(thousands), "{channels} channels, {anchors}");
+        }
+        let (code, words) = most(3, true).expect_err("too little");
+        assert!(
+            code == NOT_ENOUGH && words.contains("100000 sat stay in the wallet for the fees"),
+            "{words}"
+        );
+        purse.set_channels(3);
+        let kept = asked(&mut purse, WalletRequest::KeptBack);
+        let Ok(WalletReply::KeptBack { amount: Sat(75_000), channels: 3 }) = kept else { panic!("{kept:?}") };
+    }
+
     #[test]
     fn something_is_kept_back_for_each_of_up_to_ten_channels() {
         let mut purse = purse();
-        let most = |purse: &mut Purse| purse.wallet.most_fundable(Feerate(1_000)).map(|sat| sat.0 / 1_000);
+        let most = |purse: &mut Purse| {
+            let keep = kept_for(purse.channels);
+            purse.wallet.most_fundable(Feerate(1_000), keep).map(|sat| sat.0 / 1_000)
+        };
         for (channels, thousands) in [(0, 99), (1, 74), (3, 24), (0, 99)] {
             purse.set_channels(channels);
             assert_eq!(most(&mut purse), Ok(thousands));

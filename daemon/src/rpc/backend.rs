@@ -134,9 +134,13 @@ pub enum WalletRequest {
     },
     /// The largest channel that our coins can fund now → [`WalletReply::MostFundable`]. Error 301: nothing can.
     MostFundable {
+        /// It may have anchors: something is kept back for it, too.
+        anchors: bool,
         /// Of the funding transaction; `None`: `normal`.
         feerate: Option<Feerate>,
     },
+    /// What stays in the wallet for closes on chain → [`WalletReply::KeptBack`].
+    KeptBack,
     /// What fees are now → [`WalletReply::Feerates`].
     Feerates,
 }
@@ -162,6 +166,13 @@ pub enum WalletReply {
     },
     /// A channel's capacity.
     MostFundable(Sat),
+    /// For the fees of channels with anchors, should they close on chain.
+    KeptBack {
+        /// How much.
+        amount: Sat,
+        /// For how many channels.
+        channels: u64,
+    },
     /// Fees.
     Feerates(FeeTable),
 }

@@ -7,14 +7,15 @@ use super::backend::{
 use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
-use chand_protocol::channel::cause::{Annals, Cause, Line, Reason, StateChange, Trigger};
+use chand_protocol::channel::cause::{Annals, Because, By, Cause, Line, Reason, StateChange, Trigger};
+use chand_protocol::channel::policy::Policy;
 use chand_protocol::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Kind, Output, Spent};
 use chand_protocol::tower::Mode;
-use chand_protocol::units::{Feerate, Height, Msat, Sat};
+use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
 use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -56,6 +57,24 @@ pub fn htlc(offered_by: Side) -> view::Htlc {
     }
 }
 
+pub fn forward(status: &'static str) -> view::Forward {
+    view::Forward {
+        in_channel: ShortChannelId::new(103, 1, 0),
+        in_htlc_id: 3,
+        in_msat: Msat(5_200_000_000),
+        in_expiry: Height(432),
+        out_channel: ShortChannelId::new(104, 1, 1),
+        out_htlc_id: 4,
+        out_msat: Msat(5_100_000_000),
+        out_expiry: Height(288),
+        payment_hash: PaymentHash([8; 32]),
+        status,
+        received: Timestamp(1_700_000_000_250),
+        resolved: (status != "offered").then_some(Timestamp(1_700_000_001_500)),
+        created_index: 1,
+    }
+}
+
 pub fn channel(state: view::State) -> view::Channel {
     let confirmed = !matches!(state, view::State::Openingd | view::State::ChanneldAwaitingLockin);
     view::Channel {
@@ -86,7 +105,7 @@ pub fn channel(state: view::State) -> view::Channel {
         htlc_minimum_msat: (Msat(1), Msat(0)),
         max_in_flight_msat: (Msat(u64::MAX), Msat(1_000_000_000)),
         max_accepted_htlcs: (30, 483),
-        policy: (1_000, 10, 34),
+        policy: Policy { min: Msat(1), max: Some(Msat(1_000_000_000)), ..Policy::new(1_000, 10, 34) },
         commitment_number: (12, 13),
         depth: (u32::from(confirmed) * 3, 3),
         htlcs: vec![htlc(Side::Local), htlc(Side::Remote)],
@@ -100,7 +119,10 @@ pub fn channel(state: view::State) -> view::Channel {
 
 /// Of a channel that an HTLC's deadline closed.
 fn annals() -> Annals {
-    let change = |from, to, height| StateChange { time_s: 1_700_000_000, height: Height(height), from, to };
+    let change = |from, to, height, by| {
+        let change = StateChange { time_s: 1_700_000_000, height: Height(height), from, to };
+        (change, Because { by, words: "why".into() })
+    };
     let reason = Reason {
         id: HtlcId { offered_by: Side::Local, id: 3 },
         amount: Msat(5_000),
@@ -108,24 +130,23 @@ fn annals() -> Annals {
         cltv_expiry: Height(117),
     };
     let line = Line { height: Height(120), time_s: 1_700_000_002, text: "it is in a block".into() };
-    Annals {
-        cause: Some(Cause {
-            trigger: Trigger::Deadline,
-            words: "HTLC 3 of ours expired at 117".into(),
-            height: Height(119),
-            time_s: 1_700_000_001,
-            feerate: Feerate(253),
-            htlc: Some(reason),
-            peer_message: Some("no".into()),
-            decision: "published this node's commitment 12".into(),
-            story: vec![line],
-        }),
-        changes: vec![
-            change(view::State::Openingd, view::State::ChanneldAwaitingLockin, 100),
-            change(view::State::ChanneldAwaitingLockin, view::State::ChanneldNormal, 103),
-            change(view::State::ChanneldNormal, view::State::AwaitingUnilateral, 119),
-        ],
-    }
+    let cause = Cause {
+        trigger: Trigger::Deadline,
+        words: "HTLC 3 of ours expired at 117".into(),
+        height: Height(119),
+        time_s: 1_700_000_001,
+        feerate: Feerate(253),
+        htlc: Some(reason),
+        peer_message: Some("no".into()),
+        decision: "published this node's commitment 12".into(),
+        story: vec![line],
+    };
+    let changes = vec![
+        change(view::State::Openingd, view::State::ChanneldAwaitingLockin, 100, By::User),
+        change(view::State::ChanneldAwaitingLockin, view::State::ChanneldNormal, 103, By::User),
+        change(view::State::ChanneldNormal, view::State::AwaitingUnilateral, 119, By::Protocol),
+    ];
+    Annals::new(Some(cause), changes)
 }
 
 fn onchain_output() -> Output {
@@ -304,6 +325,7 @@ impl FakeBackend {
                 Reply::Sent(pay(if payment_hash.0 == [0; 32] { "failed" } else { "complete" }))
             }
             Command::ListPays { .. } => Reply::Pays(vec![pay("complete"), pay("failed"), pay("pending")]),
+            Command::ListForwards => Reply::Forwards(vec![forward("settled"), forward("offered")]),
             Command::ListHtlcs { .. } => Reply::Htlcs(vec![htlc(Side::Local), htlc(Side::Remote)]),
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
             Command::TowerChannels => Reply::TowerChannels(Vec::new()),
@@ -394,6 +416,7 @@ impl Backend for FakeBackend {
                 WalletReply::Withdrawn { tx: transaction(), psbt }
             }
             WalletRequest::MostFundable { .. } => WalletReply::MostFundable(Sat(123_456)),
+            WalletRequest::KeptBack => WalletReply::KeptBack { amount: Sat(25_000), channels: 1 },
             WalletRequest::Feerates => WalletReply::Feerates(fee_table()),
         };
         Box::pin(async { Ok(reply) })

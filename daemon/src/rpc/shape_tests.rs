@@ -138,6 +138,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "reserved_to_block",
             ],
         ),
+        ("listfunds", json!([]), "/kept_back", &["amount_msat", "channels", "reason"]),
         (
             "listfunds",
             json!([]),
@@ -304,6 +305,25 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "direction",
                 "payment_hash",
                 "state",
+            ],
+        ),
+        (
+            "listforwards",
+            json!({"status": "settled"}),
+            "/forwards/0",
+            &[
+                "created_index",
+                "in_channel",
+                "in_htlc_id",
+                "in_msat",
+                "out_channel",
+                "out_htlc_id",
+                "out_msat",
+                "fee_msat",
+                "status",
+                "style",
+                "received_time",
+                "resolved_time",
             ],
         ),
         (

@@ -7,7 +7,7 @@
 use super::show_close;
 use chand_protocol::id::{to_hex, NodeId, Side};
 use chand_protocol::node::view;
-use chand_protocol::units::{Msat, Sat};
+use chand_protocol::units::{Msat, Sat, Timestamp};
 use serde_json::{json, Map, Value};
 use std::net::{IpAddr, SocketAddr};
 
@@ -154,11 +154,11 @@ pub fn channel(c: &view::Channel, us: &NodeId) -> Value {
 
 fn update(c: &view::Channel) -> Value {
     json!({
-        "htlc_minimum_msat": c.htlc_minimum_msat.0 .0,
-        "htlc_maximum_msat": c.max_in_flight_msat.0 .0.min(msat(c.total)),
-        "cltv_expiry_delta": c.policy.2,
-        "fee_base_msat": c.policy.0,
-        "fee_proportional_millionths": c.policy.1,
+        "htlc_minimum_msat": c.policy.min.0,
+        "htlc_maximum_msat": c.policy.largest().0,
+        "cltv_expiry_delta": c.policy.delta_blocks,
+        "fee_base_msat": c.policy.base_msat,
+        "fee_proportional_millionths": c.policy.ppm,
     })
 }
 
@@ -192,8 +192,8 @@ fn money(c: &view::Channel) -> Vec<Field> {
         ("max_to_us_msat", json!(c.max_to_us_msat.0)),
         ("total_msat", json!(msat(c.total))),
         ("last_tx_fee_msat", json!(msat(c.commit_fee))),
-        ("fee_base_msat", json!(c.policy.0)),
-        ("fee_proportional_millionths", json!(c.policy.1)),
+        ("fee_base_msat", json!(c.policy.base_msat)),
+        ("fee_proportional_millionths", json!(c.policy.ppm)),
         ("spendable_msat", json!(c.spendable_msat.0)),
         ("receivable_msat", json!(c.receivable_msat.0)),
     ]
@@ -208,8 +208,8 @@ fn limits(c: &view::Channel) -> Vec<Field> {
         ("our_reserve_msat", json!(msat(c.reserve.0))),
         ("their_reserve_msat", json!(msat(c.reserve.1))),
         ("minimum_htlc_in_msat", json!(c.htlc_minimum_msat.1 .0)),
-        ("minimum_htlc_out_msat", json!(c.htlc_minimum_msat.0 .0)),
-        ("maximum_htlc_out_msat", json!(c.max_in_flight_msat.0 .0.min(msat(c.total)))),
+        ("minimum_htlc_out_msat", json!(c.policy.min.0)),
+        ("maximum_htlc_out_msat", json!(c.policy.largest().0)),
         ("our_to_self_delay", json!(c.to_self_delay.0)),
         ("their_to_self_delay", json!(c.to_self_delay.1)),
         ("max_accepted_htlcs", json!(c.max_accepted_htlcs.1)),
@@ -257,6 +257,29 @@ pub fn htlc(h: &view::Htlc) -> Value {
         .maybe("payment_hash", Some(h.payment_hash.to_string()))
         .maybe("state", Some(h.state))
         .build()
+}
+
+/// `listforwards`
+pub fn forward(f: &view::Forward) -> Value {
+    let seconds = |at: Timestamp| at.0 as f64 / 1_000.0;
+    Object::of(json!({
+        "created_index": f.created_index,
+        "in_channel": f.in_channel.map(|id| id.to_string()),
+        "in_htlc_id": f.in_htlc_id,
+        "in_msat": f.in_msat.0,
+        "out_msat": f.out_msat.0,
+        "fee_msat": f.in_msat.0.saturating_sub(f.out_msat.0),
+        "status": f.status,
+        "style": "tlv",
+        "received_time": seconds(f.received),
+        "payment_hash": f.payment_hash.to_string(), // (chand)
+        "in_expiry": f.in_expiry.0,                 // (chand)
+        "out_expiry": f.out_expiry.0,               // (chand)
+    }))
+    .maybe("out_channel", f.out_channel.map(|id| id.to_string()))
+    .maybe("out_htlc_id", Some(f.out_htlc_id))
+    .maybe("resolved_time", f.resolved.map(seconds))
+    .build()
 }
 
 /// `listclosedchannels`

@@ -5,16 +5,15 @@
 //! Read next: `show`.
 
 use super::show::{direction, msat, Object};
-use chand_protocol::channel::cause::{Cause, Line, Reason, StateChange};
-use chand_protocol::id::Side;
-use chand_protocol::node::view::{self, State};
+use chand_protocol::channel::cause::{Because, By, Cause, Line, Reason, StateChange};
+use chand_protocol::node::view;
 use chand_protocol::onchain::Output;
 use serde_json::{json, Value};
 use std::collections::BTreeSet;
 
 /// Who decided that it closes, in Core Lightning's words; `None` while nobody did.
 pub fn close_cause(c: &view::Channel) -> Option<&'static str> {
-    Some(c.annals.cause.as_ref()?.trigger.close_cause())
+    Some(c.annals.cause.as_ref()?.trigger.by().name())
 }
 
 /// (chand) `cause` of a channel that closes or is closed; `kind` and `confirmed` come from its end, where there is one.
@@ -89,34 +88,19 @@ fn txids(c: &view::Channel) -> Vec<String> {
 
 /// Core Lightning's `state_changes`, oldest first, with the (chand) height.
 pub fn state_changes(c: &view::Channel) -> Vec<Value> {
-    c.annals.changes.iter().map(|change| state_change(c, change)).collect()
+    let reasons = c.annals.reasons.iter().map(Some).chain(std::iter::repeat(None));
+    c.annals.changes.iter().zip(reasons).map(|(change, why)| state_change(change, why)).collect()
 }
 
-fn state_change(c: &view::Channel, change: &StateChange) -> Value {
-    let opened = matches!(change.to, State::Openingd | State::ChanneldAwaitingLockin | State::ChanneldNormal);
-    let (cause, message) = match (&c.annals.cause, opened) {
-        (Some(cause), false) => (cause.trigger.close_cause(), cause.words.clone()),
-        (_, true) => {
-            (if c.opener == Side::Local { "user" } else { "remote" }, opening(change.to).to_string())
-        }
-        (None, false) => ("unknown", String::new()),
-    };
+fn state_change(change: &StateChange, why: Option<&Because>) -> Value {
     json!({
         "timestamp": timestamp(change.time_s),
         "old_state": change.from.name(),
         "new_state": change.to.name(),
-        "cause": cause,
-        "message": message,
+        "cause": why.map_or(By::Unknown, |why| why.by).name(),
+        "message": why.map_or("", |why| &why.words),
         "height": change.height.0, // (chand)
     })
-}
-
-const fn opening(to: State) -> &'static str {
-    match to {
-        State::ChanneldAwaitingLockin => "the funding transaction is signed",
-        State::ChanneldNormal => "the funding transaction is deep enough for both",
-        _ => "",
-    }
 }
 
 /// `YYYY-MM-DDThh:mm:ss.000Z`, as Core Lightning writes it; from seconds since the Unix epoch.

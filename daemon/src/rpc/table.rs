@@ -198,7 +198,7 @@ pub static METHODS: &[Method] = &[
     method!(
         "listfunds",
         "wallet",
-        "Coins on chain and money in channels.",
+        "Coins on chain, money in channels, and what of the coins is kept back for closes on chain.",
         wallet::listfunds,
         [opt("spent", Kind::Bool, "false", "also coins already spent"),]
     ),
@@ -540,7 +540,7 @@ pub static METHODS: &[Method] = &[
         "Start a payment over a route of your choosing.",
         sendpay::sendpay,
         [
-            req("route", Kind::Route, "hops of {id, channel, delay, amount_msat}; one hop so far"),
+            req("route", Kind::Route, "hops of {id, channel, delay, amount_msat}, the first one first"),
             req("payment_hash", Kind::Hash, "the invoice's"),
             PAY_LABEL,
             opt("amount_msat", Kind::Msat, "the last hop's", "the sum of all parts"),
@@ -563,6 +563,20 @@ pub static METHODS: &[Method] = &[
             opt("timeout", Kind::U32, "for ever", "seconds to wait; then error 200"),
             opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
             later("groupid"),
+        ]
+    ),
+    method!(
+        "listforwards",
+        "payments",
+        "Payments that went on through this node, or are on their way: the newest 10,000 that ended.",
+        channel::listforwards,
+        [
+            opt("status", Kind::OneOf(&["offered", "settled", "failed"]), "all", "only those"),
+            opt("in_channel", Kind::ShortChannelId, "all", "only those that came in over it"),
+            opt("out_channel", Kind::ShortChannelId, "all", "only those that went out over it"),
+            later("index"),
+            later("start"),
+            later("limit"),
         ]
     ),
     method!(

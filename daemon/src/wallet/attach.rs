@@ -11,7 +11,7 @@
 
 use super::coins::Trust;
 use super::spend::verify_from;
-use super::{Wallet, WalletError, P2TR};
+use super::{OutputStatus, Wallet, WalletError, WalletOutput, P2TR};
 use bdk_wallet::chain::ChainPosition;
 use bdk_wallet::LocalOutput;
 use bitcoin::transaction::InputWeightPrediction;
@@ -104,7 +104,8 @@ impl Plan<'_> {
             return Err(Short::Dear(Sat(least)));
         }
         let (parent_weight, parent_fee) = order.parent.unwrap_or((0, Sat::ZERO));
-        let both = vbytes.saturating_mul(4).saturating_add(parent_weight);
+        // A mempool rounds each transaction of a package up to whole virtual bytes.
+        let both = vbytes.saturating_add(parent_weight.div_ceil(4)).saturating_mul(4);
         let wanted = at(order.feerate, both).saturating_sub(parent_fee.0);
         Ok(wanted.max(least).min(order.most.0))
     }
@@ -206,6 +207,14 @@ impl Wallet {
         }
         self.set_aside(&tx, &versions);
         Ok(tx)
+    }
+
+    /// How many more transactions it has a coin for: confirmed, free, and worth so much.
+    pub fn spare_coins(&self, worth: Sat) -> u32 {
+        let spare = |o: &WalletOutput| {
+            matches!(o.status, OutputStatus::Confirmed(_)) && !o.reserved && o.amount >= worth
+        };
+        u32::try_from(self.outputs().iter().filter(|o| spare(o)).count()).unwrap_or(u32::MAX)
     }
 
     /// Transactions that this one cannot stand beside: what it replaces, and what spends an input of the order.

@@ -61,17 +61,17 @@ impl Wallet {
         Ok(FundedTx { tx: built.tx, vout: built.vout })
     }
 
-    /// What a channel could hold that takes every coin that may fund one, the fee at `feerate` taken off, and what is
-    /// kept back.
+    /// What a channel could hold that takes every coin that may fund one, the fee at `feerate` taken off, and what `keep`
+    /// is to stay in the wallet.
     ///
     /// # Errors
     /// [`WalletError`] in words: there is nothing, or not enough for the fee.
-    pub fn most_fundable(&mut self, feerate: Feerate) -> Result<Sat, WalletError> {
+    pub fn most_fundable(&mut self, feerate: Feerate, keep: Sat) -> Result<Sat, WalletError> {
         let coins = self.choose(Coins::Safe)?;
         // As long as any funding output's script.
         let script = ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros());
         let rate = FeeRate::from_sat_per_kwu(u64::from(feerate.0));
-        Ok(self.all(&script, rate, &coins, self.kept_back)?.0)
+        Ok(self.all(&script, rate, &coins, keep)?.0)
     }
 
     /// Builds and signs a payment and counts it as published. `utxos`: spend exactly these, and of what is kept back, too;
@@ -173,8 +173,8 @@ impl Wallet {
 
     fn kept_words(&self, keep: Sat) -> String {
         format!(
-            ": {keep} stay in the wallet for the fees of channels that close on chain (withdraw takes them, too, when \
-             the coins are named in utxos)"
+            ": {keep} stay in the wallet for the fees of channels that close on chain, as listfunds shows (withdraw takes \
+             them, too, when the coins are named in utxos)"
         )
     }
 

@@ -1,11 +1,14 @@
 //! Why a channel closed, and what followed: kept for ever, so that a close explains itself.
 //!
 //! In: the moment a close is decided or seen, and what happens on chain after. Out: [`Cause`], for lists.
-//! The first trigger stands, and what comes later is a line of its story; but a cheat is always the trigger. Read next: `onchain`.
+//! The first trigger stands, and what comes later is a line of its story; but a cheat is always the trigger.
+//! Each change of state keeps whose doing it was and why, as it was known at that moment. Read next: `onchain`.
 
+use crate::channel::onchain::agreed_words;
 use crate::channel::{Channel, Context};
 use crate::id::{HtlcId, PaymentHash, Side};
 use crate::node::view::State;
+use crate::record::{decode, BadRecord};
 use crate::units::{Feerate, Height, Msat};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -64,16 +67,47 @@ impl Trigger {
         }
     }
 
-    /// Who decided, in Core Lightning's words for `close_cause`.
-    pub const fn close_cause(self) -> &'static str {
+    /// Who decided.
+    pub const fn by(self) -> By {
         match self {
-            Trigger::Agreed(Side::Local) | Trigger::Impatience | Trigger::Dev => "user",
-            Trigger::Agreed(Side::Remote) | Trigger::PeerClosed | Trigger::PeerError => "remote",
-            Trigger::PeerFault | Trigger::Deadline => "protocol",
+            Trigger::Agreed(Side::Local) | Trigger::Impatience | Trigger::Dev => By::User,
+            Trigger::Agreed(Side::Remote) | Trigger::PeerClosed | Trigger::PeerError => By::Remote,
+            Trigger::PeerFault | Trigger::Deadline => By::Protocol,
             Trigger::PeerCheated | Trigger::StateLost | Trigger::OwnRevoked | Trigger::OwnPublished => {
-                "onchain"
+                By::Onchain
             }
-            Trigger::Unknown => "unknown",
+            Trigger::Unknown => By::Unknown,
+        }
+    }
+}
+
+/// Whose doing something was, in Core Lightning's words for `close_cause` and `state_changes`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum By {
+    User,
+    Remote,
+    Protocol,
+    Onchain,
+    Unknown,
+}
+
+impl By {
+    /// As JSON names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            By::User => "user",
+            By::Remote => "remote",
+            By::Protocol => "protocol",
+            By::Onchain => "onchain",
+            By::Unknown => "unknown",
+        }
+    }
+
+    const fn side(side: Side) -> By {
+        match side {
+            Side::Local => By::User,
+            Side::Remote => By::Remote,
         }
     }
 }
@@ -148,6 +182,20 @@ pub struct StateChange {
     pub to: State,
 }
 
+/// Why a state changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Because {
+    pub by: By,
+    pub words: String,
+}
+
+impl Because {
+    fn new(by: By, words: impl Into<String>) -> Because {
+        Because { by, words: words.into() }
+    }
+}
+
 /// What is kept of all this.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Annals {
@@ -155,6 +203,48 @@ pub struct Annals {
     pub cause: Option<Cause>,
     /// Oldest first.
     pub changes: Vec<StateChange>,
+    /// Why, one for each of `changes`.
+    pub reasons: Vec<Because>,
+    /// What was decided in this step.
+    #[serde(skip)]
+    decided: Option<Because>,
+}
+
+impl Annals {
+    /// What is shown of a close: its cause, and the changes of state with their reasons.
+    pub fn new(cause: Option<Cause>, changes: Vec<(StateChange, Because)>) -> Annals {
+        let (changes, reasons) = changes.into_iter().unzip();
+        Annals { cause, changes, reasons, decided: None }
+    }
+
+    /// From its record, or from one that was written before reasons were kept.
+    ///
+    /// # Errors
+    /// [`BadRecord`].
+    pub(crate) fn from_record(bytes: &[u8]) -> Result<Annals, BadRecord> {
+        // The reasons are the last part: a record without them never decodes as one that has them.
+        let now = decode(bytes);
+        match decode::<(Option<Cause>, Vec<StateChange>)>(bytes) {
+            Ok((cause, changes)) if now.is_err() => {
+                Ok(Annals { cause, changes, reasons: Vec::new(), decided: None })
+            }
+            _ => now,
+        }
+    }
+
+    fn note(&mut self, change: StateChange, why: Because) {
+        if self.changes.len() >= MAX_CHANGES {
+            // A close that is begun again and again: the first half tells how it came, the last how it ended.
+            self.changes.remove(MAX_CHANGES / 2);
+            if self.reasons.len() > MAX_CHANGES / 2 {
+                self.reasons.remove(MAX_CHANGES / 2);
+            }
+        }
+        // Of those that came before reasons were kept, none is known.
+        self.reasons.resize(self.changes.len(), Because::new(By::Unknown, ""));
+        self.changes.push(change);
+        self.reasons.push(why);
+    }
 }
 
 impl Channel {
@@ -162,6 +252,7 @@ impl Channel {
     pub(crate) fn note_cause(&mut self, why: Why, decision: impl Into<String>, cx: &Context<'_>) {
         let decision = decision.into();
         self.dirty.annals = true;
+        self.annals.decided = Some(Because::new(why.trigger.by(), why.words.clone()));
         let mut story = Vec::new();
         if why.trigger == Trigger::PeerCheated {
             // An error of the cheat's may have come before the block with its commitment.
@@ -206,17 +297,44 @@ impl Channel {
 
     /// Notes a new state, if it is one. Call it at the end of a step for a touched channel.
     pub(crate) fn note_state(&mut self, cx: &Context<'_>) {
+        let decided = self.annals.decided.take();
         let to = self.state_name();
         let from = self.annals.changes.last().map_or(State::Openingd, |c| c.to);
         if from == to {
             return;
         }
-        if self.annals.changes.len() >= MAX_CHANGES {
-            // A close that is begun again and again: the first half tells how it came, the last how it ended.
-            self.annals.changes.remove(MAX_CHANGES / 2);
-        }
+        let why = self.why_now(from, to, decided);
         let change = StateChange { time_s: cx.now.seconds(), height: cx.tip, from, to };
-        self.annals.changes.push(change);
+        self.annals.note(change, why);
         self.dirty.annals = true;
+    }
+
+    fn why_now(&self, from: State, to: State, decided: Option<Because>) -> Because {
+        let opener = By::side(self.terms.opener);
+        let asked = self.closing().map_or(By::Unknown, |closing| By::side(closing.by));
+        match (from, to) {
+            (State::Openingd, State::ChanneldAwaitingLockin) => {
+                Because::new(opener, "the funding transaction is signed")
+            }
+            (_, State::ChanneldAwaitingLockin) => {
+                Because::new(By::Onchain, "the block with the funding transaction left the chain")
+            }
+            (_, State::ChanneldNormal) => {
+                Because::new(opener, "the funding transaction is deep enough for both")
+            }
+            (_, State::ChanneldShuttingDown) => {
+                let words = self.closing().map_or("", |closing| agreed_words(closing.by));
+                Because::new(asked, words)
+            }
+            (_, State::ClosingdSigexchange) => Because::new(asked, "no HTLC is left"),
+            (State::Onchain, _) => {
+                Because::new(By::Onchain, "the block with the closing transaction left the chain")
+            }
+            (_, State::ClosingdComplete) => Because::new(asked, "both signed the closing transaction"),
+            (State::AwaitingUnilateral | State::ClosingdComplete, State::Onchain) => {
+                Because::new(By::Onchain, "the transaction that closes it is in a block")
+            }
+            _ => decided.unwrap_or_else(|| Because::new(By::Unknown, "")),
+        }
     }
 }

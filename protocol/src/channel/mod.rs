@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod onchain;
 pub mod open;
 pub mod past;
+pub mod policy;
 pub mod resume;
 pub mod save;
 pub mod terms;
@@ -30,6 +31,7 @@ pub mod tower;
 pub mod update;
 pub mod view;
 
+use crate::channel::policy::Policy;
 use crate::fault::{local, LocalFault, PeerFault, Trouble};
 use crate::id::{ChannelId, HtlcId, Preimage, ShortChannelId, Side};
 use crate::node::effect::{AttachOrder, Level};
@@ -221,7 +223,7 @@ pub struct Channel {
     /// Least and most that was ours.
     pub extremes: (Msat, Msat),
     /// Fees and limits that we ask of forwards: base msat, parts per million, CLTV delta in blocks.
-    pub policy: (u32, u32, u16),
+    pub policy: Policy,
     pub(crate) secrets: ChannelSecrets,
     pub(crate) keyring: KeyRing,
     pub(crate) notes: Notes,
@@ -344,7 +346,7 @@ impl Channel {
     }
 
     /// Changes what we ask of forwards.
-    pub fn set_policy(&mut self, policy: (u32, u32, u16)) {
+    pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
         self.dirty.state = true;
     }

@@ -15,6 +15,7 @@
 use crate::channel::commit::{Commits, SnapshotEntry};
 use crate::channel::keyring::KeyRing;
 use crate::channel::ledger::{Ledger, View};
+use crate::channel::policy::Policy;
 use crate::channel::save::Dirty;
 use crate::channel::terms::{Party, Terms};
 use crate::channel::tower::Notes;
@@ -62,8 +63,8 @@ pub struct Wishes {
     pub max_in_flight_percent: u8,
     /// What the peer must keep; default 1 % of the capacity.
     pub reserve: Option<Sat>,
-    /// Fees and limits that we ask of forwards: base msat, parts per million, CLTV delta in blocks.
-    pub policy: (u32, u32, u16),
+    /// What we ask of forwards.
+    pub policy: Policy,
     /// Both have option_simple_close.
     pub simple_close: bool,
 }

@@ -12,12 +12,13 @@ use crate::channel::htlc::{Htlc, Step};
 use crate::channel::keyring::KeyRing;
 use crate::channel::ledger::{Balances, FeeUpdate, Ledger};
 use crate::channel::past::{Past, PastHtlc};
+use crate::channel::policy::Policy;
 use crate::channel::terms::Terms;
 use crate::channel::tower::Notes;
 use crate::channel::{Channel, Confirmed, Link, Phase, Sent};
 use crate::id::{ChannelId, HtlcId, Side};
 use crate::node::view::Stats;
-use crate::record::{channel_key, decode, htlc_key, numbered_key, put, BadRecord, Kind};
+use crate::record::{channel_key, decode, decode_grown, htlc_key, numbered_key, put, BadRecord, Kind};
 use crate::store::{Change, Entry};
 use crate::tx::keys::ChannelSecrets;
 use crate::tx::shachain::SecretStore;
@@ -119,7 +120,7 @@ struct State {
     doubt: bool,
     stats: [u64; 8],
     extremes: (Msat, Msat),
-    policy: (u32, u32, u16),
+    policy: Policy,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -433,7 +434,7 @@ impl Loaded {
     ) -> Result<Channel, BadRecord> {
         let missing = BadRecord::Inconsistent("a channel lacks its terms, state or signatures");
         let terms: Terms = decode(&self.terms.ok_or(missing)?)?;
-        let state: State = decode(&self.state.ok_or(missing)?)?;
+        let state: State = decode_grown(&self.state.ok_or(missing)?, &Policy::NO_LIMITS)?;
         let signatures: Signatures = decode(&self.signatures.ok_or(missing)?)?;
         if terms.channel_id != id {
             return Err(BadRecord::Inconsistent("a channel is filed under another id"));
@@ -491,7 +492,7 @@ impl Loaded {
             funding_tx,
             close_to: state.close_to,
             log: state.log,
-            annals: self.annals.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default(),
+            annals: self.annals.map(|bytes| Annals::from_record(&bytes)).transpose()?.unwrap_or_default(),
             watch: self.watch.map(|bytes| decode(&bytes)).transpose()?,
             retired: self.retired,
             doubt: state.doubt,

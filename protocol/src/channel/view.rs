@@ -5,6 +5,7 @@
 
 use crate::channel::htlc::Htlc;
 use crate::channel::ledger::View;
+use crate::channel::policy::Policy;
 use crate::channel::{Channel, Link, Phase};
 use crate::id::Side;
 use crate::node::view::{self, ChannelBalance, Snapshot, SnapshotHtlc, State};
@@ -72,7 +73,13 @@ impl Channel {
             htlc_minimum_msat: (terms.remote.htlc_minimum, terms.local.htlc_minimum),
             max_in_flight_msat: (terms.remote.max_in_flight, terms.local.max_in_flight),
             max_accepted_htlcs: (terms.remote.max_accepted_htlcs, terms.local.max_accepted_htlcs),
-            policy: self.policy,
+            policy: Policy {
+                min: self.policy.min.max(terms.remote.htlc_minimum),
+                max: Some(
+                    self.policy.largest().min(terms.remote.max_in_flight).min(terms.capacity.to_msat()),
+                ),
+                ..self.policy
+            },
             commitment_number: (self.commits.local_number, self.commits.remote_number),
             depth: (self.depth(tip), terms.minimum_depth),
             htlcs: self.ledger.htlcs.values().map(|h| self.htlc_view(h)).collect(),

@@ -136,9 +136,15 @@ impl Node {
     }
 
     /// The wallet gave coins for a transaction of a published commitment, or none.
-    pub(super) fn on_attached(&mut self, id: ChannelId, claim: u32, result: Result<Transaction, String>) {
+    pub(super) fn on_attached(
+        &mut self,
+        id: ChannelId,
+        claim: u32,
+        result: Result<Transaction, String>,
+        spare_coins: u32,
+    ) {
         let txid = result.as_ref().ok().map(Transaction::compute_txid);
-        match self.act(id, |c, cx, out| c.on_attached(claim, result, cx, out)) {
+        match self.act(id, |c, cx, out| c.on_attached(claim, result, spare_coins, cx, out)) {
             Some(Ok(())) => {}
             Some(Err(fault)) => self.local_fault(id, &fault),
             // No such channel any more: its coins are free.

@@ -5,6 +5,7 @@
 
 use crate::channel::cause::{Trigger, Why};
 use crate::channel::open::{OpenRequest, Opening, Wishes};
+use crate::channel::policy::Policy;
 use crate::channel::{Channel, Phase};
 use crate::fault::{PeerFault, Trouble};
 use crate::id::{ChannelId, CommandId, NodeId, Side};
@@ -56,7 +57,11 @@ impl Node {
             minimum_depth: self.config.funding_confirms.max(1),
             max_in_flight_percent: self.config.max_in_flight_percent,
             reserve: None,
-            policy: (self.config.fee_base_msat, self.config.fee_ppm, self.config.cltv_delta_blocks),
+            policy: Policy::new(
+                self.config.fee_base_msat,
+                self.config.fee_ppm,
+                self.config.cltv_delta_blocks,
+            ),
             simple_close: self.negotiated(peer, Feature::SimpleClose),
         }
     }
@@ -616,9 +621,6 @@ impl Node {
         else {
             return;
         };
-        if htlc_min_msat.is_some() || htlc_max_msat.is_some() {
-            return self.refuse(id, -32602, "htlcmin, htlcmax: not built yet (chand does not forward yet)");
-        }
         let which = match channel.map(|c| self.find_channel(&c)).transpose() {
             Ok(Some(one)) => alloc::vec![one],
             Ok(None) => self.channels.values().filter(|c| c.wants_link()).map(Channel::id).collect(),
@@ -628,8 +630,14 @@ impl Node {
         let mut views = Vec::new();
         for channel_id in which {
             let view = self.act(channel_id, |c, _, _| {
-                let (base, ppm, delta) = c.policy;
-                c.set_policy((fee_base_msat.unwrap_or(base), fee_ppm.unwrap_or(ppm), delta));
+                let now = c.policy;
+                c.set_policy(Policy {
+                    base_msat: fee_base_msat.unwrap_or(now.base_msat),
+                    ppm: fee_ppm.unwrap_or(now.ppm),
+                    min: htlc_min_msat.unwrap_or(now.min),
+                    max: htlc_max_msat.or(now.max),
+                    ..now
+                });
                 c.view(tip)
             });
             views.extend(view);

@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Transaction, Txid};
+use serde::{Deserialize, Serialize};
 
 /// How a user names a channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -225,6 +226,8 @@ pub enum Command {
         /// Only this invoice.
         bolt11: Option<String>,
     },
+    /// → [`Reply::Forwards`]
+    ListForwards,
     /// → [`Reply::Htlcs`]
     ListHtlcs {
         /// Only of this channel.
@@ -299,7 +302,7 @@ pub enum Command {
 }
 
 /// One hop of a given route (Core Lightning's `sendpay`).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RouteHop {
     /// Who.
     pub id: NodeId,
@@ -370,6 +373,8 @@ pub enum Reply {
     Sent(view::Pay),
     /// `listpays`, `listsendpays`
     Pays(Vec<view::Pay>),
+    /// `listforwards`
+    Forwards(Vec<view::Forward>),
     /// `listhtlcs`
     Htlcs(Vec<view::Htlc>),
     /// `listsnapshots`

@@ -165,6 +165,8 @@ pub enum Input {
         claim: u32,
         /// The transaction with the wallet's inputs signed and the order's inputs not, or why there is none, in words.
         result: Result<Transaction, String>,
+        /// How many more such orders the wallet has coins for.
+        spare_coins: u32,
         /// The wallet's change (reserved coins, change address), to be kept in the same batch.
         wallet: Option<Vec<u8>>,
     },

@@ -37,8 +37,10 @@ impl Node {
             watched: self.watched.clone(),
             invoices: self.invoices.clone(),
             payments: self.payments.clone(),
+            forwards: self.forwards.clone(),
             closers: self.closers.clone(),
             publishing: self.publishing.clone(),
+            taken: self.taken.clone(),
             parked: self.parked.clone(),
             touched: self.touched.clone(),
             unprepared: self.unprepared.clone(),
@@ -64,6 +66,7 @@ impl Node {
         bytes.extend(format!("{world:?}{waiting:?}").into_bytes());
         bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
         self.payments.volatile(&mut bytes);
+        self.forwards.volatile(&mut bytes);
         self.invoices.volatile(&mut bytes);
         self.channels.values().for_each(|c| c.volatile(&mut bytes));
         bytes

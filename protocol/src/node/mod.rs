@@ -7,7 +7,7 @@
 //! * `peers` – links, `init`, pings, calling again
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
-//! * `receive`, `invoices` – being paid; `send` – paying
+//! * `receive`, `invoices` – being paid; `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
@@ -19,7 +19,10 @@ pub mod command;
 pub mod config;
 pub mod effect;
 mod fork;
+mod forward;
+mod forwards;
 mod invoices;
+mod payments;
 mod peers;
 mod query;
 mod receive;
@@ -51,9 +54,11 @@ use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use command::{CommandError, Reply};
 use effect::{Effect, Fees, Input, Level, Notice};
+use forwards::Forwards;
 use invoices::Invoices;
+use payments::Payments;
 use peers::Peer;
-use send::Payments;
+
 use state::Counters;
 
 use crate::channel::open::Opening;
@@ -64,6 +69,8 @@ const MAX_DUST: Sat = Sat(50_000);
 const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
+/// Names of published transactions that are remembered, so that each is logged once.
+const MAX_TAKEN: usize = 1_000;
 
 /// A node. It is changed by [`step`] only.
 pub struct Node {
@@ -88,9 +95,12 @@ pub struct Node {
     watched: BTreeMap<OutPoint, ChannelId>,
     invoices: Invoices,
     payments: Payments,
+    forwards: Forwards,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
     /// Answers that wait until the chain backend has the transaction they tell of.
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
+    /// Transactions of which the log says already that the chain backend has them.
+    taken: BTreeSet<Txid>,
     /// HTLCs of peers that wait until the chain is read.
     parked: Vec<(ChannelId, HtlcId)>,
     /// Channels changed in this step.
@@ -261,9 +271,9 @@ impl Node {
                 self.keep_wallet(wallet);
                 self.on_funded(channel, result);
             }
-            Input::Attached { channel, claim, result, wallet } => {
+            Input::Attached { channel, claim, result, spare_coins, wallet } => {
                 self.keep_wallet(wallet);
-                self.on_attached(channel, claim, result);
+                self.on_attached(channel, claim, result, spare_coins);
             }
             Input::Wallet { change, publish, reply } => {
                 self.keep_wallet(Some(change));
@@ -519,10 +529,19 @@ impl Node {
                 ),
             }
         }
+        if result.is_err() {
+            self.taken.remove(&txid);
+        }
         match result {
             Ok(()) => {
                 self.is_claim_answered(txid, true);
-                self.notice(Level::Info, format!("transaction {txid} is with the chain backend"));
+                // It is offered again at every block; that is no news.
+                if self.taken.len() >= MAX_TAKEN {
+                    self.taken.clear();
+                }
+                if self.taken.insert(txid) {
+                    self.notice(Level::Info, format!("transaction {txid} is with the chain backend"));
+                }
             }
             // With option_simple_close each side has a closing transaction: one of the two comes too late.
             Err(reason) if self.is_one_of_two_closes(txid) => {

@@ -72,6 +72,10 @@ impl Node {
             | Command::SendPay { .. }
             | Command::WaitSendPay { .. }
             | Command::ListPays { .. } => self.on_pay_command(id, command),
+            Command::ListForwards => {
+                let list = self.forwards.views();
+                self.answer(id, Reply::Forwards(list));
+            }
             Command::ListHtlcs { channel } => self.answer(id, Reply::Htlcs(self.list_htlcs(channel))),
             Command::ListSnapshots { channel, start, limit } => {
                 self.list_snapshots(id, &channel, start, limit)

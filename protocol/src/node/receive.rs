@@ -87,14 +87,21 @@ impl Node {
                 return self.fail_back(channel, id.id, &shared_secret, &failure);
             }
         };
-        let secret = peeled.shared_secret;
+        let risky = self
+            .channels
+            .get(&channel)
+            .is_some_and(|c| c.ledger.is_dust_too_many(&c.terms, &htlc, Node::max_dust()));
+        let secret = peeled.shared_secret.clone();
         // BOLT 2 [2.add.19].
         let payload = match Payload::decode(&peeled.payload, peeled.next.is_none()) {
             Ok(Payload::Final(payload)) => payload,
-            // Not a last hop: chand does not forward yet.
-            Ok(Payload::Forward(_)) => {
-                // BOLT 4 [4.read.22, 4.peel.11, 4.fail.7].
-                return self.fail_back(channel, id.id, &secret, &Failure::UnknownNextPeer);
+            // BOLT 4 [4.read.22, 4.peel.11].
+            Ok(Payload::Forward(wish)) => {
+                let failure = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
+                return match risky {
+                    true => self.fail_back(channel, id.id, &secret, &failure),
+                    false => self.forward(channel, &htlc, peeled, &wish),
+                };
             }
             Ok(Payload::Blinded(_)) => {
                 let failure = Failure::InvalidOnionBlinding { sha256_of_onion: [0; 32] };
@@ -102,10 +109,6 @@ impl Node {
             }
             Err(bad) => return self.fail_back(channel, id.id, &secret, &Failure::from(bad)),
         };
-        let risky = self
-            .channels
-            .get(&channel)
-            .is_some_and(|c| c.ledger.is_dust_too_many(&c.terms, &htlc, Node::max_dust()));
         if risky {
             let failure = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
             return self.fail_back(channel, id.id, &secret, &failure);
@@ -334,7 +337,13 @@ impl Node {
         }
     }
 
-    fn fail_back(&mut self, channel: ChannelId, id: u64, secret: &SharedSecret, failure: &Failure) {
+    pub(super) fn fail_back(
+        &mut self,
+        channel: ChannelId,
+        id: u64,
+        secret: &SharedSecret,
+        failure: &Failure,
+    ) {
         if let Some(peer) = self.channels.get(&channel).map(|c| c.terms.peer) {
             let text = format!("HTLC {id} given back: {}", failure.name());
             self.notice_about(Level::Debug, text, peer, Some(channel));

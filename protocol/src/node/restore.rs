@@ -10,9 +10,10 @@ use crate::entropy::Entropy;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
 use crate::node::effect::{Effect, Fees, Level};
+use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
+use crate::node::payments::{Payment, Payments};
 use crate::node::peers::Peer;
-use crate::node::send::{Payment, Payments};
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
@@ -47,6 +48,7 @@ struct Found {
     channels: BTreeMap<ChannelId, Loaded>,
     invoices: Invoices,
     payments: Payments,
+    forwards: Forwards,
     wallet: Vec<Vec<u8>>,
     wallet_kept: Vec<u64>,
     reserved: Vec<(ChannelId, Txid)>,
@@ -56,7 +58,7 @@ impl Found {
     fn add(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), BadRecord> {
         let kind = Kind::of(key).ok_or(BadRecord::UnknownKind)?;
         match kind {
-            Kind::Counters => self.counters = decode(&value)?,
+            Kind::Counters => self.counters = Counters::from_record(&value)?,
             Kind::Block => {
                 let height = key.get(1..5).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes);
                 self.blocks.push_back((Height(height.ok_or(BadRecord::Damaged)?), decode(&value)?));
@@ -71,8 +73,12 @@ impl Found {
                 self.invoices.insert(invoice);
             }
             Kind::Payment => {
-                let payment: Payment = decode(&value)?;
+                let payment = Payment::from_record(&value)?;
                 self.payments.restore(payment);
+            }
+            Kind::Forward => {
+                let forward: Forward = decode(&value)?;
+                self.forwards.restore(forward);
             }
             Kind::Wallet => {
                 self.wallet_kept.push(number_of(key).ok_or(BadRecord::Damaged)?);
@@ -156,8 +162,10 @@ impl Node {
             watched,
             invoices: found.invoices,
             payments: found.payments,
+            forwards: found.forwards,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
+            taken: BTreeSet::new(),
             parked: Vec::new(),
             touched: BTreeSet::new(),
             unprepared: BTreeSet::new(),
@@ -180,6 +188,7 @@ impl Node {
         changes.extend(self.chain.recent.iter().map(|(height, hash)| put(block_key(*height), hash)));
         changes.extend(self.invoices.by_hash.values().map(|i| put(invoice_key(&i.hash), i)));
         changes.extend(self.payments.records());
+        changes.extend(self.forwards.records());
         let kept = self.peers.iter().filter_map(|(id, p)| Some((id, p.kept_address()?)));
         changes.extend(kept.map(|(id, address)| put(peer_key(id), address)));
         let puts = changes.into_iter().filter_map(|change| match change {

@@ -1,182 +1,44 @@
-//! Paying: one hop for now, over any channel with the payee.
+//! Paying: to a peer over any channel with it, or along a route that the user gave.
 //!
 //! In: `pay`, `keysend`, `sendpay`; HTLCs that ended. Out: an HTLC and its record in one batch; the answer once the
 //! payment is decided. A payment that does not fit at the moment (every slot taken, the peer away) waits for its
 //! turn until `retry_for` runs out; it is then failed without an HTLC ever having been offered.
 //! No hash is ever paid twice: a payment is complete, or pending, or may be tried again after it failed for good.
-//! Read next: `receive`, `crate::onion`.
+//! Read next: `payments` (what is kept), `receive`, `crate::onion`.
 
 use crate::channel::htlc::Removal;
 use crate::channel::ledger::Refusal;
 use crate::channel::update::CannotOffer;
 use crate::channel::Channel;
-use crate::id::{ChannelId, CommandId, HtlcId, NodeId, PaymentHash, PaymentSecret, Preimage};
+use crate::id::{ChannelId, CommandId, HtlcId, NodeId, PaymentHash, PaymentSecret, Preimage, ShortChannelId};
 use crate::invoice::{self, Currency, Description};
-use crate::node::command::{Command, Reply};
+use crate::node::command::{Command, Reply, RouteHop};
+use crate::node::payments::{code, explain, Final0, Order, Payment, Status, Wait};
 use crate::node::{view, Node};
-use crate::onion::payload::Final;
+use crate::onion::payload::{self, Final};
 use crate::onion::sphinx::build;
-use crate::onion::{returned, Failure, SharedSecret};
+use crate::onion::{returned, Failure};
 use crate::record::{payment_key, put};
-use crate::store::Change;
-use crate::units::{Msat, Timestamp};
+use crate::units::{Height, Msat, Timestamp};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
+use secp256k1::PublicKey;
 
 /// Blocks added to what the invoice asks for: one may be mined while the payment is on its way (BOLT 11).
 const EXPIRY_SLACK_BLOCKS: u32 = 3;
 /// The longest a payee may ask us to lock money up: two weeks.
 const MAX_FINAL_CLTV_BLOCKS: u32 = 2_016;
+/// The longest a whole route may.
+const MAX_ROUTE_BLOCKS: u32 = MAX_FINAL_CLTV_BLOCKS + 34 * MAX_HOPS as u32;
 /// Longest text kept with a payment.
 const MAX_TEXT_BYTES: usize = 16_384;
+/// BOLT 4: what an onion of 1,300 bytes has room for.
+const MAX_HOPS: usize = 20;
 /// Payments that may wait for their turn.
 const MAX_QUEUED: usize = 10_000;
-
-/// Error codes of Core Lightning's `pay`.
-mod code {
-    pub(super) const IN_PROGRESS: i32 = 200;
-    pub(super) const DESTINATION_PERM_FAIL: i32 = 203;
-    pub(super) const TRY_OTHER_ROUTE: i32 = 204;
-    pub(super) const ROUTE_NOT_FOUND: i32 = 205;
-    pub(super) const INVOICE_EXPIRED: i32 = 207;
-    pub(super) const STOPPED_RETRYING: i32 = 210;
-    pub(super) const PARAMS: i32 = -32_602;
-}
-
-/// What the last hop is told.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Final0 {
-    Invoice { secret: PaymentSecret, metadata: Option<Vec<u8>> },
-    Keysend { preimage: Preimage },
-}
-
-/// How far a payment has come.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Status {
-    /// Waiting for a channel that can take it; no HTLC was offered.
-    Queued,
-    Pending {
-        channel: ChannelId,
-        htlc: u64,
-        shared_secret: SharedSecret,
-    },
-    Complete {
-        preimage: Preimage,
-        at_s: u64,
-    },
-    Failed {
-        code: i32,
-        message: String,
-        at_s: u64,
-    },
-}
-
-/// One payment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Payment {
-    hash: PaymentHash,
-    destination: NodeId,
-    amount: Msat,
-    total: Msat,
-    final_cltv_blocks: u32,
-    last: Final0,
-    bolt11: Option<String>,
-    label: Option<String>,
-    description: Option<String>,
-    created_index: u64,
-    created_at_s: u64,
-    retry_until: Timestamp,
-    status: Status,
-}
-
-impl Payment {
-    fn view(&self) -> view::Pay {
-        let (status, completed_at_s, preimage, failure) = match &self.status {
-            Status::Queued | Status::Pending { .. } => ("pending", None, None, None),
-            Status::Complete { preimage, at_s } => ("complete", Some(*at_s), Some(preimage.clone()), None),
-            Status::Failed { code, message, at_s } => {
-                ("failed", Some(*at_s), None, Some((*code, message.clone())))
-            }
-        };
-        view::Pay {
-            payment_hash: self.hash,
-            destination: Some(self.destination),
-            bolt11: self.bolt11.clone(),
-            label: self.label.clone(),
-            description: self.description.clone(),
-            status,
-            amount_msat: self.amount,
-            amount_sent_msat: self.amount,
-            created_at_s: self.created_at_s,
-            completed_at_s,
-            preimage,
-            created_index: self.created_index,
-            parts: 1,
-            failure,
-        }
-    }
-}
-
-/// Every payment, and who waits for one.
-#[derive(Clone, Default)]
-pub(super) struct Payments {
-    by_hash: BTreeMap<PaymentHash, Payment>,
-    by_index: BTreeMap<u64, PaymentHash>,
-    by_htlc: BTreeMap<(ChannelId, u64), PaymentHash>,
-    queue: VecDeque<PaymentHash>,
-    payers: BTreeMap<PaymentHash, Vec<(CommandId, Wait)>>,
-}
-
-/// What a waiting command wants to hear.
-#[derive(Clone, Copy, Debug)]
-enum Wait {
-    Pay,
-    SendPay(Option<Timestamp>),
-}
-
-/// What is to be paid.
-struct Order {
-    hash: PaymentHash,
-    destination: NodeId,
-    amount: Msat,
-    total: Msat,
-    final_cltv_blocks: u32,
-    last: Final0,
-    bolt11: Option<String>,
-    label: Option<String>,
-    description: Option<String>,
-    retry_for_s: u64,
-}
-
-impl Payments {
-    /// Takes a payment in from its record.
-    pub(super) fn restore(&mut self, payment: Payment) {
-        if let Status::Pending { channel, htlc, .. } = &payment.status {
-            self.by_htlc.insert((*channel, *htlc), payment.hash);
-        }
-        self.by_index.insert(payment.created_index, payment.hash);
-        self.by_hash.insert(payment.hash, payment);
-    }
-}
-
-impl Payments {
-    /// The record of every payment that is kept: one that only waits for its turn is not.
-    pub(super) fn records(&self) -> impl Iterator<Item = Change> + '_ {
-        let kept = self.by_hash.values().filter(|p| !matches!(p.status, Status::Queued));
-        kept.map(|p| put(payment_key(&p.hash), p))
-    }
-
-    /// Adds what stands in no record: payments that wait for their turn, and who waits for an answer.
-    pub(super) fn volatile(&self, bytes: &mut Vec<u8>) {
-        let queued = self.by_hash.values().filter(|p| matches!(p.status, Status::Queued));
-        bytes.extend(queued.flat_map(crate::record::encode));
-        bytes.extend(format!("{:?}{:?}{:?}", self.queue, self.by_htlc, self.payers).into_bytes());
-    }
-}
 
 impl Node {
     /// Whether a payment waits for its turn: its record, if any, is of an earlier try.
@@ -252,6 +114,7 @@ impl Node {
             amount,
             total: amount,
             final_cltv_blocks: invoice.min_final_cltv_blocks,
+            route: Vec::new(),
             last: Final0::Invoice {
                 secret: invoice.payment_secret.clone(),
                 metadata: invoice.payment_metadata.clone(),
@@ -282,6 +145,7 @@ impl Node {
             total: amount,
             // What keysend receivers expect; more than chand itself asks for.
             final_cltv_blocks: 42,
+            route: Vec::new(),
             last: Final0::Keysend { preimage },
             bolt11: None,
             label,
@@ -322,20 +186,25 @@ impl Node {
         if order.amount == Msat::ZERO {
             return Err((code::PARAMS, "amount_msat: must be more than zero".into()));
         }
+        let (first, amount) =
+            order.route.first().map_or((order.destination, order.amount), |hop| (hop.id, hop.amount_msat));
         let with: Vec<&Channel> =
-            self.channels.values().filter(|c| c.terms.peer == order.destination && c.wants_link()).collect();
+            self.channels.values().filter(|c| c.terms.peer == first && c.wants_link()).collect();
         if with.is_empty() {
-            let text =
-                "no route: the payee is no peer with a channel to this node, and chand does not pay over \
-                        several hops yet. No money moved";
+            let text = if order.route.is_empty() {
+                "no route: the payee is no peer with a channel to this node, and chand finds no routes over several hops \
+                 yet (sendpay takes one). No money moved"
+            } else {
+                "no route: there is no channel with its first hop. No money moved"
+            };
             return Err((code::ROUTE_NOT_FOUND, text.into()));
         }
         let most = with.iter().map(|c| c.to_us().saturating_sub(c.terms.remote.reserve.to_msat())).max();
-        if most.is_none_or(|m| order.amount > m) {
+        if most.is_none_or(|m| amount > m) {
             let most = most.unwrap_or(Msat::ZERO);
+            let whom = if order.route.is_empty() { "the payee" } else { "the first hop" };
             let text = format!(
-                "no route: {} is more than any channel to the payee can send ({most} at most). No money moved",
-                order.amount
+                "no route: {amount} is more than any channel to {whom} can send ({most} at most). No money moved"
             );
             return Err((code::ROUTE_NOT_FOUND, text));
         }
@@ -364,6 +233,8 @@ impl Node {
             created_at_s: self.wall().seconds(),
             retry_until: self.now.plus_ms(order.retry_for_s.saturating_mul(1_000)),
             status: Status::Queued,
+            route: order.route,
+            later_secrets: Vec::new(),
         };
         let hash = payment.hash;
         self.payments.restore(payment);
@@ -381,14 +252,14 @@ impl Node {
         let mut left = VecDeque::with_capacity(queue.len());
         for hash in queue {
             let Some(payment) = self.payments.by_hash.get(&hash) else { continue };
-            if stuck.contains(&payment.destination) {
+            if stuck.contains(&payment.first_peer()) {
                 left.push_back(hash);
                 continue;
             }
             match self.try_payment(hash) {
                 Ok(()) => {}
-                Err(Retry::Later(destination)) => {
-                    stuck.push(destination);
+                Err(Retry::Later(peer)) => {
+                    stuck.push(peer);
                     left.push_back(hash);
                 }
                 Err(Retry::Alone) => left.push_back(hash),
@@ -403,13 +274,16 @@ impl Node {
     /// Offers one payment now, over the channel with the most room.
     fn try_payment(&mut self, hash: PaymentHash) -> Result<(), Retry> {
         let Some(payment) = self.payments.by_hash.get(&hash).cloned() else { return Ok(()) };
-        // BOLT 4 [4.last.2].
-        let expiry = self.tip_height().plus(payment.final_cltv_blocks.saturating_add(EXPIRY_SLACK_BLOCKS));
+        let (hops, amount, expiry) = self.hops(&payment);
         let mut refusal = None;
         let mut chosen = None;
+        let (peer, named) = (payment.first_peer(), payment.route.first().and_then(|hop| hop.channel));
+        let fits = |c: &&Channel| {
+            c.terms.peer == peer && named.is_none_or(|scid| c.short_channel_id() == Some(scid))
+        };
         // BOLT 4 [4.packet.1].
-        for channel in self.channels.values().filter(|c| c.terms.peer == payment.destination) {
-            match channel.check_offer(payment.amount, expiry, Node::max_dust()) {
+        for channel in self.channels.values().filter(fits) {
+            match channel.check_offer(amount, expiry, Node::max_dust()) {
                 Ok(()) => {
                     chosen = Some(channel.id());
                     break;
@@ -418,39 +292,64 @@ impl Node {
             }
         }
         let Some(channel) = chosen else { return Err(self.why_not(&payment, refusal)) };
+        let session = self.entropy.secret_key();
+        let built = build(&session, &hops, &hash.0, self.crypto.secp())
+            .map_err(|e| Retry::Never(-1, format!("the onion could not be built: {e}")))?;
+        let onion = Box::new(built.packet);
+        let mut secrets = built.shared_secrets.into_iter();
+        let Some(shared_secret) = secrets.next() else {
+            return Err(Retry::Never(-1, "the onion has no hop".into()));
+        };
+        let offered = self.act(channel, |c, _, out| c.apply_offer(amount, hash, expiry, onion, out));
+        let Some(HtlcId { id: htlc, .. }) = offered else { return Ok(()) };
+        self.payments.by_htlc.insert((channel, htlc), hash);
+        if let Some(payment) = self.payments.by_hash.get_mut(&hash) {
+            payment.later_secrets = secrets.collect();
+        }
+        self.set_status(hash, Status::Pending { channel, htlc, shared_secret });
+        Ok(())
+    }
+
+    /// The onion's layers, first hop first; what the first HTLC carries, and its expiry.
+    fn hops(&self, payment: &Payment) -> (Vec<(PublicKey, Vec<u8>)>, Msat, Height) {
+        let slack = |blocks: u32| self.tip_height().plus(blocks.saturating_add(EXPIRY_SLACK_BLOCKS));
+        let last_expiry = slack(payment.final_cltv_blocks);
         let last = match &payment.last {
             Final0::Invoice { secret, metadata } => {
-                // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.3].
-                let mut last = Final::invoice(payment.amount, expiry, secret.clone(), payment.total);
+                // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
+                let mut last = Final::invoice(payment.amount, last_expiry, secret.clone(), payment.total);
                 // BOLT 4 [4.write.13, 4.write.14].
                 last.payment_metadata.clone_from(metadata);
                 last
             }
-            Final0::Keysend { preimage } => Final::keysend(payment.amount, expiry, preimage.clone()),
+            Final0::Keysend { preimage } => Final::keysend(payment.amount, last_expiry, preimage.clone()),
         };
-        let session = self.entropy.secret_key();
-        let hops = [(payment.destination.0, last.encode())];
-        let built = build(&session, &hops, &hash.0, self.crypto.secp())
-            .map_err(|e| Retry::Never(-1, format!("the onion could not be built: {e}")))?;
-        let Some(shared_secret) = built.shared_secrets.first().cloned() else {
-            return Err(Retry::Never(-1, "the onion has no hop".into()));
-        };
-        let onion = Box::new(built.packet);
-        let offered = self.act(channel, |c, _, out| c.apply_offer(payment.amount, hash, expiry, onion, out));
-        let Some(HtlcId { id: htlc, .. }) = offered else { return Ok(()) };
-        self.payments.by_htlc.insert((channel, htlc), hash);
-        self.set_status(hash, Status::Pending { channel, htlc, shared_secret });
-        Ok(())
+        let mut hops = Vec::new();
+        for pair in payment.route.windows(2) {
+            let [here, next] = pair else { continue };
+            // BOLT 4 [4.write.7, 4.write.8].
+            let layer = payload::Forward {
+                short_channel_id: next.channel.unwrap_or(ShortChannelId(0)),
+                amt_to_forward: next.amount_msat,
+                outgoing_cltv_value: slack(next.delay_blocks),
+            };
+            hops.push((here.id.0, layer.encode()));
+        }
+        hops.push((payment.destination.0, last.encode()));
+        let expiry = payment.route.first().map_or(last_expiry, |hop| slack(hop.delay_blocks));
+        (hops, payment.first_amount(), expiry)
     }
 
     /// Why a payment cannot be offered now, and whether waiting helps.
     fn why_not(&self, payment: &Payment, refusal: Option<CannotOffer>) -> Retry {
         let wait = match refusal {
-            None => return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the payee is left".into()),
-            Some(CannotOffer::NotUsable) => Retry::Later(payment.destination),
+            None => {
+                return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the first hop is left".into())
+            }
+            Some(CannotOffer::NotUsable) => Retry::Later(payment.first_peer()),
             Some(CannotOffer::Refused(
                 Refusal::TooMany { .. } | Refusal::TooMuchInFlight { .. } | Refusal::OpenerCannotPayFee,
-            )) => Retry::Later(payment.destination),
+            )) => Retry::Later(payment.first_peer()),
             // A smaller one behind it may fit.
             Some(CannotOffer::Refused(Refusal::CannotAfford { .. } | Refusal::DustExposure { .. })) => {
                 Retry::Alone
@@ -468,6 +367,9 @@ impl Node {
 
     fn set_status(&mut self, hash: PaymentHash, status: Status) {
         let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
+        if !matches!(status, Status::Pending { .. }) {
+            payment.later_secrets.clear();
+        }
         payment.status = status;
         let record = put(payment_key(&hash), payment);
         self.keep(record);
@@ -475,6 +377,9 @@ impl Node {
 
     /// The secret came: the payment is complete, and kept before anybody is told.
     pub(super) fn on_fulfilled(&mut self, channel: ChannelId, id: HtlcId, preimage: Preimage) {
+        if self.forward_fulfilled(channel, id, &preimage) {
+            return;
+        }
         // Told again after a cut, it is no news.
         let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
         if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending { .. })) {
@@ -486,32 +391,46 @@ impl Node {
 
     /// The HTLC was given back, for good.
     pub(super) fn on_failed(&mut self, channel: ChannelId, id: HtlcId, removal: Removal) {
-        let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
-        let Some(Status::Pending { shared_secret, .. }) = self.payments.by_hash.get(&hash).map(|p| &p.status)
-        else {
+        if self.forward_failed(channel, id, &removal) {
             return;
-        };
-        let failure = match removal {
-            Removal::Failed(reason) => {
-                returned::unwrap(core::slice::from_ref(shared_secret), &reason).map(|(_, failure)| failure)
-            }
+        }
+        let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
+        let Some(payment) = self.payments.by_hash.get(&hash) else { return };
+        let Status::Pending { shared_secret, .. } = &payment.status else { return };
+        let secrets = [core::slice::from_ref(shared_secret), &payment.later_secrets].concat();
+        let (erring, failure) = match removal {
+            Removal::Failed(reason) => match returned::unwrap(&secrets, &reason) {
+                Some((index, failure)) => (Some(index), Some(failure)),
+                None => (None, None),
+            },
             Removal::Malformed { sha256_of_onion, failure_code } => {
-                Failure::from_malformed(failure_code, sha256_of_onion)
+                (Some(0), Failure::from_malformed(failure_code, sha256_of_onion))
             }
             Removal::Fulfilled(_) => return,
             Removal::OnChain => {
-                let text = "the channel closed and the payee did not take the payment in time: the money is ours again";
+                let text = "the channel closed and the next hop did not take the payment in time: the money is ours again";
                 return self.end_payment(hash, code::TRY_OTHER_ROUTE, text.into());
             }
         };
+        let last = secrets.len().saturating_sub(1);
+        let by_payee = erring == Some(last);
+        let who = match erring {
+            Some(_) if by_payee => "the payee".into(),
+            Some(index) => match payment.route.get(index) {
+                Some(hop) => format!("hop {} of {}, {},", index + 1, last + 1, hop.id),
+                None => "a hop".into(),
+            },
+            None => "a hop on the way".into(),
+        };
         let (code, text) = match failure {
             None => (code::TRY_OTHER_ROUTE, "with a failure that cannot be read".into()),
-            Some(f) if f.is_permanent() => {
-                (code::DESTINATION_PERM_FAIL, format!("{} ({})", f.name(), explain(&f)))
+            Some(f) => {
+                let permanent = by_payee && f.is_permanent();
+                let code = if permanent { code::DESTINATION_PERM_FAIL } else { code::TRY_OTHER_ROUTE };
+                (code, format!("{} ({})", f.name(), explain(&f)))
             }
-            Some(f) => (code::TRY_OTHER_ROUTE, format!("{} ({})", f.name(), explain(&f))),
         };
-        self.end_payment(hash, code, format!("the payee gave the payment back: {text}. Nothing was paid"));
+        self.end_payment(hash, code, format!("{who} gave the payment back: {text}. Nothing was paid"));
     }
 
     fn end_payment(&mut self, hash: PaymentHash, code: i32, message: String) {
@@ -532,21 +451,26 @@ impl Node {
         }
     }
 
-    /// `sendpay`: an explicit route, of one hop.
+    /// `sendpay`: an explicit route.
     fn send_pay(&mut self, id: CommandId, command: Command) {
         let Command::SendPay { route, payment_hash, payment_secret, amount_msat, label, bolt11 } = command
         else {
             return;
         };
-        let [hop] = route.as_slice() else {
-            return self.refuse(id, code::PARAMS, "route: exactly one hop for now");
+        let hop = match check_route(&route) {
+            Ok(last) => last.clone(),
+            Err(text) => return self.refuse(id, code::PARAMS, format!("route: {text}")),
         };
         let Some(secret) = payment_secret else {
             return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
         };
         // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
         if amount_msat.is_some_and(|total| total != hop.amount_msat) {
-            return self.refuse(id, code::PARAMS, "amount_msat: must be what the one hop carries");
+            return self.refuse(
+                id,
+                code::PARAMS,
+                "amount_msat: must be what the last hop gets: parts are not sent yet",
+            );
         }
         let known = self.payments.by_hash.get(&payment_hash);
         if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
@@ -558,6 +482,7 @@ impl Node {
             amount: hop.amount_msat,
             total: hop.amount_msat,
             final_cltv_blocks: hop.delay_blocks.min(MAX_FINAL_CLTV_BLOCKS),
+            route,
             last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
             bolt11,
             label,
@@ -679,17 +604,23 @@ enum Retry {
     Never(i32, String),
 }
 
-/// What a failure means, in words.
-fn explain(failure: &Failure) -> &'static str {
-    match failure {
-        Failure::IncorrectOrUnknownPaymentDetails { .. } => {
-            "the payee does not know this invoice, or amount, secret or expiry do not fit; perhaps it is paid already"
-        }
-        Failure::MppTimeout => "not all parts of the payment arrived in time",
-        Failure::FinalIncorrectCltvExpiry { .. } | Failure::FinalIncorrectHtlcAmount { .. } => {
-            "the HTLC was not what the onion said"
-        }
-        Failure::UnknownNextPeer => "the payee took itself for a node on the way",
-        _ => "see BOLT 4 for this code",
+/// A route that can be sent along: it goes on, and neither amounts nor expiries grow on the way. Gives its last hop.
+fn check_route(route: &[RouteHop]) -> Result<&RouteHop, &'static str> {
+    let last = route.last().ok_or("at least one hop")?;
+    if route.len() > MAX_HOPS {
+        return Err("at most 20 hops");
     }
+    if route.iter().any(|hop| hop.delay_blocks > MAX_ROUTE_BLOCKS) {
+        return Err("delay: at most 2,016 blocks and 34 for each of 20 hops");
+    }
+    for pair in route.windows(2) {
+        let [here, next] = pair else { continue };
+        if next.channel.is_none() {
+            return Err("channel: every hop but the first needs one");
+        }
+        if next.amount_msat > here.amount_msat || next.delay_blocks > here.delay_blocks {
+            return Err("amount_msat and delay may not grow from hop to hop");
+        }
+    }
+    Ok(last)
 }

@@ -2,7 +2,7 @@
 //!
 //! In: a request for the next number. Out: it, and a record. Read next: `node`.
 
-use crate::record::{counters_key, put};
+use crate::record::{counters_key, decode_grown, put, BadRecord};
 use crate::store::Change;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ pub(super) struct Counters {
     invoice: u64,
     pay: u64,
     payment: u64,
+    forward: u64,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -51,6 +52,15 @@ impl Counters {
         /// The next payment's `created_index`.
         next_payment payment
     );
+    next!(
+        /// The next forward's `created_index`.
+        next_forward forward
+    );
+
+    /// From its record, also from one of before forwards were counted.
+    pub(super) fn from_record(bytes: &[u8]) -> Result<Counters, BadRecord> {
+        decode_grown(bytes, &0u64)
+    }
 
     pub(super) fn record(&self) -> Change {
         put(counters_key(), self)

@@ -4,9 +4,10 @@
 //! Read next: `command`.
 
 use crate::channel::cause::Annals;
+use crate::channel::policy::Policy;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
 use crate::onchain::Output;
-use crate::units::{Feerate, Height, Msat, Sat};
+use crate::units::{Feerate, Height, Msat, Sat, Timestamp};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{OutPoint, ScriptBuf, Txid};
@@ -161,8 +162,8 @@ pub struct Channel {
     pub max_in_flight_msat: (Msat, Msat),
     /// Most HTLCs: they take, we take.
     pub max_accepted_htlcs: (u16, u16),
-    /// Our forwarding policy: base msat, ppm, cltv delta in blocks.
-    pub policy: (u32, u32, u16),
+    /// What we ask of forwards, with the limits that the channel itself sets.
+    pub policy: Policy,
     /// Commitment numbers: ours, theirs.
     pub commitment_number: (u64, u64),
     /// Confirmations the funding has, and needs by our word.
@@ -256,6 +257,26 @@ pub struct Pay {
     pub parts: u32,
     /// When failed: code and words.
     pub failure: Option<(i32, String)>,
+}
+
+/// One HTLC that went on through us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Forward {
+    pub in_channel: Option<ShortChannelId>,
+    pub in_htlc_id: u64,
+    pub in_msat: Msat,
+    pub in_expiry: Height,
+    pub out_channel: Option<ShortChannelId>,
+    pub out_htlc_id: u64,
+    pub out_msat: Msat,
+    pub out_expiry: Height,
+    pub payment_hash: PaymentHash,
+    /// `offered`, `settled` or `failed`.
+    pub status: &'static str,
+    pub received: Timestamp,
+    pub resolved: Option<Timestamp>,
+    pub created_index: u64,
 }
 
 /// A balance snapshot that was really signed (the seed's 余额分配方案).

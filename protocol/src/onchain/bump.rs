@@ -3,10 +3,12 @@
 //!
 //! In: a watch over our own commitment, the peer's signatures on its HTLC transactions. Out: orders to the wallet
 //! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: until one is answered it is given
-//! again at each block. Without anchors the HTLC transactions are complete as the peer signed them.
+//! again at each block. Without anchors the HTLC transactions are complete as the peer signed them. Where coins are too
+//! few for each, several HTLC transactions share some (`split`).
 //! Read next: `follow`.
 
 use super::claim::{in_claims, raised, target, Claim, Form};
+use super::split::{join, waits_for_coins};
 use super::unlock::pushed;
 use super::{Kind, Standing, Watch};
 use crate::channel::{key_fault, Channel, Context, Out};
@@ -28,7 +30,7 @@ use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use secp256k1::ecdsa::Signature;
 
 /// HTLC transactions in one: each more makes all of them wait for the slowest.
-const MAX_HTLCS: usize = 20;
+pub(super) const MAX_HTLCS: usize = 20;
 /// What an HTLC transaction weighs at least with a coin of the wallet and its change.
 const FUNDED_WEIGHT: u64 = 1_100;
 /// The weight of an anchor's witness: signature and script.
@@ -85,8 +87,7 @@ impl Channel {
             }
         }
         for at in 0..watch.claims.len() {
-            let wanted =
-                |c: &&Claim| c.form == Form::HtlcFunded && c.is_active(watch) && c.asked != Some(cx.tip);
+            let wanted = |c: &&Claim| c.is_htlcs() && c.is_active(watch) && c.asked != Some(cx.tip);
             let Some(claim) = watch.claims.get(at).filter(wanted) else { continue };
             let Some(order) = self.order_htlcs(watch, claim, &commitment, cx) else { continue };
             out.attach.push(Box::new(order));
@@ -153,7 +154,7 @@ impl Channel {
         cx: &Context<'_>,
     ) -> Option<AttachOrder> {
         // BOLT 5 [5.htlctx.3].
-        let feerate = due(claim, left(watch, claim, cx), cx)?;
+        let feerate = due(watch, claim, cx)?;
         let htlcs = claim.inputs.iter().filter_map(|i| find(commitment, i)).collect::<Vec<_>>();
         let witness = |h: &&HtlcTx| {
             let secret = if h.offered { 1 } else { 33 };
@@ -201,7 +202,7 @@ impl Channel {
             }
         };
         let Some(claim) = watch.claims.get(at).filter(|c| c.asked != Some(cx.tip)) else { return };
-        let Some(feerate) = due(claim, left(watch, claim, cx), cx) else { return };
+        let Some(feerate) = due(watch, claim, cx) else { return };
         let (number, replaces) = (claim.number, claim.tx.clone());
         let script = script::anchor(&self.terms.local.basepoints.funding_pubkey);
         let input = TxIn {
@@ -245,9 +246,13 @@ impl Channel {
         &mut self,
         number: u32,
         result: Result<Transaction, String>,
+        spare_coins: u32,
         cx: &Context<'_>,
         out: &mut Out,
     ) -> Result<(), LocalFault> {
+        // Each answer counts what those before it have left.
+        let claims = self.watch.iter_mut().flat_map(|watch| &mut watch.claims);
+        claims.for_each(|claim| claim.spare_coins = spare_coins);
         let tx = match result {
             Ok(tx) => tx,
             Err(why) => {
@@ -256,7 +261,10 @@ impl Channel {
                      an address from newaddr; it is tried again at every block"
                 );
                 out.notice(Level::Error, text);
-                return Ok(());
+                if let Some(watch) = &mut self.watch {
+                    self.dirty.watch |= join(watch, number);
+                }
+                return self.order_joined(cx, out);
             }
         };
         let Some(mut watch) = self.watch.take() else {
@@ -270,7 +278,18 @@ impl Channel {
         }
         self.dirty.watch = true;
         self.watch = Some(watch);
-        done.map(|_| ())
+        done?;
+        self.order_joined(cx, out)
+    }
+
+    /// Orders coins for claims that were put together, once all answers are there.
+    fn order_joined(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        let joined = |c: &&Claim| c.form == Form::HtlcTogether && c.asked.is_none() && !c.is_current(watch);
+        if watch.claims.iter().any(|c| joined(&c)) && !waits_for_coins(watch, cx.tip) {
+            return self.plan(cx, out);
+        }
+        Ok(())
     }
 
     /// Signs our inputs; `false` when the claim is not wanted any more.
@@ -299,7 +318,7 @@ impl Channel {
             input.witness = witness;
         }
         out.publish.push((tx.clone(), claim.why()));
-        let feerate = due(&claim, left(watch, &claim, cx), cx);
+        let feerate = due(watch, &claim, cx);
         if let Some(claim) = watch.claims.get_mut(at) {
             claim.txids.push(tx.compute_txid());
             claim.feerate = claim.feerate.max(feerate.unwrap_or(claim.feerate));
@@ -351,7 +370,7 @@ impl Channel {
 }
 
 /// How many blocks are left until the peer can take the first of what depends on this claim.
-fn left(watch: &Watch, claim: &Claim, cx: &Context<'_>) -> Option<u32> {
+pub(super) fn left(watch: &Watch, claim: &Claim, cx: &Context<'_>) -> Option<u32> {
     let locks = watch.outputs.iter().filter(|o| {
         claim.form == Form::Child || (claim.inputs.contains(&o.outpoint) && claim.lock_time == Height(0))
     });
@@ -360,11 +379,12 @@ fn left(watch: &Watch, claim: &Claim, cx: &Context<'_>) -> Option<u32> {
 }
 
 /// The feerate to order at, when it is time to.
-fn due(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Option<Feerate> {
-    match claim.tx {
-        None => Some(target(cx, left)),
-        Some(_) => raised(claim, left, cx),
+fn due(watch: &Watch, claim: &Claim, cx: &Context<'_>) -> Option<Feerate> {
+    let left = left(watch, claim, cx);
+    if claim.is_current(watch) {
+        return raised(claim, left, cx);
     }
+    Some(target(cx, left).max(claim.feerate))
 }
 
 fn find<'a>(commitment: &'a Commitment, outpoint: &OutPoint) -> Option<&'a HtlcTx> {
@@ -404,6 +424,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         txids: Vec::new(),
         reveals: false,
         asked: None,
+        spare_coins: 0,
         last: cx.tip,
         refusals: 0,
     }

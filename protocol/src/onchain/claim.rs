@@ -2,9 +2,10 @@
 //!
 //! In: a watch, the height, feerates. Out: transactions, and claims that remember what may be in a mempool. Called at every
 //! block: claims that somebody else beat are dropped, what is ripe and in none gets one, the rest are raised when due.
-//! What can be contested is kept apart from what cannot; a batch that the network refuses twice is split.
-//! Transactions here pay their own fee; those that need the wallet are in `bump`. Read next: `bump`, `follow`.
+//! What can be contested is kept apart from what cannot; `split` takes a batch apart that would come too late.
+//! Transactions here pay their own fee; those that need the wallet are in `bump`. Read next: `split`, `bump`, `follow`.
 
+use super::split::{split_batches, ALONE_BLOCKS};
 use super::unlock::{Class, Way};
 use super::{Output, Watch};
 use crate::channel::{Channel, Context, Out};
@@ -26,8 +27,6 @@ const MAX_INPUTS: usize = 100;
 const HURRY_BLOCKS: u32 = 6;
 /// From so many on, at every second one.
 const CARE_BLOCKS: u32 = 18;
-/// Refusals in a row after which a batch is split.
-const PATIENCE: u8 = 2;
 /// The weight of an input without its witness.
 const INPUT_WEIGHT: u64 = 164;
 
@@ -42,6 +41,8 @@ pub enum Form {
     HtlcFunded,
     /// A child of our unconfirmed commitment, which pays for both.
     Child,
+    /// As `HtlcFunded`, and time alone does not take it apart: the wallet has not enough coins for each.
+    HtlcTogether,
 }
 
 /// A transaction of ours, and its versions.
@@ -68,6 +69,9 @@ pub struct Claim {
     /// The tip when the wallet was last asked for coins; an order is lost with the process that gave it, so this is not kept.
     #[serde(skip)]
     pub asked: Option<Height>,
+    /// For how many more transactions the wallet had coins at its last answer.
+    #[serde(skip)]
+    pub spare_coins: u32,
     /// The tip when the newest version was made.
     pub last: Height,
     /// How often in a row the network refused it.
@@ -82,21 +86,34 @@ impl Claim {
         outputs.len() == self.inputs.len() && there && outputs.iter().any(|o| o.spent.is_none())
     }
 
-    /// One of its inputs is gone, by no version of it: whoever took it, the others need another transaction.
+    /// Some of its inputs are gone, and not all of them by versions of it: the others need another transaction.
     fn is_lost(&self, watch: &Watch) -> bool {
-        let taken = |o: &Output| o.spent.is_some_and(|s| !self.txids.contains(&s.txid));
-        self.inputs.iter().any(|i| watch.output(i).is_none_or(taken))
+        let all = |f: &dyn Fn(&Output) -> bool| self.inputs.iter().all(|i| watch.output(i).is_some_and(f));
+        let taken = |o: &Output| o.spent.is_some_and(|s| self.txids.contains(&s.txid));
+        !all(&|o| o.spent.is_none()) && !all(&taken)
+    }
+
+    /// Its newest version takes its inputs, no more and no less.
+    pub(super) fn is_current(&self, watch: &Watch) -> bool {
+        let Some(tx) = &self.tx else { return false };
+        let takes = tx.input.iter().map(|i| i.previous_output).filter(|i| watch.output(i).is_some());
+        takes.eq(self.inputs.iter().copied())
     }
 
     /// Whether it wants coins of the wallet.
     pub(crate) const fn is_funded(&self) -> bool {
-        matches!(self.form, Form::HtlcFunded | Form::Child)
+        self.is_htlcs() || matches!(self.form, Form::Child)
+    }
+
+    /// Whether it is made of HTLC transactions with coins of the wallet.
+    pub(super) const fn is_htlcs(&self) -> bool {
+        matches!(self.form, Form::HtlcFunded | Form::HtlcTogether)
     }
 
     pub(super) const fn why(&self) -> &'static str {
         match self.form {
             Form::Sweep => "claim",
-            Form::HtlcAlone | Form::HtlcFunded => "HTLC transaction",
+            Form::HtlcAlone | Form::HtlcFunded | Form::HtlcTogether => "HTLC transaction",
             Form::Child => "fee bump of the commitment",
         }
     }
@@ -178,9 +195,9 @@ impl Channel {
     }
 }
 
-/// Claims from outputs that our signature alone takes: refused ones split, old ones raised, new ones made.
+/// Claims from outputs that our signature alone takes: batches split in time, old ones raised, new ones made.
 pub(crate) fn plan_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
-    split_refused(watch);
+    split_batches(watch, ways, cx, out);
     for at in 0..watch.claims.len() {
         raise_sweep(watch, at, ways, cx);
     }
@@ -196,7 +213,9 @@ fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
         }
     }
     for ((class, lock_time), all) in groups {
-        for inputs in all.chunks(MAX_INPUTS) {
+        let hurried = |i: &OutPoint| ways.get(i).is_some_and(|way| is_late(way, cx));
+        let (alone, rest): (Vec<OutPoint>, Vec<OutPoint>) = all.into_iter().partition(hurried);
+        for inputs in rest.chunks(MAX_INPUTS).chain(alone.chunks(1)) {
             let claim = Claim {
                 number: watch.next_claim,
                 form: Form::Sweep,
@@ -208,6 +227,7 @@ fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
                 txids: Vec::new(),
                 reveals: class == Class::Success,
                 asked: None,
+                spare_coins: 0,
                 last: cx.tip,
                 refusals: 0,
             };
@@ -236,7 +256,7 @@ fn raise_sweep(watch: &mut Watch, at: usize, ways: &Ways, cx: &Context<'_>) {
     }
     let due = match claim.tx {
         Some(_) => raised(claim, left(claim, ways, cx), cx),
-        None => Some(target(cx, left(claim, ways, cx))),
+        None => Some(target(cx, left(claim, ways, cx)).max(claim.feerate)),
     };
     let Some(feerate) = due else { return };
     if let Some(better) = sweep(watch, claim.clone(), feerate, ways, cx) {
@@ -259,11 +279,10 @@ fn sweep(watch: &Watch, mut claim: Claim, feerate: Feerate, ways: &Ways, cx: &Co
     let most = most_fee(total, dust, &inputs, cx)?;
     let wanted = feerate.fee(weight).saturating_add(Sat(1));
     // A replacement pays for its own way once more: 1 sat for each vbyte (BIP 125, rule 4).
-    let least = if claim.tx.is_some() {
-        claim.fee.saturating_add(Sat(weight.div_ceil(4)))
-    } else {
-        cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight)
-    };
+    let replacing = claim.fee.saturating_add(Sat(weight.div_ceil(4)));
+    let replaces = claim.fee > Sat::ZERO;
+    let relayed = cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight);
+    let least = if replaces { replacing.max(relayed) } else { relayed };
     if least > most {
         return None;
     }
@@ -281,8 +300,13 @@ fn sweep(watch: &Watch, mut claim: Claim, feerate: Feerate, ways: &Ways, cx: &Co
     Some(claim)
 }
 
+/// So little time is left that it is claimed alone.
+fn is_late(way: &Way, cx: &Context<'_>) -> bool {
+    way.deadline.is_some_and(|deadline| deadline.since(cx.tip) < ALONE_BLOCKS)
+}
+
 /// How many blocks are left until somebody else can take the first of the inputs.
-fn left(claim: &Claim, ways: &Ways, cx: &Context<'_>) -> Option<u32> {
+pub(super) fn left(claim: &Claim, ways: &Ways, cx: &Context<'_>) -> Option<u32> {
     let deadline = claim.inputs.iter().filter_map(|i| ways.get(i)?.deadline).min()?;
     Some(deadline.since(cx.tip))
 }
@@ -331,25 +355,6 @@ pub(crate) fn drop_lost(watch: &mut Watch, out: &mut Out) {
     watch.claims = kept;
     for claim in lost.iter().filter(|c| c.is_funded()) {
         out.unreserve.extend(claim.tx.as_ref().map(Transaction::compute_txid));
-    }
-}
-
-/// A batch that keeps being refused is held up by one of its inputs: each gets a transaction of its own.
-fn split_refused(watch: &mut Watch) {
-    let refused = |c: &Claim| c.form == Form::Sweep && c.refusals >= PATIENCE && c.inputs.len() > 1;
-    let Some(at) = watch.claims.iter().position(refused) else { return };
-    let batch = watch.claims.remove(at);
-    for input in &batch.inputs {
-        let single = Claim {
-            number: watch.next_claim,
-            inputs: [*input].into(),
-            tx: None,
-            refusals: 0,
-            // Versions of the batch are still ours, should one be mined.
-            ..batch.clone()
-        };
-        watch.next_claim = watch.next_claim.saturating_add(1);
-        watch.claims.push(single);
     }
 }
 

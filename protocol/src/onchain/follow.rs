@@ -165,6 +165,31 @@ impl Channel {
         Ok(true)
     }
 
+    /// The next hop of a forward showed the secret of an HTLC of the peer's, after this channel had closed: it is taken on
+    /// chain however late that is. `false` when nothing of it is there to take.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn learn_preimage(
+        &mut self,
+        id: HtlcId,
+        preimage: Preimage,
+        cx: &Context<'_>,
+        out: &mut Out,
+    ) -> Result<bool, LocalFault> {
+        let Some(htlc) = self.ledger.htlcs.get_mut(&id) else { return Ok(false) };
+        if matches!(htlc.removal, Some(Removal::Fulfilled(_))) {
+            return Ok(true);
+        }
+        htlc.removal = Some(Removal::Fulfilled(preimage));
+        self.dirty.htlc(id);
+        self.plan(cx, out)?;
+        let gone = |o: &Output| {
+            o.kind == Kind::Htlc && o.spent.is_some() && o.lock.as_ref().is_some_and(|lock| lock.id == id)
+        };
+        Ok(!self.watch.as_ref().is_some_and(|watch| watch.outputs.iter().any(gone)))
+    }
+
     /// The commitment itself came into block `height`.
     pub(crate) fn commitment_born(&mut self, txid: Txid, height: Height) {
         let Some(watch) = &mut self.watch else { return };

@@ -6,6 +6,7 @@
 //! * `identify` – whose commitment it is, which of thousands, and what each output of it is
 //! * `unlock` – how an output is spent by us, from when on, and until when it is ours alone
 //! * `claim` – outputs gathered into transactions, raised in fee as their deadline comes near
+//! * `split` – a batch taken apart when one of its outputs holds up the others, or time runs out
 //! * `bump` – transactions that need coins of the wallet: zero-fee HTLC transactions, and a child for our commitment
 //! * `follow` – blocks: spends, preimages, second-level outputs, and all of it undone
 //! * `retire` – when all is over, and what is kept then
@@ -21,6 +22,7 @@ mod deadline;
 mod follow;
 mod identify;
 mod retire;
+mod split;
 pub(crate) mod unlock;
 
 use crate::id::{HtlcId, PaymentHash, Preimage, Side};

@@ -149,7 +149,8 @@ impl Duet {
                     Err(why) => (Err(why), None),
                 };
                 let (channel, claim) = (order.channel, order.claim);
-                place.inbox.push_back(Input::Attached { channel, claim, result, wallet });
+                let spare_coins = place.wallet.spare(&self.chain);
+                place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
             // Every commitment that is given up was a good one.
             After::DevRevoked { channel, tx, .. } if self.signed => {

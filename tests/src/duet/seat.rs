@@ -41,7 +41,12 @@ pub struct Seat {
     config: NodeConfig,
     crypto: Arc<dyn Crypto>,
     seed: u64,
+    place: usize,
 }
+
+/// The seed's people, and as many more as a larger network needs.
+const NAMES: [&str; 10] =
+    ["Alice", "Bob", "Carol", "Dave", "node 4", "node 5", "node 6", "node 7", "node 8", "node 9"];
 
 impl std::fmt::Debug for Seat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,14 +63,14 @@ fn seed_bytes(seed: u64, place: usize, life: u64) -> [u8; 32] {
 }
 
 impl Seat {
-    pub(super) fn new(
+    pub(crate) fn new(
         place: usize,
         seed: u64,
         chain: &mut TinyChain,
         crypto: Arc<dyn Crypto>,
         change: &impl Fn(usize, &mut NodeConfig),
     ) -> Seat {
-        let name = ["Alice", "Bob"][place];
+        let name = NAMES[place];
         let key = Entropy::new(seed_bytes(seed, place, u64::MAX)).secret_key();
         let wallet = TinyWallet::new(key, 20, chain, &*crypto);
         let mut config = NodeConfig::new(Network::Regtest, name, wallet.script.clone());
@@ -86,7 +91,8 @@ impl Seat {
             log: Vec::new(),
             config,
             crypto,
-            seed: seed * 2 + place as u64,
+            seed,
+            place,
         }
     }
 
@@ -97,7 +103,7 @@ impl Seat {
 
     /// The same, with another crypto behind it.
     pub fn reborn_with(&self, entries: Vec<Entry>, crypto: Arc<dyn Crypto>) -> Node {
-        restored(&self.config, self.seed / 2, (self.seed % 2) as usize, self.lives + 1, entries, crypto)
+        restored(&self.config, self.seed, self.place, self.lives + 1, entries, crypto)
     }
 
     /// The same from entries that may make no sense.
@@ -105,14 +111,7 @@ impl Seat {
     /// # Errors
     /// What stands in the way of the start.
     pub fn try_reborn(&self, entries: Vec<Entry>) -> Result<Node, RestoreError> {
-        restore(
-            &self.config,
-            self.seed / 2,
-            (self.seed % 2) as usize,
-            self.lives + 1,
-            entries,
-            self.crypto.clone(),
-        )
+        restore(&self.config, self.seed, self.place, self.lives + 1, entries, self.crypto.clone())
     }
 
     /// This node on a disk of its own, just started.
@@ -136,11 +135,12 @@ impl Seat {
             config: self.config.clone(),
             crypto: self.crypto.clone(),
             seed: self.seed,
+            place: self.place,
         }
     }
 
     /// The power goes and comes back: what was durable is there, with other randomness.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.store.crash();
         self.node = self.reborn(self.store.durable());
         self.journal = Journal::new(self.store.clone());
@@ -155,7 +155,7 @@ impl Seat {
 
     /// Its keys, for a test that signs in its name.
     pub fn keys(&self) -> NodeKeys {
-        keys(&self.config, self.seed / 2, (self.seed % 2) as usize)
+        keys(&self.config, self.seed, self.place)
     }
 
     /// Log lines that hold `text`.

@@ -38,6 +38,17 @@ impl TinyWallet {
         TinyWallet { key, script, coins, reserved: BTreeMap::new() }
     }
 
+    /// All but so many coins are gone.
+    pub fn keep_only(&mut self, coins: usize) {
+        let set_aside = &self.reserved;
+        let mut left = coins;
+        self.coins.retain(|coin| {
+            let keep = set_aside.contains_key(coin) || left > 0;
+            left -= usize::from(keep && !set_aside.contains_key(coin));
+            keep
+        });
+    }
+
     /// The coins that are set aside for channels on their way.
     pub fn reserved(&self) -> usize {
         self.reserved.len()
@@ -116,7 +127,9 @@ impl TinyWallet {
         fee = fee.max(Feerate::FLOOR.relay_fee(weight).0);
         if let Some(before) = before {
             let old = chain.fee(before).unwrap_or(0);
-            fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1);
+            // More in all, and more for each byte.
+            let same_rate = old * weight / before.weight().to_wu().max(1) + 1;
+            fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1).max(same_rate + same_rate / 100);
         }
         if fee > order.most.0 {
             return Err(format!("it would cost {fee} sat, more than the {} it is worth", order.most));
@@ -136,6 +149,12 @@ impl TinyWallet {
         let txid = tx.compute_txid();
         self.reserved.insert(coin, txid);
         Ok((tx, format!("{coin} {txid}").into_bytes()))
+    }
+
+    /// How many coins are free.
+    pub fn spare(&self, chain: &TinyChain) -> u32 {
+        let free = |c: &&OutPoint| !self.reserved.contains_key(*c) && chain.unspent(c).is_some();
+        self.coins.iter().filter(free).count() as u32
     }
 
     /// The transaction will never be published.

@@ -209,7 +209,8 @@ impl<'a> Shore<'a> {
                     Err(words) => (Err(words), None),
                 };
                 let (channel, claim) = (order.channel, order.claim);
-                player.inbox.push_back(Input::Attached { channel, claim, result, wallet });
+                let spare_coins = player.wallet.spare(&self.chain);
+                player.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
             After::Unreserve { txid } => player.wallet.unreserve(&txid),
             After::Notice(notice) if notice.text.contains("local fault") => {

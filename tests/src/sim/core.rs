@@ -141,7 +141,9 @@ impl World {
                     Ok((tx, note)) => (Ok(tx), Some(note)),
                     Err(why) => (Err(why), None),
                 };
-                Some(Input::Attached { channel: order.channel, claim: order.claim, result, wallet })
+                let (channel, claim) = (order.channel, order.claim);
+                let spare_coins = place.wallet.spare(&self.chain);
+                Some(Input::Attached { channel, claim, result, spare_coins, wallet })
             }
             Event::Unreserve { txid } => {
                 place.wallet.unreserve(&txid);

@@ -197,8 +197,10 @@ fn spent(watch: &Watch, output: &Output, found: &mut Vec<&'static str>) {
         (Side::Local, _, Kind::Htlc) => match (form, offered) {
             (Some(Form::HtlcAlone), Some(Side::Remote)) => "claim: success on ours, alone",
             (Some(Form::HtlcAlone), _) => "claim: timeout on ours, alone",
-            (Some(Form::HtlcFunded), Some(Side::Remote)) => "claim: success on ours, funded",
-            (Some(Form::HtlcFunded), _) => "claim: timeout on ours, funded",
+            (Some(Form::HtlcFunded | Form::HtlcTogether), Some(Side::Remote)) => {
+                "claim: success on ours, funded"
+            }
+            (Some(Form::HtlcFunded | Form::HtlcTogether), _) => "claim: timeout on ours, funded",
             _ => return,
         },
         _ => return,

@@ -117,11 +117,11 @@ fn policy(c: &view::Channel) -> Value {
     Object::of(json!({
         "peer_id": c.peer_id.to_string(),
         "channel_id": c.channel_id.to_string(),
-        "fee_base_msat": c.policy.0,
-        "fee_proportional_millionths": c.policy.1,
+        "fee_base_msat": c.policy.base_msat,
+        "fee_proportional_millionths": c.policy.ppm,
         "ignore_fee_limits": false,
-        "minimum_htlc_out_msat": c.htlc_minimum_msat.0 .0,
-        "maximum_htlc_out_msat": c.max_in_flight_msat.0 .0.min(show::msat(c.total)),
+        "minimum_htlc_out_msat": c.policy.min.0,
+        "maximum_htlc_out_msat": c.policy.largest().0,
     }))
     .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
     .build()
@@ -137,6 +137,21 @@ pub async fn listhtlcs(cx: Arc<Context>, args: Args) -> Outcome {
         Reply::Htlcs(list) => Ok(json!({ "htlcs": list.iter().map(show::htlc).collect::<Vec<_>>() })),
         _ => Err(RpcError::unexpected("listhtlcs")),
     }
+}
+
+/// Payments that went on.
+pub async fn listforwards(cx: Arc<Context>, args: Args) -> Outcome {
+    let status: Option<String> = args.opt("status")?;
+    let (over_in, over_out) = (args.opt("in_channel")?, args.opt("out_channel")?);
+    let Reply::Forwards(list) = cx.backend.command(Command::ListForwards).await? else {
+        return Err(RpcError::unexpected("listforwards"));
+    };
+    let wanted = |f: &&view::Forward| {
+        status.as_deref().is_none_or(|s| f.status == s)
+            && over_in.is_none_or(|scid: ShortChannelId| f.in_channel == Some(scid))
+            && over_out.is_none_or(|scid: ShortChannelId| f.out_channel == Some(scid))
+    };
+    Ok(json!({ "forwards": list.iter().filter(wanted).map(show::forward).collect::<Vec<_>>() }))
 }
 
 /// dev: close at once.

@@ -35,10 +35,12 @@ pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
         None => None,
     };
     let feerate = cx.feerate("feerate", args.opt("feerate")?).await?;
-    // `all` is a number before the peer hears of it.
+    let wanted = anchors(&args)?;
+    // `all` is a number before the peer hears of it, and before it is known whether it can do anchors.
+    let most = WalletRequest::MostFundable { anchors: wanted != Some(false), feerate };
     let amount = match amount {
         Some(amount) => amount,
-        None => match cx.backend.wallet(WalletRequest::MostFundable { feerate }).await? {
+        None => match cx.backend.wallet(most).await? {
             WalletReply::MostFundable(most) => most,
             _ => return Err(RpcError::unexpected("fundchannel")),
         },
@@ -52,7 +54,7 @@ pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
         close_to: close_to.clone(),
         mindepth: args.opt("mindepth")?,
         reserve: args.opt("reserve")?,
-        anchors: anchors(&args)?,
+        anchors: wanted,
     };
     if let Some(address) = &node.address {
         let address = host_port(address, None).map_err(|problem| RpcError::param("id", problem))?;

@@ -27,9 +27,6 @@ fn one_part(args: &Args) -> Result<(), RpcError> {
 pub async fn sendpay(cx: Arc<Context>, args: Args) -> Outcome {
     one_part(&args)?;
     let route: Vec<RouteHop> = args.get("route")?;
-    if route.len() > 1 {
-        return Err(RpcError::param("route", "only one hop so far: chand pays direct peers"));
-    }
     let command = Command::SendPay {
         route,
         payment_hash: args.get("payment_hash")?,

@@ -54,7 +54,17 @@ pub async fn listfunds(cx: Arc<Context>, args: Args) -> Outcome {
     let outputs: Vec<Value> =
         coins(&cx, args.opt("spent")?.unwrap_or(false)).await?.iter().map(output).collect();
     let channels: Vec<Value> = cx.channels(None).await?.iter().filter_map(channel).collect();
-    Ok(json!({ "outputs": outputs, "channels": channels }))
+    let WalletReply::KeptBack { amount, channels: counted } =
+        cx.backend.wallet(WalletRequest::KeptBack).await?
+    else {
+        return Err(RpcError::unexpected("listfunds"));
+    };
+    let kept = json!({
+        "amount_msat": show::msat(amount),
+        "channels": counted,
+        "reason": "for the fees of channels with anchors that close on chain; fundchannel and withdraw leave it",
+    });
+    Ok(json!({ "outputs": outputs, "channels": channels, "kept_back": kept })) // (chand): kept_back
 }
 
 fn output(coin: &Coin) -> Value {

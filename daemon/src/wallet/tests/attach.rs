@@ -115,8 +115,13 @@ fn an_anchors_child_pays_for_its_parent() {
     w.wallet.unreserve(first.compute_txid());
     let tx = w.wallet.attach(&carrying).unwrap();
     assert_eq!((tx.input.len(), tx.output.len()), (2, 1));
-    let (_, fee) = finish(&w, &carrying, tx);
+    let (tx, fee) = finish(&w, &carrying, tx);
     assert_eq!(fee - light, 2 * 1_124 - 284);
+    // Both are reckoned in whole virtual bytes, each by itself.
+    w.wallet.unreserve(tx.compute_txid());
+    let odd = anchor(2_000, (1_125, Sat(284)));
+    let tx = w.wallet.attach(&odd).unwrap();
+    assert_eq!(finish(&w, &odd, tx).1 - light, 2 * 1_128 - 284);
     // A parent that pays enough by itself leaves the child's own relay fee.
     let mut w = World::new();
     w.receive(AddressKind::P2wpkh, 100_000);
@@ -365,7 +370,7 @@ fn what_is_kept_back_is_left_by_all_but_attach_and_named_coins() {
     let coin = w.receive(AddressKind::P2tr, 50_000);
     w.receive(AddressKind::P2wpkh, 50_000);
     w.wallet.keep_back(Sat(75_000));
-    let most = w.wallet.most_fundable(RATE).unwrap();
+    let most = w.wallet.most_fundable(RATE, Sat(75_000)).unwrap();
     assert!(most > Sat(24_000) && most < Sat(25_000), "{most}");
     let said = w.wallet.fund(channel(1), exact(26_000), RATE).unwrap_err();
     assert!(said.to_string().contains("75000 sat stay in the wallet for the fees of channels"), "{said}");
@@ -376,7 +381,7 @@ fn what_is_kept_back_is_left_by_all_but_attach_and_named_coins() {
     w.wallet.insert_unconfirmed(tx.clone());
     let left = w.wallet.balance().spendable();
     assert!(left >= Sat(75_000) && left < Sat(75_300), "{left}");
-    let none = w.wallet.most_fundable(RATE).unwrap_err().to_string();
+    let none = w.wallet.most_fundable(RATE, Sat(75_000)).unwrap_err().to_string();
     assert!(none.contains("75000 sat stay"), "{none}");
     w.mine(&[tx]);
 

@@ -1,0 +1,229 @@
+//! Between payer and payee: an HTLC that goes on over another channel (BOLT 4, "Forwarding HTLCs"; BOLT 2,
+//! "`cltv_expiry_delta` Selection").
+//!
+//! In: an HTLC that is locked in, with what its onion asks for; later how the next hop ended. Out: the next HTLC and a
+//! record of both, in one batch with whatever else the step kept; later the same end upstream, in the batch that keeps
+//! the one downstream. Nothing is held between two steps, so there is nothing to reconcile at a start.
+//! Read next: `forwards` (what is kept and listed), `send`, `crate::onion`.
+
+use crate::channel::htlc::{Htlc, Removal};
+use crate::channel::ledger::Refusal;
+use crate::channel::update::CannotOffer;
+use crate::channel::{Channel, Phase};
+use crate::id::{ChannelId, HtlcId, Preimage, ShortChannelId, Side};
+use crate::node::effect::Level;
+use crate::node::forwards::{Forward, Place, Status};
+use crate::node::Node;
+use crate::onion::payload;
+use crate::onion::sphinx::{peel, Peeled};
+use crate::onion::{returned, Failure, SharedSecret};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// An HTLC that expires within so many blocks is not taken on: it would be a race from the start.
+const TOO_SOON_BLOCKS: u32 = 3;
+/// Nor one that locks money up for longer than two weeks.
+const TOO_FAR_BLOCKS: u32 = 2_016;
+impl Node {
+    /// An HTLC of a peer that is to go on. Whether its hash is that of an invoice of ours does not matter here.
+    // BOLT 5 [5.localtake.2].
+    pub(super) fn forward(
+        &mut self,
+        channel: ChannelId,
+        htlc: &Htlc,
+        peeled: Peeled,
+        wish: &payload::Forward,
+    ) {
+        // BOLT 2 [2.forward.1].
+        let incoming = Place { channel, htlc: htlc.id.id };
+        // Looked at again after a start: what went on already waits for its end.
+        if self.forwards.is_under_way(incoming) {
+            return;
+        }
+        let Some(next) = peeled.next else { return };
+        match self.check_forward(htlc, wish) {
+            Err(failure) => {
+                self.forwards.refused();
+                self.fail_back(channel, htlc.id.id, &peeled.shared_secret, &failure);
+            }
+            Ok(to) => self.apply_forward(incoming, htlc, to, wish, next),
+        }
+    }
+
+    /// The channel it goes on over, or the failure for its payer.
+    fn check_forward(&self, htlc: &Htlc, wish: &payload::Forward) -> Result<ChannelId, Failure> {
+        // BOLT 4 [4.fail.7].
+        let named = self.by_scid(wish.short_channel_id).ok_or(Failure::UnknownNextPeer)?;
+        if !matches!(named.phase, Phase::Open) {
+            return Err(Failure::PermanentChannelFailure);
+        }
+        let policy = named.policy;
+        let channel_update = Vec::new();
+        if wish.amt_to_forward < policy.min {
+            return Err(Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update });
+        }
+        if wish.amt_to_forward > policy.largest() {
+            return Err(Failure::TemporaryChannelFailure { channel_update });
+        }
+        let fee = policy.fee(wish.amt_to_forward);
+        let needed = fee.and_then(|fee| wish.amt_to_forward.checked_add(fee));
+        // BOLT 4 [4.read.23].
+        if needed.is_none_or(|needed| htlc.amount < needed) {
+            return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update });
+        }
+        // BOLT 4 [4.read.24].
+        if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(policy.delta_blocks.into()) {
+            return Err(Failure::IncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry, channel_update });
+        }
+        let tip = self.tip_height();
+        // BOLT 2 [2.forward.3].
+        if wish.outgoing_cltv_value <= tip.plus(TOO_SOON_BLOCKS) {
+            return Err(Failure::ExpiryTooSoon { channel_update });
+        }
+        if wish.outgoing_cltv_value > tip.plus(TOO_FAR_BLOCKS) {
+            return Err(Failure::ExpiryTooFar);
+        }
+        self.way_on(named, wish)
+    }
+
+    /// The named channel, or another with the same peer that has room when it has none.
+    fn way_on(&self, named: &Channel, wish: &payload::Forward) -> Result<ChannelId, Failure> {
+        let room = |c: &Channel| {
+            c.check_offer(wish.amt_to_forward, wish.outgoing_cltv_value, Node::max_dust()).map(|()| c.id())
+        };
+        let why = match room(named) {
+            Ok(id) => return Ok(id),
+            Err(why) => why,
+        };
+        let peer = named.terms.peer;
+        let others = self.channels.values().filter(|c| c.terms.peer == peer && c.phase == Phase::Open);
+        if let Some(id) = others.filter_map(|c| room(c).ok()).next() {
+            return Ok(id);
+        }
+        let channel_update = Vec::new();
+        Err(match why {
+            CannotOffer::Refused(Refusal::BelowMinimum { .. } | Refusal::Zero) => {
+                Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update }
+            }
+            CannotOffer::Refused(Refusal::BadExpiry { .. }) => Failure::ExpiryTooFar,
+            _ => Failure::TemporaryChannelFailure { channel_update },
+        })
+    }
+
+    fn apply_forward(
+        &mut self,
+        incoming: Place,
+        htlc: &Htlc,
+        to: ChannelId,
+        wish: &payload::Forward,
+        onion: crate::wire::message::OnionPacket,
+    ) {
+        let (amount, expiry) = (wish.amt_to_forward, wish.outgoing_cltv_value);
+        let onion = Box::new(onion);
+        let offered = self.act(to, |c, _, out| c.apply_offer(amount, htlc.payment_hash, expiry, onion, out));
+        let Some(HtlcId { id, .. }) = offered else { return };
+        let forward = Forward {
+            incoming,
+            outgoing: Place { channel: to, htlc: id },
+            in_scid: self.scid_of(incoming.channel),
+            out_scid: self.scid_of(to),
+            payment_hash: htlc.payment_hash,
+            in_msat: htlc.amount,
+            out_msat: amount,
+            in_expiry: htlc.cltv_expiry,
+            out_expiry: expiry,
+            created_index: self.counters.next_forward(),
+            received: self.wall(),
+            status: Status::Offered,
+        };
+        let changes = self.forwards.begin(forward);
+        self.out.changes.extend(changes);
+    }
+
+    /// The next hop showed the secret: it goes upstream, wherever that channel stands. `false` when it is no forward's.
+    pub(super) fn forward_fulfilled(&mut self, channel: ChannelId, id: HtlcId, preimage: &Preimage) -> bool {
+        let outgoing = Place { channel, htlc: id.id };
+        let Some(incoming) = self.end_forward(outgoing, true) else { return false };
+        let name = HtlcId { offered_by: Side::Remote, id: incoming.htlc };
+        // BOLT 2, 5 [2.forward.4, 5.localoffer.7, 5.remoteoffer.3].
+        let preimage = preimage.clone();
+        let on_chain =
+            self.channels.get(&incoming.channel).is_some_and(|c| matches!(c.phase, Phase::Onchain(_)));
+        if on_chain {
+            let learnt = self.act(incoming.channel, |c, cx, out| c.learn_preimage(name, preimage, cx, out));
+            match learnt {
+                Some(Ok(true)) => {}
+                Some(Err(fault)) => self.local_fault(incoming.channel, &fault),
+                _ => self.lost_upstream(incoming),
+            }
+        } else {
+            let removal = Removal::Fulfilled(preimage);
+            let settled = self.act(incoming.channel, |c, _, out| c.settle(incoming.htlc, removal, out));
+            if settled != Some(true) {
+                self.lost_upstream(incoming);
+            }
+        }
+        true
+    }
+
+    /// The next hop gave it back for good: so does this one. `false` when it is no forward's.
+    pub(super) fn forward_failed(&mut self, channel: ChannelId, id: HtlcId, removal: &Removal) -> bool {
+        // BOLT 2 [2.forward.2]: it is gone for good, or the chain has decided.
+        let outgoing = Place { channel, htlc: id.id };
+        let Some(incoming) = self.end_forward(outgoing, false) else { return false };
+        let Some(secret) = self.secret_of(incoming) else { return true };
+        let reason = match removal {
+            // BOLT 4 [4.relayfail.4, 4.relayfail.5].
+            Removal::Failed(reason) => returned::wrap_again(&secret, reason.clone()),
+            // BOLT 2 [2.remove.8].
+            Removal::Malformed { sha256_of_onion, failure_code } => {
+                let failure = Failure::from_malformed(*failure_code, *sha256_of_onion);
+                returned::wrap(&secret, &failure.unwrap_or(Failure::TemporaryNodeFailure))
+            }
+            // BOLT 5 [5.localoffer.3, 5.localoffer.8, 5.remoteoffer.4].
+            Removal::OnChain | Removal::Fulfilled(_) => {
+                returned::wrap(&secret, &Failure::PermanentChannelFailure)
+            }
+        };
+        let removal = Removal::Failed(reason);
+        self.act(incoming.channel, |c, _, out| c.settle(incoming.htlc, removal, out));
+        true
+    }
+
+    fn end_forward(&mut self, outgoing: Place, settled: bool) -> Option<Place> {
+        let (incoming, changes) = self.forwards.end(outgoing, settled, self.wall())?;
+        self.out.changes.extend(changes);
+        Some(incoming)
+    }
+
+    /// The key of what goes back to the payer.
+    fn secret_of(&self, place: Place) -> Option<SharedSecret> {
+        let id = HtlcId { offered_by: Side::Remote, id: place.htlc };
+        let htlc = self.channels.get(&place.channel)?.htlc(id)?;
+        let onion = htlc.onion.as_ref()?;
+        let peeled = peel(onion, self.keys.node_secret(), &htlc.payment_hash.0, self.crypto.secp()).ok()?;
+        Some(peeled.shared_secret)
+    }
+
+    /// The money went on and does not come in: the one thing a forward must never end in.
+    fn lost_upstream(&mut self, incoming: Place) {
+        let text = format!(
+            "HTLC {} was paid on and cannot be taken any more: its payer took it back on chain. That amount is lost",
+            incoming.htlc
+        );
+        let peer = self.channels.get(&incoming.channel).map(|c| c.terms.peer);
+        match peer {
+            Some(peer) => self.notice_about(Level::Error, text, peer, Some(incoming.channel)),
+            None => self.notice(Level::Error, text),
+        }
+    }
+
+    fn by_scid(&self, scid: ShortChannelId) -> Option<&Channel> {
+        self.channels.values().find(|c| !c.retired && c.short_channel_id() == Some(scid))
+    }
+
+    fn scid_of(&self, channel: ChannelId) -> Option<ShortChannelId> {
+        self.channels.get(&channel)?.short_channel_id()
+    }
+}

@@ -1,0 +1,160 @@
+//! Every HTLC that went on through us, for as long as it is under way, and the newest that ended.
+//!
+//! In: beginnings and ends. Out: records, and the rows of `listforwards`. Read next: `forward`.
+
+use crate::id::{ChannelId, PaymentHash, ShortChannelId};
+use crate::node::view;
+use crate::record::{forward_key, put};
+use crate::store::Change;
+use crate::units::{Height, Msat, Timestamp};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Forwards that ended and are still listed; older ones are forgotten, their sums stay with the channels.
+const KEPT: usize = 10_000;
+
+/// An HTLC of a channel; which side offered it follows from where it stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The channel.
+    pub(super) channel: ChannelId,
+    /// The HTLC's number.
+    pub(super) htlc: u64,
+}
+
+/// How a forward stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) enum Status {
+    /// Under way.
+    Offered,
+    /// Paid, at this time.
+    Settled(Timestamp),
+    /// Given back, at this time.
+    Failed(Timestamp),
+}
+
+/// One HTLC in, one HTLC out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Forward {
+    pub(super) incoming: Place,
+    pub(super) outgoing: Place,
+    pub(super) in_scid: Option<ShortChannelId>,
+    pub(super) out_scid: Option<ShortChannelId>,
+    pub(super) payment_hash: PaymentHash,
+    pub(super) in_msat: Msat,
+    pub(super) out_msat: Msat,
+    pub(super) in_expiry: Height,
+    pub(super) out_expiry: Height,
+    pub(super) created_index: u64,
+    pub(super) received: Timestamp,
+    pub(super) status: Status,
+}
+
+impl Forward {
+    fn view(&self) -> view::Forward {
+        let (status, resolved) = match self.status {
+            Status::Offered => ("offered", None),
+            Status::Settled(at) => ("settled", Some(at)),
+            Status::Failed(at) => ("failed", Some(at)),
+        };
+        view::Forward {
+            in_channel: self.in_scid,
+            in_htlc_id: self.incoming.htlc,
+            in_msat: self.in_msat,
+            in_expiry: self.in_expiry,
+            out_channel: self.out_scid,
+            out_htlc_id: self.outgoing.htlc,
+            out_msat: self.out_msat,
+            out_expiry: self.out_expiry,
+            payment_hash: self.payment_hash,
+            status,
+            received: self.received,
+            resolved,
+            created_index: self.created_index,
+        }
+    }
+}
+
+/// All that are known.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Forwards {
+    by_incoming: BTreeMap<Place, Forward>,
+    /// Those under way.
+    by_outgoing: BTreeMap<Place, Place>,
+    /// Those that ended, oldest first.
+    ended: BTreeMap<u64, Place>,
+    /// How many were not taken on since the start.
+    refused: u64,
+}
+
+impl Forwards {
+    /// Takes one in from its record.
+    pub(super) fn restore(&mut self, forward: Forward) {
+        if forward.status == Status::Offered {
+            self.by_outgoing.insert(forward.outgoing, forward.incoming);
+        } else {
+            self.ended.insert(forward.created_index, forward.incoming);
+        }
+        self.by_incoming.insert(forward.incoming, forward);
+    }
+
+    /// One that was just offered.
+    pub(super) fn begin(&mut self, forward: Forward) -> Vec<Change> {
+        let change = record(&forward);
+        self.restore(forward);
+        [change].into()
+    }
+
+    /// The HTLC that went out ended: the one that came in, and what to keep. `None` when it is no forward's, or ended before.
+    pub(super) fn end(
+        &mut self,
+        outgoing: Place,
+        settled: bool,
+        now: Timestamp,
+    ) -> Option<(Place, Vec<Change>)> {
+        let incoming = self.by_outgoing.remove(&outgoing)?;
+        let forward = self.by_incoming.get_mut(&incoming)?;
+        forward.status = if settled { Status::Settled(now) } else { Status::Failed(now) };
+        let mut changes: Vec<Change> = [record(forward)].into();
+        self.ended.insert(forward.created_index, incoming);
+        while self.ended.len() > KEPT {
+            let Some((_, oldest)) = self.ended.pop_first() else { break };
+            self.by_incoming.remove(&oldest);
+            changes.push(Change::Delete { key: forward_key(&oldest.channel, oldest.htlc) });
+        }
+        Some((incoming, changes))
+    }
+
+    /// One was not taken on.
+    pub(super) fn refused(&mut self) {
+        self.refused = self.refused.saturating_add(1);
+    }
+
+    /// Whether what came in there went on and waits for its end.
+    pub(super) fn is_under_way(&self, incoming: Place) -> bool {
+        self.by_incoming.get(&incoming).is_some_and(|f| f.status == Status::Offered)
+    }
+
+    /// The rows of `listforwards`, oldest first.
+    pub(super) fn views(&self) -> Vec<view::Forward> {
+        let mut all: Vec<view::Forward> = self.by_incoming.values().map(Forward::view).collect();
+        all.sort_by_key(|f| f.created_index);
+        all
+    }
+
+    /// Every record of theirs.
+    pub(super) fn records(&self) -> impl Iterator<Item = Change> + '_ {
+        self.by_incoming.values().map(record)
+    }
+
+    /// What stands in no record.
+    pub(super) fn volatile(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(format!("{:?}", self.by_outgoing).into_bytes());
+    }
+}
+
+fn record(forward: &Forward) -> Change {
+    put(forward_key(&forward.incoming.channel, forward.incoming.htlc), forward)
+}
