@@ -153,9 +153,10 @@ fn a_tower_that_was_away_is_told_what_it_missed() {
         world.alice.call("pay", json!({ "bolt11": bolt11 }));
     }
     world.wait_quiet();
-    let status = Tower::status(&world.alice);
-    assert_eq!(status["connected"], false, "{status}");
-    assert!(status["states_pending"].as_u64().is_some_and(|n| n >= 20), "{status}");
+    wait_for("Alice to miss her tower", || match Tower::status(&world.alice) {
+        now if now["connected"] == false && now["states_pending"].as_u64() >= Some(20) => Ok(()),
+        now => Err(now.to_string()),
+    });
     // Even over a restart of the node, which keeps its notes.
     world.alice.kill_and_launch();
     world.wait_normal();
