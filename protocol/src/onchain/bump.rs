@@ -2,9 +2,9 @@
 //! child that carries our unconfirmed commitment.
 //!
 //! In: a watch over our own commitment, the peer's signatures on its HTLC transactions. Out: orders to the wallet
-//! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: until one is answered it is given
-//! again at each block. Without anchors the HTLC transactions are complete as the peer signed them. Where coins are too
-//! few for each, several HTLC transactions share some (`split`).
+//! ([`AttachOrder`]), and with its answer signed transactions. Orders are not kept: what has no coins when a node starts,
+//! or was refused some, is ordered again at the next block. Without anchors the HTLC transactions are complete as the
+//! peer signed them. Where coins are too few for each, several HTLC transactions share some (`split`).
 //! Read next: `follow`.
 
 use super::claim::{in_claims, raised, target, Claim, Form};
@@ -87,12 +87,12 @@ impl Channel {
             }
         }
         for at in 0..watch.claims.len() {
-            let wanted = |c: &&Claim| c.is_htlcs() && c.is_active(watch) && c.asked != Some(cx.tip);
+            let wanted = |c: &&Claim| c.is_htlcs() && c.is_active(watch) && c.may_ask(cx.tip);
             let Some(claim) = watch.claims.get(at).filter(wanted) else { continue };
             let Some(order) = self.order_htlcs(watch, claim, &commitment, cx) else { continue };
             out.attach.push(Box::new(order));
             if let Some(claim) = watch.claims.get_mut(at) {
-                claim.asked = Some(cx.tip);
+                (claim.asked, claim.waits) = (Some(cx.tip), true);
             }
         }
         Ok(())
@@ -201,7 +201,7 @@ impl Channel {
                 watch.claims.len() - 1
             }
         };
-        let Some(claim) = watch.claims.get(at).filter(|c| c.asked != Some(cx.tip)) else { return };
+        let Some(claim) = watch.claims.get(at).filter(|c| c.may_ask(cx.tip)) else { return };
         let Some(feerate) = due(watch, claim, cx) else { return };
         let (number, replaces) = (claim.number, claim.tx.clone());
         let script = script::anchor(&self.terms.local.basepoints.funding_pubkey);
@@ -234,7 +234,7 @@ impl Channel {
             replaces,
         }));
         if let Some(claim) = watch.claims.get_mut(at) {
-            claim.asked = Some(cx.tip);
+            (claim.asked, claim.waits) = (Some(cx.tip), true);
         }
     }
 
@@ -251,8 +251,10 @@ impl Channel {
         out: &mut Out,
     ) -> Result<(), LocalFault> {
         // Each answer counts what those before it have left.
-        let claims = self.watch.iter_mut().flat_map(|watch| &mut watch.claims);
-        claims.for_each(|claim| claim.spare_coins = spare_coins);
+        for claim in self.watch.iter_mut().flat_map(|watch| &mut watch.claims) {
+            claim.spare_coins = spare_coins;
+            claim.waits &= claim.number != number;
+        }
         let tx = match result {
             Ok(tx) => tx,
             Err(why) => {
@@ -286,7 +288,7 @@ impl Channel {
     fn order_joined(&mut self, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
         let Some(watch) = &self.watch else { return Ok(()) };
         let joined = |c: &&Claim| c.form == Form::HtlcTogether && c.asked.is_none() && !c.is_current(watch);
-        if watch.claims.iter().any(|c| joined(&c)) && !waits_for_coins(watch, cx.tip) {
+        if watch.claims.iter().any(|c| joined(&c)) && !waits_for_coins(watch) {
             return self.plan(cx, out);
         }
         Ok(())
@@ -425,6 +427,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         reveals: false,
         asked: None,
         spare_coins: 0,
+        waits: false,
         last: cx.tip,
         refusals: 0,
     }

@@ -72,6 +72,9 @@ pub struct Claim {
     /// For how many more transactions the wallet had coins at its last answer.
     #[serde(skip)]
     pub spare_coins: u32,
+    /// It has not answered yet: a second order would get other coins, for a rival of the first.
+    #[serde(skip)]
+    pub waits: bool,
     /// The tip when the newest version was made.
     pub last: Height,
     /// How often in a row the network refused it.
@@ -98,6 +101,11 @@ impl Claim {
         let Some(tx) = &self.tx else { return false };
         let takes = tx.input.iter().map(|i| i.previous_output).filter(|i| watch.output(i).is_some());
         takes.eq(self.inputs.iter().copied())
+    }
+
+    /// Whether the wallet may be asked for coins now.
+    pub(super) fn may_ask(&self, tip: Height) -> bool {
+        !self.waits && self.asked != Some(tip)
     }
 
     /// Whether it wants coins of the wallet.
@@ -228,6 +236,7 @@ fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
                 reveals: class == Class::Success,
                 asked: None,
                 spare_coins: 0,
+                waits: false,
                 last: cx.tip,
                 refusals: 0,
             };

@@ -11,7 +11,7 @@ use super::claim::{self, Claim, Form, Ways};
 use super::Watch;
 use crate::channel::{Context, Out};
 use crate::node::effect::Level;
-use crate::units::{Height, Sat};
+use crate::units::Sat;
 use alloc::format;
 use alloc::vec::Vec;
 use bitcoin::OutPoint;
@@ -116,6 +116,7 @@ fn take_apart(watch: &mut Watch, batch: &Claim, why: Why) {
             tx: batch.tx.clone().filter(|_| heir && funded),
             fee: if heir && why == Why::Late { batch.fee } else { Sat::ZERO },
             asked: None,
+            waits: false,
             spare_coins: 0,
             refusals: 0,
             // Versions of the batch are still ours, should one be mined.
@@ -143,7 +144,7 @@ pub(super) fn join(watch: &mut Watch, number: u32) -> bool {
     true
 }
 
-/// The wallet was asked at this height for coins that a claim has not got yet.
-pub(super) fn waits_for_coins(watch: &Watch, tip: Height) -> bool {
-    watch.claims.iter().any(|c| c.is_htlcs() && c.tx.is_none() && c.asked == Some(tip))
+/// The wallet was asked for coins that a claim has not got yet.
+pub(super) fn waits_for_coins(watch: &Watch) -> bool {
+    watch.claims.iter().any(|c| c.is_htlcs() && c.tx.is_none() && c.waits)
 }

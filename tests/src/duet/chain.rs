@@ -49,6 +49,9 @@ pub struct TinyChain {
     pub clock_s: u32,
     /// What the mempool asks for at least, satoshis per 1,000 weight units.
     pub floor: u64,
+    /// Transactions that pay much in all and little for each byte: until this height no miner takes them, and who replaces
+    /// them has to pay so many satoshis more.
+    pins: BTreeMap<Txid, (u32, u64)>,
     /// All that the faucet gave, in satoshis.
     minted: u64,
     salt: u64,
@@ -72,6 +75,7 @@ impl TinyChain {
             undone: 0,
             clock_s: 0,
             floor: 0,
+            pins: BTreeMap::new(),
             minted: 0,
             salt: 0,
         };
@@ -119,7 +123,7 @@ impl TinyChain {
             };
             let free =
                 tx.input.iter().all(|i| there(&i.previous_output) && !taken.contains(&i.previous_output));
-            if free && self.is_final(&tx) {
+            if free && self.is_final(&tx) && !self.is_pinned(&tx) {
                 taken.extend(tx.input.iter().map(|i| i.previous_output));
                 ripe.push(tx);
             } else {
@@ -278,6 +282,25 @@ impl TinyChain {
         self.heights.contains_key(txid)
     }
 
+    /// In which block a transaction is.
+    pub fn height_of(&self, txid: &Txid) -> Option<u32> {
+        self.heights.get(txid).copied()
+    }
+
+    /// An output of a block that no block spends.
+    pub fn holds(&self, place: &OutPoint) -> bool {
+        self.unspent.contains_key(place)
+    }
+
+    /// No miner takes this transaction until then, and replacing it costs so many satoshis more: as if it were very large.
+    pub fn pin(&mut self, txid: Txid, until: u32, sat: u64) {
+        self.pins.insert(txid, (until, sat));
+    }
+
+    fn is_pinned(&self, tx: &Transaction) -> bool {
+        self.pins.get(&tx.compute_txid()).is_some_and(|(until, _)| self.height() < *until)
+    }
+
     /// What all blocks left to a script.
     pub fn money_of(&self, script: &ScriptBuf) -> u64 {
         self.unspent.values().filter(|o| o.script_pubkey == *script).map(|o| o.value.to_sat()).sum()
@@ -348,16 +371,20 @@ impl TinyChain {
         let (mut fees, mut best) = (0u64, 0u64);
         for other in old {
             let fee = self.fee(other).unwrap_or(0);
-            fees += fee;
+            fees += fee + self.pinned_fee(other);
             best = best.max(fee * 1_000 / other.weight().to_wu());
         }
         let fee = self.fee(tx).unwrap_or(0);
         let weight = tx.weight().to_wu();
-        if fee < fees + weight / 4 || fee * 1_000 / weight <= best {
+        if fee + self.pinned_fee(tx) < fees + weight / 4 || fee * 1_000 / weight <= best {
             return Err(format!("txn-mempool-conflict: insufficient fee to replace, {fee} after {fees}"));
         }
         self.mempool.retain(|t| !gone.contains(&t.compute_txid()));
         Ok(())
+    }
+
+    fn pinned_fee(&self, tx: &Transaction) -> u64 {
+        self.pins.get(&tx.compute_txid()).map_or(0, |(_, sat)| *sat)
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: one act of the plan. Out: commands, and what follows from their answers: an invoice that was made is paid, an
 //! answer goes into the book. Read next: `plan` (the acts), `judge::money` (the book).
 
-use super::judge::{self, estate, money::Try, Verdict};
+use super::judge::{self, money::Try, Verdict};
 use super::net::address;
 use super::plan::{Act, How, Much, Opening, When, SECOND};
 use super::seat::{Death, Event};
@@ -87,6 +87,7 @@ impl World {
         self.counts.acts += 1;
         self.judge_quiet()?;
         self.note_marks();
+        judge::late::look(self);
         self.trace.note(self.now, &[1], || format!("{act:?}"));
         match act.clone() {
             Act::Pay { number, payer, much, how } => self.begin_payment(number, payer, much, how),
@@ -245,16 +246,7 @@ impl World {
 
     /// Nobody waits for an answer, but for an invoice to be paid.
     pub(super) fn is_answered(&self) -> bool {
-        let small = |number| {
-            let tried = self.judges.book.tries.get(number);
-            tried.is_some_and(|t| t.msat < 1_000 * estate::SMALL_SAT) && self.any_forced()
-        };
-        self.commands.values().all(|asked| match &asked.what {
-            What::Await { .. } => true,
-            // Its output may be too small to be taken from the chain, and waits there.
-            What::Pay { number, .. } => small(number),
-            _ => false,
-        })
+        self.commands.values().all(|asked| matches!(asked.what, What::Await { .. }))
     }
 
     fn send_to(&mut self, payer: usize, payment_hash: PaymentHash, secret: [u8; 32], msat: u64) {
@@ -317,7 +309,7 @@ impl World {
     }
 
     fn estimate(&mut self, seat: usize, normal: u32) {
-        self.feud.feerate(normal * 2);
+        self.feud.estimated(normal * 2);
         let (urgent, minimum) = (Feerate(normal * 2), Feerate::FLOOR);
         let fees = Fees { normal: Feerate(normal), urgent, minimum };
         self.give(seat, Event::Input(Box::new(Input::Fees(fees))));

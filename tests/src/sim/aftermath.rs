@@ -16,6 +16,12 @@ use chand_protocol::node::command::{Command, Reply};
 const MOST_BLOCKS: u32 = 170;
 /// Longer than a payer has patience.
 const PATIENCE_US: u64 = 30 * SECOND;
+/// So many blocks what is too small keeps a channel from being over: two weeks.
+const SMALL_BLOCKS: u32 = 2_016;
+/// So deep all of a channel lies when it is forgotten, and a block or two for what may be written meanwhile.
+const FORGET_DEPTH: u32 = 103;
+/// Blocks that come at once at the very end.
+const AT_ONCE: u32 = 40;
 /// Between two blocks.
 const BLOCK_US: u64 = 3 * SECOND;
 
@@ -33,7 +39,7 @@ impl World {
 
     /// Nothing of a seat's channels is left on chain.
     pub(super) fn is_resolved(&self, seat: usize) -> bool {
-        self.seats[seat].node().is_some_and(|n| n.channels().all(|c| estate::is_over(c, self.chain.height())))
+        self.seats[seat].node().is_some_and(|n| n.channels().all(estate::is_over))
     }
 
     /// One seat cheated: the other, alone, takes everything.
@@ -66,11 +72,12 @@ impl World {
         if let Reply::Pays(list) =
             self.look(victim, Command::ListPays { payment_hash: None, bolt11: None })?
         {
-            if let Some(p) = list.iter().find(|p| estate::is_stuck(p, true)) {
+            if let Some(p) = list.iter().find(|p| estate::is_stuck(p)) {
                 return Err(stuck(format!("payment {} is pending for ever", p.payment_hash)));
             }
         }
         judge::place::known(self, victim)?;
+        self.forget_closed()?;
         judge::restart::kept(self, victim)?;
         let entries = self.seats[victim].store.durable();
         let node = judge::restart::born(self, victim, entries)?;
@@ -112,10 +119,58 @@ impl World {
         estate::conserved(self)
     }
 
+    /// In some runs: blocks until every channel that was closed by force is forgotten but for its cause.
+    ///
+    /// # Errors
+    /// One is never over, or later than what is small may be waited for.
+    pub(super) fn forget_closed(&mut self) -> Result<(), Verdict> {
+        if !self.knobs.onchain.is_some_and(|strife| strife.long) || self.is_ruined() {
+            return Ok(());
+        }
+        let tip = self.chain.height();
+        // The peer may take back what was held, after the node was done with it: then it is over a little later.
+        for _ in 0..3 {
+            let last = self.last_end()?;
+            while self.chain.height() < last + FORGET_DEPTH {
+                self.mine((last + FORGET_DEPTH - self.chain.height()).min(AT_ONCE));
+                self.run_until(self.now + BLOCK_US)?;
+            }
+            self.mark(if last > tip + FORGET_DEPTH {
+                "forgotten, something small left"
+            } else {
+                "forgotten"
+            });
+        }
+        let kept = |c: &&Channel| estate::is_forced(c) && !c.is_void() && !c.retired;
+        for seat in (0..2).filter(|seat| self.is_judged(*seat)) {
+            let kept = self.seats[seat].node().into_iter().flat_map(|n| n.channels()).filter(kept).count();
+            if kept > 0 {
+                let name = self.seats[seat].name;
+                return Err(stuck(format!("{name} does not forget {kept} channels that are over")));
+            }
+        }
+        Ok(())
+    }
+
+    /// When the last of all channels is over, as their nodes say now.
+    fn last_end(&self) -> Result<u32, Verdict> {
+        let tip = self.chain.height();
+        let mut last = 0;
+        for seat in (0..2).filter(|seat| self.is_judged(*seat)) {
+            let node = self.seats[seat].node();
+            for channel in node.into_iter().flat_map(|n| n.channels()).filter(|c| estate::is_forced(c)) {
+                match channel.over_at().map(|h| h.0) {
+                    Some(over) if over <= tip + SMALL_BLOCKS => last = last.max(over),
+                    over => return Err(stuck(format!("a channel is over at {over:?}, at block {tip} now"))),
+                }
+            }
+        }
+        Ok(last)
+    }
+
     fn left_on_chain(&self, seat: usize) -> String {
         let node = self.seats[seat].node();
-        let open =
-            node.into_iter().flat_map(|n| n.channels()).filter(|c| !estate::is_over(c, self.chain.height()));
+        let open = node.into_iter().flat_map(|n| n.channels()).filter(|c| !estate::is_over(c));
         let each = |c: &Channel| {
             let outputs: Vec<String> = c
                 .watch

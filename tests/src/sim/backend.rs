@@ -65,9 +65,13 @@ impl World {
 
     /// One more block, of this moment.
     pub(super) fn mine_one(&mut self) {
+        judge::late::look(self);
+        let due = judge::late::due(self);
         self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
         self.chain.mine();
         self.feud.top = self.feud.top.max(self.chain.height());
+        self.calm_down();
+        judge::late::mined(self, due);
     }
 
     /// The chain changed: both will see, each in its time.
@@ -116,7 +120,7 @@ impl World {
 
     /// The backend takes a transaction of a seat's or says why not. It is never too early, and never opens nothing.
     pub(super) fn offer(&mut self, seat: usize, tx: &Transaction) -> Result<Result<(), String>, Verdict> {
-        self.note_owner(seat, tx);
+        let first = self.note_owner(seat, tx);
         let (place, txid) = (&self.seats[seat], tx.compute_txid());
         let signed = self.knobs.signing == Signing::Real;
         let wrong = |broken: String| {
@@ -124,9 +128,18 @@ impl World {
         };
         if let Some(spent) = self.chain.spent_by(tx) {
             judge::valid::signatures(tx, &spent, place.crypto()).map_err(wrong)?;
+            if first && self.is_judged(seat) {
+                let dear = |words| Verdict::new("fees", format!("{}: {txid}: {words}", place.name));
+                judge::fees::offered(self, seat, tx, &spent).map_err(dear)?;
+            }
         }
         let heard = self.is_heard(seat);
         let result = if heard { self.chain.offer(tx, signed).map_err(wrong)? } else { Ok(()) };
+        if let Some(why) = result.as_ref().err().filter(|_| first && self.is_judged(seat)) {
+            let cheap = |words| Verdict::new("fees", format!("{}: {txid}: {words}", self.seats[seat].name));
+            judge::fees::refused(self, seat, tx, why).map_err(cheap)?;
+        }
+        let place = &self.seats[seat];
         let early = result.as_ref().is_err_and(|why| why.contains("non-final"));
         let tip = place.life.as_ref().and_then(|life| life.followed.last().copied());
         // Made before a reorganisation and offered after it, a transaction may be early by no fault of its maker.

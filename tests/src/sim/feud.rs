@@ -11,7 +11,7 @@ use super::judge::estate::is_forced;
 use super::judge::Verdict;
 use super::plan::{Act, Knobs, Timed, Trouble, When, MS, SECOND};
 use super::rng::Rng;
-use super::seat::{Death, Event};
+use super::seat::{Death, Event, Life};
 use super::world::{Happening, World};
 use bitcoin::{Transaction, Txid};
 use chand_protocol::channel::cause::Trigger;
@@ -34,6 +34,8 @@ const LOST_BLOCKS: u32 = 6;
 const COPIES: usize = 8;
 /// For so many blocks, a second each, two nodes may not hear of each other.
 const APART_BLOCKS: u64 = 45;
+/// What it costs to replace a transaction that a cheat pins, in satoshis.
+const PIN_SAT: u64 = 20_000;
 /// Blocks within which the judge takes an HTLC for urgent: the margin that a node may keep, and no more.
 const URGENT_BLOCKS: u32 = 12;
 
@@ -44,6 +46,9 @@ pub struct Strife {
     pub delay: u16,
     /// Who is going to cheat.
     pub crime: Option<usize>,
+    /// At the end blocks come until channels that are over are forgotten.
+    #[serde(default)]
+    pub long: bool,
 }
 
 /// What is known of closes by force.
@@ -57,6 +62,14 @@ pub struct Feud {
     pub struck: BTreeSet<ChannelId>,
     /// The highest feerate that any node may have paid, per 1,000 weight units.
     pub highest_feerate: u32,
+    /// The highest that any was told to pay for claims.
+    pub highest_estimate: u32,
+    /// What was published since the last block may be lost, unless by a program that began later than these.
+    disturbed: Option<[u64; 2]>,
+    /// The cheat may be called, and calls.
+    pub returned: bool,
+    /// The cheat's transactions pay much and are not mined, up to this height.
+    pinned_until: u32,
     /// A seat's transactions do not reach the miners up to this height.
     mute: [u32; 2],
     /// The mempool's floor is lifted up to this height.
@@ -73,6 +86,11 @@ pub struct Feud {
 }
 
 impl Feud {
+    /// Nothing happened yet.
+    pub fn new() -> Feud {
+        Feud { highest_estimate: Feerate::FLOOR.0, ..Feud::default() }
+    }
+
     /// Anything of the kind happened.
     pub fn began(&self) -> bool {
         self.cheat.is_some() || !self.struck.is_empty()
@@ -80,12 +98,18 @@ impl Feud {
 
     /// No call gets through.
     pub fn is_apart(&self, now: u64) -> bool {
-        self.cheat.is_some() || now < self.apart_until
+        (self.cheat.is_some() && !self.returned) || now < self.apart_until
     }
 
     /// A feerate that some node may use.
     pub fn feerate(&mut self, feerate: u32) {
         self.highest_feerate = self.highest_feerate.max(feerate);
+    }
+
+    /// A feerate that some node is told.
+    pub fn estimated(&mut self, feerate: u32) {
+        self.feerate(feerate);
+        self.highest_estimate = self.highest_estimate.max(feerate);
     }
 }
 
@@ -95,21 +119,56 @@ impl World {
         self.feud.cheat != Some(seat)
     }
 
+    /// A seat has read the newest block and computed what follows from it.
+    fn watches(&self, seat: usize) -> bool {
+        let place = &self.seats[seat];
+        let tip = self.chain.blocks.last().map(|b| (self.chain.height(), b.hash));
+        let read =
+            |life: &Life| life.told_synced && life.inbox.is_empty() && life.followed.last().copied() == tip;
+        place.life.as_ref().is_some_and(read) && place.reachable
+    }
+
+    /// So it is, and all of that is kept and out.
+    fn rests(&self, seat: usize) -> bool {
+        let done =
+            |l: &Life| l.queue.is_empty() && l.writing.is_empty() && l.publishing.is_empty() && !l.reload;
+        self.watches(seat) && self.seats[seat].life.as_ref().is_some_and(done)
+    }
+
+    /// What a seat claims reaches the miners: what needs no record, and whether what needs one does, too.
+    pub(super) fn is_calm(&self, seat: usize) -> (bool, bool) {
+        let lives = self.seats[seat].lives;
+        let undisturbed = self.feud.disturbed.is_none_or(|before| before[seat] < lives);
+        let heard = self.is_heard(seat) && undisturbed && self.chain.floor == 0;
+        let calm = self.is_judged(seat) && heard && self.watches(seat);
+        (calm, calm && self.rests(seat))
+    }
+
+    /// What was published up to now may be lost.
+    fn disturb(&mut self) {
+        self.feud.disturbed = Some([0, 1].map(|seat| self.seats[seat].lives));
+    }
+
+    /// A new block: everybody publishes again what is in none.
+    pub(super) fn calm_down(&mut self) {
+        self.feud.disturbed = None;
+    }
+
+    /// Both are honest, as far as anybody could notice.
+    pub(super) fn is_peaceful(&self) -> bool {
+        self.knobs.liar.is_none() && !self.feud.returned
+    }
+
+    /// Some peer may have told lies of the kind that closes channels.
+    pub(super) fn may_fail(&self) -> bool {
+        self.cheat.may_fail() || self.feud.returned
+    }
+
     /// One more block would find everybody honest awake.
     fn is_fair(&mut self) -> bool {
         let height = self.chain.height();
         for seat in 0..2 {
-            let place = &self.seats[seat];
-            let rests = place.life.as_ref().is_some_and(|life| {
-                let tip = self.chain.blocks.last().map(|b| (height, b.hash));
-                life.told_synced
-                    && life.inbox.is_empty()
-                    && life.queue.is_empty()
-                    && life.writing.is_empty()
-                    && life.publishing.is_empty()
-                    && life.followed.last().copied() == tip
-            });
-            if rests && place.reachable {
+            if self.rests(seat) {
                 self.feud.seen[seat] = height;
             }
         }
@@ -123,6 +182,9 @@ impl World {
             if !self.is_fair() {
                 self.tally.met("block that waited");
                 break;
+            }
+            if self.chain.floor > 0 {
+                self.disturb();
             }
             if self.chain.height() >= self.feud.floor_until {
                 self.chain.floor = 0;
@@ -138,8 +200,14 @@ impl World {
             return self.tally.met("block that waited");
         }
         let forget = forget && self.spend(blocks + 1);
+        self.reorganise_now(blocks, forget);
+    }
+
+    fn reorganise_now(&mut self, blocks: u32, forget: bool) {
         let left = self.chain.height().saturating_sub(blocks);
         self.feud.seen = self.feud.seen.map(|seen| seen.min(left.max(seen.saturating_sub(blocks))));
+        // What was in them may be lost, though a seat that had not read them sees no change.
+        self.disturb();
         self.reorganise(blocks, forget);
         // Nobody is late for having to read them again.
         let height = self.chain.height();
@@ -177,15 +245,41 @@ impl World {
                 self.tally.met("mempool emptied");
                 let keep = if all { 0 } else { self.chain.mempool.len() / 2 };
                 self.chain.mempool.truncate(keep);
+                self.disturb();
             }
             Act::Floor { feerate, blocks } if self.spend(blocks) => {
                 self.tally.met("mempool's floor raised");
                 self.chain.floor = u64::from(feerate);
                 self.feud.floor_until = self.chain.height() + blocks;
             }
+            Act::Deep { blocks, forget } => self.reorganise_deep(blocks, forget),
+            Act::Haunt { what } => self.haunt(what),
+            Act::Pin { blocks } => self.feud.pinned_until = self.chain.height() + blocks,
             _ => {}
         }
         Ok(())
+    }
+
+    /// A chain that is still young is made anew almost from its start. Without a crime all transactions wait again: what two
+    /// had done, one before the other, nobody could promise otherwise. A cheat's victim takes everything all the same; only
+    /// fundings stay, since nobody has to publish those of a cheat.
+    fn reorganise_deep(&mut self, blocks: u32, forget: bool) {
+        if !self.is_fair() {
+            return self.tally.met("block that waited");
+        }
+        let forget = forget && self.feud.cheat.is_some();
+        let channels = || self.seats.iter().filter_map(|s| s.node()).flat_map(|n| n.channels());
+        let funded = channels().filter_map(|c| c.confirmed).map(|place| place.height.0).max();
+        let above = self.chain.height().saturating_sub(funded.unwrap_or(0));
+        let blocks = if forget { blocks.min(above) } else { blocks };
+        let left = self.chain.height().saturating_sub(blocks);
+        let closes = channels().filter(|c| is_forced(c)).filter_map(Channel::spent_height);
+        let undone = closes.filter(|h| h.0 > left).count();
+        if blocks > 6 && undone > 0 {
+            self.mark("reorganisation: deep, a close with it");
+        }
+        self.tally.met(if forget { "deep reorganisation, all forgotten" } else { "deep reorganisation" });
+        self.reorganise_now(blocks, forget);
     }
 
     /// A user closes by force: one channel or all.
@@ -255,12 +349,15 @@ impl World {
     /// No hindrance any more.
     pub(super) fn end_feud(&mut self) {
         self.feud.mute = [0; 2];
+        self.feud.pinned_until = 0;
+        self.disturb();
         self.feud.apart_until = 0;
         self.chain.floor = 0;
         if !self.feud.began() && !self.any_forced() {
             return;
         }
         let (normal, urgent, minimum) = (Feerate(300), Feerate(500), Feerate::FLOOR);
+        self.feud.estimated(urgent.0);
         for seat in 0..2 {
             let fees = Fees { normal, urgent, minimum };
             self.give(seat, Event::Input(Box::new(Input::Fees(fees))));
@@ -272,9 +369,21 @@ impl World {
         self.seats.iter().filter_map(|s| s.node()).any(|n| n.channels().any(is_forced))
     }
 
-    /// A transaction of a seat's leaves: it is noted who was first.
-    pub(super) fn note_owner(&mut self, seat: usize, tx: &Transaction) {
-        self.feud.owners.entry(tx.compute_txid()).or_insert(seat);
+    /// A transaction of a seat's leaves: it is noted who was first. Whether it is new; a cheat's may be pinned.
+    pub(super) fn note_owner(&mut self, seat: usize, tx: &Transaction) -> bool {
+        let txid = tx.compute_txid();
+        let new = !self.feud.owners.contains_key(&txid);
+        self.feud.owners.entry(txid).or_insert(seat);
+        if new && self.feud.cheat == Some(seat) && self.chain.height() < self.feud.pinned_until {
+            let node = self.seats[1 - seat].node();
+            let watches = node.into_iter().flat_map(|n| n.channels()).filter_map(|c| c.watch.as_ref());
+            let beside = watches.filter(|w| tx.input.iter().any(|i| w.output(&i.previous_output).is_some()));
+            if beside.map(|w| w.outputs.iter().filter(|o| o.spent.is_none()).count()).any(|open| open > 1) {
+                self.chain.pin(txid, self.feud.pinned_until, PIN_SAT);
+                self.mark("a cheat that pins");
+            }
+        }
+        new
     }
 }
 
@@ -306,7 +415,9 @@ impl Strife {
         let rng = &mut Rng::new(seed, 6);
         let delay = *rng.pick(&[18, 20, 24, 30]);
         let crime = rng.chance(60).then(|| rng.seat());
-        rng.chance(40).then_some(Strife { delay, crime })
+        let strife = rng.chance(40);
+        let long = rng.chance(30);
+        strife.then_some(Strife { delay, crime, long })
     }
 }
 
@@ -353,6 +464,53 @@ pub fn acts(seed: u64, knobs: &Knobs, until_us: u64) -> Vec<Timed> {
     for _ in 0..rng.between(4, 40) {
         at_us += rng.spread(MS, 4 * SECOND);
         out.push(Timed { at_us, act: trouble(rng, strife) });
+    }
+    out.extend(more(seed, strife, begin, at_us));
+    out
+}
+
+/// What comes on top of that, from a stream of its own: a cheat that calls again or pins, a chain made anew from far below.
+fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
+    let rng = &mut Rng::new(seed, 8);
+    let mut out = Vec::new();
+    let mut at = |rng: &mut Rng, act: Act| {
+        let at_us = begin_us + rng.below((end_us - begin_us).max(1));
+        out.push(Timed { at_us, act });
+    };
+    let (haunts, pins, deep) = (rng.chance(50), rng.chance(60), rng.chance(20));
+    let victim = strife.crime.map_or_else(|| rng.seat(), |cheat| 1 - cheat);
+    let (forgotten, full) = (rng.chance(30), rng.chance(30));
+    if strife.crime.is_some() && haunts {
+        for _ in 0..rng.between(2, 8) {
+            let what = rng.below(u64::from(super::haunt::WAYS)) as u8;
+            at(rng, Act::Haunt { what });
+        }
+    }
+    if strife.crime.is_some() && pins {
+        let blocks = rng.between(6, 16) as u32;
+        out.push(Timed { at_us: begin_us + 1, act: Act::Pin { blocks } });
+    }
+    if forgotten {
+        // Whoever comes back offers all of it again, at once.
+        let at_us = begin_us + rng.below((end_us - begin_us).max(1));
+        let down_us = rng.spread(MS, 400 * MS);
+        let crash = Act::Crash { seat: victim, when: When::Now, after: 0, down_us, silent: false };
+        out.push(Timed { at_us, act: Act::Evict { all: true } });
+        out.push(Timed { at_us: at_us + MS, act: crash });
+        out.push(Timed { at_us: at_us + SECOND, act: Act::Mine { blocks: 1 } });
+    }
+    if full {
+        let at_us = begin_us + rng.below((end_us - begin_us).max(1));
+        let troubles = vec![Trouble::Before; 6];
+        out.push(Timed { at_us, act: Act::Disk { seat: victim, troubles } });
+        for block in 0..4 {
+            out.push(Timed { at_us: at_us + block * SECOND, act: Act::Mine { blocks: 1 } });
+        }
+    }
+    if deep {
+        let act = Act::Deep { blocks: rng.between(7, 100) as u32, forget: rng.chance(50) };
+        let at_us = begin_us + rng.between(1, (end_us - begin_us).max(1));
+        out.push(Timed { at_us, act });
     }
     out
 }

@@ -141,6 +141,7 @@ impl World {
         } else if let Some(liar) = self.knobs.liar {
             judge::money::not_robbed(self, 1 - liar, &lists)?;
         }
+        self.forget_closed()?;
         for seat in 0..2 {
             judge::restart::kept(self, seat)?;
             let entries = self.seats[seat].store.durable();

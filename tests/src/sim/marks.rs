@@ -13,7 +13,7 @@ use chand_protocol::onchain::{Kind, Output, Standing, Watch};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every mark.
-pub const ALL: [&str; 32] = [
+pub const ALL: [&str; 38] = [
     "penalty: to_local",
     "penalty: offered HTLC",
     "penalty: received HTLC",
@@ -46,6 +46,12 @@ pub const ALL: [&str; 32] = [
     "close: deadline of an offered HTLC",
     "close: deadline of a received HTLC",
     "settled late",
+    "reorganisation: deep, a close with it",
+    "a cheat that calls again",
+    "a cheat that calls again before its crime is in a block",
+    "a cheat that pins",
+    "forgotten",
+    "forgotten, something small left",
 ];
 
 /// What was seen of an output before.
@@ -68,6 +74,13 @@ pub struct Marks {
 }
 
 impl World {
+    /// A way was gone.
+    pub(super) fn mark(&mut self, mark: &'static str) {
+        if self.marks.reached.insert(mark) {
+            self.tally.met(mark);
+        }
+    }
+
     /// Looks at what both nodes watch.
     pub(super) fn note_marks(&mut self) {
         let mut found: Vec<&'static str> = Vec::new();
@@ -112,9 +125,7 @@ impl World {
             }
         }
         for mark in found {
-            if self.marks.reached.insert(mark) {
-                self.tally.met(mark);
-            }
+            self.mark(mark);
         }
     }
 }

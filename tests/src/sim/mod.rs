@@ -10,7 +10,7 @@
 //! * `world` – the loop; `core` (steps, writes, releases), `net` and `wire` (links), `backend` (blocks), `actors` (acts)
 //! * `seat` – one node and what is its own
 //! * `cheats` – a peer that lies; `reckless` – its greater lies; `tally` – how often each lie was told and each fault met
-//! * `feud` – closes by force, crimes; `aftermath` – blocks until all of that is over; `marks` – which ways were gone
+//! * `feud` – closes by force, crimes; `haunt` – a cheat that calls again; `aftermath` – blocks until all of that is over; `marks` – which ways were gone
 //! * `heal` – the end of a run: everything is mended, what is left is counted; `rest` – two nodes left alone; `finale` – a
 //!   chain that is made anew, an old copy of a disk
 //! * `judge` – what must hold, one idea a file
@@ -24,6 +24,7 @@ pub mod cheats;
 pub mod core;
 pub mod feud;
 pub mod finale;
+pub mod haunt;
 pub mod heal;
 pub mod heap;
 pub mod judge;

@@ -204,6 +204,9 @@ pub enum Act {
     Mute { seat: usize, blocks: u32 },
     Evict { all: bool },
     Floor { feerate: u32, blocks: u32 },
+    Deep { blocks: u32, forget: bool },
+    Haunt { what: u8 },
+    Pin { blocks: u32 },
 }
 
 /// An act and its time.

@@ -163,7 +163,7 @@ impl World {
             commands: BTreeMap::new(),
             next_command: 0,
             cheat: Cheat::default(),
-            feud: Feud::default(),
+            feud: Feud::new(),
             marks: Marks::default(),
             old_copy: None,
             happened: 0,
@@ -210,7 +210,7 @@ impl World {
         if self.happened > RUNAWAY {
             return Err(Verdict::new("live", "there is no end to what happens"));
         }
-        match happening {
+        let done = match happening {
             Happening::Act(place) => acts.get(place).map_or(Ok(()), |act| self.perform(act)),
             Happening::Wake { seat, life } if self.lives(seat, life) => self.on_wake(seat),
             Happening::Written { seat, life } if self.lives(seat, life) => self.on_written(seat),
@@ -243,7 +243,9 @@ impl World {
             Happening::Betray { seat } => self.on_betray(seat),
             // Of a life that is over.
             _ => Ok(()),
-        }
+        };
+        done?;
+        self.judges.late.take().map_or(Ok(()), Err)
     }
 
     fn lives(&self, seat: usize, life: u64) -> bool {

@@ -54,7 +54,7 @@ pub fn said(world: &mut World, seat: usize, message: &Message) {
         .map(|c| (c.commits.remote_number + 1, c.commits.local_number));
     let Some((next_remote, local)) = numbers else { return };
     // After a lie about what it holds, a peer is told again what it revoked already: the number is then one too high.
-    let sure = !world.cheat.may_fail();
+    let sure = !world.may_fail();
     let said = world.judges.told[seat].channels.entry(id).or_default();
     match message {
         Message::CommitmentSigned(_) if sure => said.signed = said.signed.max(next_remote),

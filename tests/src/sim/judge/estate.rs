@@ -18,12 +18,12 @@ use std::collections::BTreeMap;
 
 /// Outputs below this may cost more to take than they hold, in satoshis.
 pub const SMALL_SAT: u64 = 1_000;
-/// So long small outputs are waited for, in blocks: longer than an expiry and a delay.
-const SMALL_BLOCKS: u32 = 60;
+/// From this on an output is taken at the feerates of the end of a run, coins of the wallet included, in satoshis.
+const WORTH_SAT: u64 = 750;
 /// Both anchors.
 const ANCHORS_SAT: u64 = 660;
 /// What a transaction that takes an HTLC weighs at most, with a coin of the wallet and its change.
-const CLAIM_WEIGHT: u64 = 1_400;
+pub const CLAIM_WEIGHT: u64 = 1_400;
 /// The highest feerate of an opening, per 1,000 weight units.
 const USUAL_FEERATE: u32 = 2_500;
 
@@ -117,13 +117,14 @@ pub fn is_forced(channel: &Channel) -> bool {
     matches!(channel.phase, Phase::Onchain(_)) && channel.confirmed.is_some()
 }
 
-/// Whether nothing of the channel is left to be done on chain for this node; what is small is waited for, but not for ever.
-pub fn is_over(channel: &Channel, tip: u32) -> bool {
-    if !is_forced(channel) {
+/// Whether nothing of the channel is left to be done on chain for this node. What is too small to be taken for certain may be
+/// left, but whoever offered it is told all the same.
+pub fn is_over(channel: &Channel) -> bool {
+    if !is_forced(channel) || channel.retired {
         return true;
     }
-    if channel.is_void() || channel.retired || channel.resolved_at().is_some() {
-        return ended(channel, tip);
+    if channel.is_void() {
+        return ended(channel);
     }
     let Some(watch) = &channel.watch else { return false };
     if watch.born().is_none() {
@@ -131,39 +132,29 @@ pub fn is_over(channel: &Channel, tip: u32) -> bool {
     }
     let fulfilled =
         |id| matches!(channel.htlc(id).and_then(|h| h.removal.clone()), Some(Removal::Fulfilled(_)));
-    let given_up =
-        |o: &Output| o.amount.0 < SMALL_SAT && o.born.is_some_and(|born| tip > born.0 + SMALL_BLOCKS);
-    let waits = watch.outputs.iter().filter(|o| o.spent.is_none() && !given_up(o)).any(|o| {
-        match (o.kind, watch.owner, watch.standing) {
-            (Kind::Unknown | Kind::AnchorOwner | Kind::AnchorOther, ..) => false,
-            (Kind::ToRemote, owner, _) => owner == Side::Remote,
-            (Kind::ToLocal | Kind::Second, Side::Local, standing) => standing == Standing::Valid,
-            (Kind::ToLocal | Kind::Second, Side::Remote, standing) => standing == Standing::Revoked,
-            (Kind::Htlc, _, Standing::Valid) => {
-                o.lock.as_ref().is_some_and(|l| l.id.offered_by == Side::Local || fulfilled(l.id))
-            }
-            (Kind::Htlc, owner, standing) => owner == Side::Remote && standing == Standing::Revoked,
+    let worth = |o: &&Output| o.spent.is_none() && o.amount.0 >= WORTH_SAT;
+    let waits = watch.outputs.iter().filter(worth).any(|o| match (o.kind, watch.owner, watch.standing) {
+        (Kind::Unknown | Kind::AnchorOwner | Kind::AnchorOther, ..) => false,
+        (Kind::ToRemote, owner, _) => owner == Side::Remote,
+        (Kind::ToLocal | Kind::Second, Side::Local, standing) => standing == Standing::Valid,
+        (Kind::ToLocal | Kind::Second, Side::Remote, standing) => standing == Standing::Revoked,
+        (Kind::Htlc, _, Standing::Valid) => {
+            o.lock.as_ref().is_some_and(|l| l.id.offered_by == Side::Local || fulfilled(l.id))
         }
+        (Kind::Htlc, owner, standing) => owner == Side::Remote && standing == Standing::Revoked,
     });
-    !waits && ended(channel, tip)
+    !waits && ended(channel)
 }
 
-/// A payment that is not decided. One that is too small to be taken from the chain may wait for ever.
-pub fn is_stuck(pay: &Pay, forced: bool) -> bool {
-    pay.status == "pending" && !(forced && pay.amount_sent_msat.0 < SMALL_SAT * 1_000)
+/// A payment that is not decided.
+pub fn is_stuck(pay: &Pay) -> bool {
+    pay.status == "pending"
 }
 
 /// Every HTLC that this node offered is decided.
-fn ended(channel: &Channel, tip: u32) -> bool {
+fn ended(channel: &Channel) -> bool {
     let open = |r: &Option<Removal>| !matches!(r, Some(Removal::Fulfilled(_) | Removal::OnChain));
-    let small = |msat: u64| msat < SMALL_SAT * 1_000;
-    channel.ledger.htlcs.values().all(|h| {
-        let there = channel.watch.iter().flat_map(|w| &w.outputs);
-        let mut there = there.filter(|o| o.lock.as_ref().is_some_and(|l| l.id == h.id));
-        let expired = tip > h.cltv_expiry.0 + SMALL_BLOCKS / 4;
-        let left = expired && small(h.amount.0) && there.any(|o| o.spent.is_none());
-        h.id.offered_by == Side::Remote || !open(&h.removal) || left
-    })
+    channel.ledger.htlcs.values().all(|h| h.id.offered_by == Side::Remote || !open(&h.removal))
 }
 
 /// What this node is owed by its own newest state, in msat: its balance, and each HTLC as it was decided.

@@ -11,6 +11,8 @@
 //! | `restart` | the disk holds exactly what the node would need, and who comes back is the same |
 //! | `safety` | no revoked commitment leaves, no secret early or twice differently, none is lost by who may punish with it, nor what it takes to build the commitment again; what is published is signed; honest peers find no fault in each other |
 //! | `live` | once all is mended, every HTLC ends and every channel works, in bounded time; both know what the chain holds |
+//! | `late` | who is awake takes each output by the first block that may hold its claim, closes in time for an HTLC's deadline, and gives none up before its end is six deep |
+//! | `fees` | a claim of one's own money pays no more than is promised; a raised version is worth its way |
 //! | `reply` | every order is answered exactly once |
 //! | `same` | the same plan twice leaves the same trace (the runner) |
 //! | `panic` | no step panics |
@@ -20,6 +22,8 @@
 pub mod agree;
 pub mod durable;
 pub mod estate;
+pub mod fees;
+pub mod late;
 pub mod money;
 pub mod place;
 pub mod rebuild;
@@ -61,6 +65,8 @@ pub struct Judges {
     pub signed: agree::Signed,
     /// Secrets that went out.
     pub revealed: safety::Revealed,
+    /// What is ripe, and for how long.
+    pub late: late::Late,
     /// Answers that somebody looks for.
     pub kept: BTreeMap<CommandId, Result<Reply, CommandError>>,
 }

@@ -51,7 +51,7 @@ pub fn said(world: &mut World, seat: usize, message: &Message) -> Result<(), Ver
             }
             Ok(())
         }
-        Message::Error(m) if world.knobs.liar.is_none() => {
+        Message::Error(m) if world.is_peaceful() => {
             let name = world.seats[seat].name;
             let used = |c: &Channel| c.confirmed.is_some();
             let channel = world.seats[seat].node().and_then(|n| n.channel(&m.channel_id));
@@ -96,7 +96,7 @@ fn revoked(world: &mut World, seat: usize, m: &RevokeAndAck) -> Result<(), Verdi
     if channel.commits.local_number <= number {
         return wrong(name, format!("gives out the secret of its newest commitment {number}"));
     }
-    if !world.judges.signed.contains_key(&(m.channel_id, seat, number + 1)) && !world.cheat.may_fail() {
+    if !world.judges.signed.contains_key(&(m.channel_id, seat, number + 1)) && !world.may_fail() {
         return wrong(name, format!("revokes commitment {number} before its peer signed the next"));
     }
     if secrets.per_commitment_point(place.crypto(), number + 2).ok() != Some(m.next_per_commitment_point) {
@@ -178,7 +178,7 @@ pub fn published(world: &mut World, seat: usize, tx: &Transaction, why: &str) ->
                 format!("publishes its REVOKED commitment {number} of {revealed}: {why}"),
             );
         }
-        if !world.cheat.may_fail() && channel.confirmed.is_some() {
+        if !world.may_fail() && channel.confirmed.is_some() {
             if !may_close(world, seat, channel) {
                 return wrong(place.name, format!("closes by force without need: {why}"));
             }
@@ -202,7 +202,7 @@ pub fn noticed(world: &mut World, seat: usize, notice: &Notice) -> Result<(), Ve
     }
     if text.contains("peer fault") && notice.level > Level::Debug {
         world.cheat.complained(seat);
-        if world.knobs.liar.is_none() && !NO_BLAME.iter().any(|usual| text.contains(usual)) {
+        if world.is_peaceful() && !NO_BLAME.iter().any(|usual| text.contains(usual)) {
             return wrong(name, format!("finds a fault in an honest peer: {text}"));
         }
     }
