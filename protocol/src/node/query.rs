@@ -87,6 +87,9 @@ impl Node {
                 let terms = open.map(Channel::balance).collect();
                 self.reply(id, Ok(Reply::Balance(terms)));
             }
+            Command::TowerChannels | Command::TowerStates { .. } | Command::TowersHave { .. } => {
+                self.on_tower_command(id, command);
+            }
             Command::SetChannel { .. } => self.set_channel(id, command),
             Command::DevBroadcastRevoked { tx } if self.config.dev => {
                 let why = "dev-broadcast-revoked";
