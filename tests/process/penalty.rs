@@ -57,12 +57,23 @@ pub fn takeable(commitment: &Transaction) -> Vec<OutPoint> {
     all.filter(|(_, o)| o.value.to_sat() != ANCHOR_SAT).map(|(vout, _)| OutPoint { txid, vout }).collect()
 }
 
-/// Waits until spends of all outputs are in the mempool, and mines them.
+/// Waits until spends of all outputs are in the mempool, and mines them. A batch that comes apart just then leaves some
+/// for the next block.
 fn take(world: &World, commitment: &Transaction) {
-    for outpoint in takeable(commitment) {
-        wait_spender(&world.chain, &outpoint);
+    let mut left = takeable(commitment);
+    for _ in 0..3 {
+        for outpoint in &left {
+            wait_spender(&world.chain, outpoint);
+        }
+        let block = world.chain.block(world.mine(1));
+        let spent =
+            |o: &OutPoint| block.txdata.iter().flat_map(|tx| &tx.input).any(|i| i.previous_output == *o);
+        left.retain(|outpoint| !spent(outpoint));
+        if left.is_empty() {
+            return;
+        }
     }
-    world.mine(1);
+    panic!("still unspent: {left:?}");
 }
 
 /// Nothing is the cheat's, and the accounts of both are right.

@@ -18,6 +18,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// States of one channel with one hint that are looked at.
+const MAX_SAME_HINT: usize = 2;
 const STATE: u8 = 1;
 const ENTRY: u8 = 2;
 /// Kind and length before a record, the checksum behind it.
@@ -296,7 +298,15 @@ impl Archive {
     /// The states with this hint.
     pub fn hits(&self, hint: &Hint) -> Vec<Hit> {
         let found = self.hints.range((*hint, 0, 0)..=(*hint, u32::MAX, u64::MAX));
-        found.filter_map(|(_, number, offset)| self.read(*number, *offset)).collect()
+        // A node sends one; who sends more of the same channel only wants the tower to be busy.
+        let mut last = None;
+        let mut count = 0;
+        let few = found.filter(|(_, number, _)| {
+            count = if last == Some(*number) { count + 1 } else { 0 };
+            last = Some(*number);
+            count < MAX_SAME_HINT
+        });
+        few.filter_map(|(_, number, offset)| self.read(*number, *offset)).collect()
     }
 
     fn read(&self, number: u32, offset: u64) -> Option<Hit> {

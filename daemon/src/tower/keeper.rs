@@ -16,6 +16,7 @@ use chand_protocol::tower::seal::{Entry, Sealed};
 use chand_protocol::tower::{hint, EntryId, Hint, Tag};
 use chand_protocol::units::Height;
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -148,11 +149,15 @@ impl Keeper {
                 if self.saved.cases.iter().any(known) {
                     continue;
                 }
-                let entries = self.archive.entries(hit.channel).unwrap_or_else(|error| {
-                    tracing::error!("entries of a channel cannot be read: {error}");
-                    BTreeMap::new()
-                });
-                let find = |id: &EntryId| entries.get(id).cloned();
+                // Only what opens is worth a look at the rest of its channel: anybody may send what fits a hint.
+                let entries = OnceCell::new();
+                let all = || {
+                    self.archive.entries(hit.channel).unwrap_or_else(|error| {
+                        tracing::error!("entries of a channel cannot be read, and are needed now: {error}");
+                        BTreeMap::new()
+                    })
+                };
+                let find = |id: &EntryId| entries.get_or_init(all).get(id).cloned();
                 match Breach::open(tx, height, &hit.blob, &find, self.crypto.as_ref()) {
                     Some(breach) => {
                         tracing::warn!(client = %hit.client, %txid, height = height.0, "BREACH: a revoked commitment is in a block");

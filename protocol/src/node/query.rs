@@ -83,7 +83,8 @@ impl Node {
             Command::Balance => {
                 // The wallet counts an agreed close from when it is published; what a published commitment holds stays
                 // here until it is claimed.
-                let open = self.channels.values().filter(|c| !matches!(c.phase, Phase::Closed(_)));
+                let open =
+                    self.channels.values().filter(|c| !matches!(c.phase, Phase::Closed(_)) && !c.retired);
                 let terms = open.map(Channel::balance).collect();
                 self.reply(id, Ok(Reply::Balance(terms)));
             }

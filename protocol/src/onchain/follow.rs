@@ -279,6 +279,26 @@ impl Channel {
         output.born.filter(|_| output.amount < SMALL_SAT).map(|born| born.plus(SMALL_BLOCKS))
     }
 
+    /// What is ours on chain and not yet taken by any transaction of ours; `None` before a commitment is in a block.
+    pub(crate) fn unclaimed(&self) -> Option<Sat> {
+        let watch = self.watch.as_ref()?;
+        watch.born()?;
+        let claimed = |o: &Output| {
+            let takes = |c: &super::claim::Claim| c.tx.is_some() && c.inputs.contains(&o.outpoint);
+            watch.claims.iter().any(takes)
+        };
+        let waits = |o: &&Output| {
+            o.spent.is_none() && self.is_ours_to_end(watch, o) && self.will_be_ours(o) && !claimed(o)
+        };
+        Some(watch.outputs.iter().filter(waits).fold(Sat::ZERO, |sum, o| sum.saturating_add(o.amount)))
+    }
+
+    /// Of HTLCs, those that we offered or know the secret of.
+    fn will_be_ours(&self, output: &Output) -> bool {
+        let lock = output.lock.as_ref().filter(|_| output.kind == Kind::Htlc);
+        lock.is_none_or(|lock| lock.id.offered_by == Side::Local || self.preimage_of(lock).is_some())
+    }
+
     /// Whether a channel is not done with before this output is spent.
     fn is_ours_to_end(&self, watch: &Watch, output: &Output) -> bool {
         match (output.kind, watch.owner, watch.standing) {

@@ -24,6 +24,10 @@ const SIGNATURE: u64 = 73;
 /// Any relative lock or none at all: the sequence that only says "may be replaced".
 const REPLACEABLE: Sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
 
+/// Blocks after its expiry by which an HTLC of ours should be taken back: six before whoever paid us for it, over another
+/// channel, may take theirs back (BOLT 2 asks for 34 between the two).
+pub(super) const UPSTREAM_BLOCKS: u32 = 28;
+
 /// What a witness has beside the signature and the script.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stack {
@@ -298,7 +302,9 @@ impl Channel {
                 }
                 None => return Ok(None),
             },
-            Side::Local => (Stack::Empty, lock.cltv_expiry, None, Class::Timeout),
+            Side::Local => {
+                (Stack::Empty, lock.cltv_expiry, Some(lock.cltv_expiry.plus(UPSTREAM_BLOCKS)), Class::Timeout)
+            }
         };
         let own = &self.terms.local.basepoints;
         let point = watch.point.unwrap_or(keys.own.per_commitment_point);
