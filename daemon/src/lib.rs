@@ -17,4 +17,5 @@ pub mod regtest;
 pub mod rpc;
 pub mod seed;
 pub mod start;
+pub mod tower;
 pub mod wallet;

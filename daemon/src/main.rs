@@ -4,7 +4,7 @@
 //! that cannot be read. Read next: `chand::start`.
 
 use chand::config::{Cli, Config, Program};
-use chand::{demo, regtest, start};
+use chand::{demo, regtest, start, tower};
 use clap::Parser;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, runtime: &Runtime) -> ExitCode {
     match cli.command {
         Some(Program::Regtest(options)) => runtime.block_on(run_regtest(options)),
+        Some(Program::Watchtower(options)) => runtime.block_on(tower::run(options)),
         Some(Program::Demo(args)) => runtime.block_on(demo::run(args)),
         None => match Config::resolve(&cli.flags, &|name| std::env::var_os(name)) {
             Ok(config) => runtime.block_on(start::run(config)),

@@ -15,6 +15,7 @@ use crate::log;
 use crate::peer::{os_ephemeral, Limits, Peers};
 use crate::rpc::{self, About, ConfigEntry, ConfigValue};
 use crate::seed::{Created, Seed};
+use crate::tower::Towers;
 use crate::wallet::{AddressKind, Wallet};
 use chand_protocol::chain::Network;
 use chand_protocol::entropy::Entropy;
@@ -94,6 +95,8 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let bindings = listen(&config, &peers).await?;
     let socket = rpc::bind(&config.rpc_socket).map_err(because)?;
 
+    let tower_key = keys.lightning()?.tower_client_secret();
+    let towers = Towers::new(&config.watchtowers, tower_key);
     let parts = Parts {
         alive: (node, wallet),
         birth,
@@ -103,11 +106,13 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         chain,
         follow: follow_config(&config),
         stop: stop.clone(),
+        towers: towers.clone(),
         about: about(&config, keys.node_id, bindings.clone()),
         configs: config.settings.iter().filter_map(entry).collect(),
         runtime: Handle::current(),
     };
     let mut core = Core::start(parts).map_err(|e| StartError(format!("the system gives no thread: {e}")))?;
+    towers.serve(&config.watchtowers, tower_key, core.daemon());
     let served = rpc::serve(socket, core.daemon(), ring, rpc::Limits::default(), stop.subscribe());
     let serving = tokio::spawn(served);
     tracing::info!(
@@ -135,7 +140,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
 }
 
 /// The first SIGTERM or SIGINT asks to stop; the second one insists.
-async fn signals(stop: watch::Sender<bool>) {
+pub(crate) async fn signals(stop: watch::Sender<bool>) {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::warn!("signals cannot be watched: stop with chan-cli stop");
@@ -274,6 +279,7 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
         max_in_flight_percent: config.max_in_flight_percent,
         simple_close: config.simple_close,
         restored: config.restored,
+        tower: !config.watchtowers.is_empty(),
         no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         dev: config.dev.is_some(),
         // The wallet's, as soon as there is one.
@@ -282,7 +288,7 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
 }
 
 /// The backend, looked at once: a wrong chain or password is the user's to mend; one that is away may come back.
-async fn reach_chain(config: &Config) -> Result<Chain, StartError> {
+pub(crate) async fn reach_chain(config: &Config) -> Result<Chain, StartError> {
     let BitcoinRpc { host, port, path, auth } = &config.bitcoin_rpc;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let url = format!("http://{host}:{port}{path}");
@@ -364,7 +370,7 @@ async fn listen(config: &Config, peers: &Peers) -> Result<Vec<SocketAddr>, Start
     Ok(bindings)
 }
 
-fn follow_config(config: &Config) -> FollowConfig {
+pub(crate) fn follow_config(config: &Config) -> FollowConfig {
     let poll_s = config.dev.as_ref().and_then(|dev| dev.bitcoind_poll_s);
     FollowConfig {
         network: config.network.bitcoin,
@@ -374,7 +380,7 @@ fn follow_config(config: &Config) -> FollowConfig {
 }
 
 /// Used until the backend has an estimate. Regtest has none at all, and whatever relays is mined.
-fn fallback_fees(config: &Config) -> Fees {
+pub(crate) fn fallback_fees(config: &Config) -> Fees {
     if config.network.is_regtest() {
         Fees { normal: Feerate::FLOOR, urgent: Feerate::FLOOR, minimum: Feerate::FLOOR }
     } else {

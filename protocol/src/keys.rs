@@ -93,6 +93,11 @@ impl NodeKeys {
         NodeId(self.node.public_key(secp))
     }
 
+    /// The key under which this node speaks to watchtowers: they need not know which node they watch for.
+    pub fn tower_client_secret(&self) -> SecretKey {
+        expand_key(&self.root, "watchtower client", 0)
+    }
+
     /// The secrets of channel number `index`.
     pub fn channel_secrets(&self, index: u64) -> ChannelSecrets {
         if let Some(secrets) = &self.dev_channel {

@@ -21,6 +21,7 @@ pub mod onion;
 pub mod record;
 pub mod sign;
 pub mod store;
+pub mod tower;
 pub mod tx;
 pub mod units;
 pub mod wire;

@@ -58,6 +58,10 @@ pub enum Kind {
     ClosedChannel = b'x',
     /// A payment of ours.
     Payment = b'y',
+    /// A channel is watched by towers, and how much of it they have.
+    TowerMark = b'u',
+    /// What towers are to know of one commitment of the peer's.
+    TowerNote = b'e',
     /// An HTLC that went on through us.
     Forward = b'j',
 }
@@ -86,6 +90,8 @@ impl Kind {
             Wallet,
             ClosedChannel,
             Payment,
+            TowerMark,
+            TowerNote,
             Forward,
         ];
         let first = *key.first()?;

@@ -25,3 +25,4 @@ mod snapshot;
 mod stage;
 mod stranger;
 mod tools;
+mod tower;

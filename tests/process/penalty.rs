@@ -22,7 +22,7 @@ const PLAN: [(bool, u64, &str, bool); 5] = [
 ];
 
 /// All of them are under way.
-fn begin(world: &World) {
+pub fn begin(world: &World) {
     for (alice_pays, sat, label, _) in PLAN {
         let (from, to) = if alice_pays { (&world.alice, &world.bob) } else { (&world.bob, &world.alice) };
         stage::hold(from, to, sat, label);
@@ -30,7 +30,7 @@ fn begin(world: &World) {
 }
 
 /// All of them have ended: the state with them is revoked on both sides.
-fn end(world: &World) {
+pub fn end(world: &World) {
     for (alice_pays, _, label, settles) in PLAN {
         let payee = if alice_pays { &world.bob } else { &world.alice };
         if settles {
@@ -51,18 +51,29 @@ fn publish(cheat: &Node, victim: &Node, number: u64) {
 }
 
 /// The outputs of a commitment that are not anchors.
-fn takeable(commitment: &Transaction) -> Vec<OutPoint> {
+pub fn takeable(commitment: &Transaction) -> Vec<OutPoint> {
     let txid = commitment.compute_txid();
     let all = (0..).zip(&commitment.output);
     all.filter(|(_, o)| o.value.to_sat() != ANCHOR_SAT).map(|(vout, _)| OutPoint { txid, vout }).collect()
 }
 
-/// Waits until spends of all outputs are in the mempool, and mines them.
+/// Waits until spends of all outputs are in the mempool, and mines them. A batch that comes apart just then leaves some
+/// for the next block.
 fn take(world: &World, commitment: &Transaction) {
-    for outpoint in takeable(commitment) {
-        wait_spender(&world.chain, &outpoint);
+    let mut left = takeable(commitment);
+    for _ in 0..3 {
+        for outpoint in &left {
+            wait_spender(&world.chain, outpoint);
+        }
+        let block = world.chain.block(world.mine(1));
+        let spent =
+            |o: &OutPoint| block.txdata.iter().flat_map(|tx| &tx.input).any(|i| i.previous_output == *o);
+        left.retain(|outpoint| !spent(outpoint));
+        if left.is_empty() {
+            return;
+        }
     }
-    world.mine(1);
+    panic!("still unspent: {left:?}");
 }
 
 /// Nothing is the cheat's, and the accounts of both are right.
@@ -149,7 +160,8 @@ fn a_cheat_is_found_at_the_start() {
     assert!(trail.ends.iter().all(|e| e.owner != Some("Bob")), "{trail:?}");
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A folder with all in it.
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

@@ -103,12 +103,14 @@ fn many_at_once_in_both_directions() {
     town.judge_quiet();
 }
 
+/// Makes a route wrong.
+type Spoil = fn(&mut [RouteHop]);
+
 #[test]
 fn each_hop_says_what_it_lacks_and_the_payer_knows_which() {
     let mut town = Town::line(4, 3, usual);
     let before = balances(&town);
     let fine = |town: &Town| town.route(&ALL, 50_000_000, 40);
-    type Spoil = fn(&mut [RouteHop]);
     let cases: [(&str, &str, Spoil); 7] = [
         // BOLT 4 [4.fail.7, 4.read.22, 4.read.23, 4.read.24, 4.relayfail.4, 4.relayfail.5].
         ("hop 1 of 3", "unknown_next_peer", |r| r[1].channel = Some(ShortChannelId(1 << 40))),

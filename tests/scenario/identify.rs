@@ -25,6 +25,7 @@ fn identify(channel: &Channel, tx: &Transaction) -> Option<Watch> {
         max_dust: Msat::ZERO,
         close_script: &close_script,
         dev: false,
+        tower: false,
     };
     channel.identify(tx, None, &cx).expect("keys")
 }

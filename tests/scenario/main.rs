@@ -26,4 +26,5 @@ mod reasons;
 mod script;
 mod split;
 mod store;
+mod tower;
 mod weights;

@@ -15,6 +15,7 @@ pub mod onion;
 pub mod record;
 pub mod seeds;
 pub mod stage;
+pub mod tower;
 pub mod transaction;
 pub mod transport;
 pub mod wire;
@@ -47,6 +48,7 @@ targets! {
     "failure" onion::failure, seeds::failures, 1_200, 1, "a failure, any or tampered with on its way back";
     "invoice_text" invoice::text, invoice::text_seeds, 8_000, 1, "an invoice as text";
     "invoice_signed" invoice::signed, invoice::signed_seeds, 2_000, 2, "an invoice with a good checksum and signature";
+    "tower" tower::tower, tower::tower_seeds, 2_000, 1, "what a watchtower and its client read";
     "record_value" record::value, record::value_seeds, 70_000, 1, "a record's bytes";
     "records" record::records, record::record_seeds, 2_000, 4, "a node's records, changed";
     "transaction" transaction::transaction, transaction::transaction_seeds, 20_000, 1, "a transaction from the chain";

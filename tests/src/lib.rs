@@ -22,6 +22,7 @@ pub mod sim;
 pub mod socket;
 pub mod spec;
 pub mod stranger;
+pub mod tower;
 pub mod town;
 pub mod trail;
 pub mod wait;

@@ -408,7 +408,7 @@ impl Town {
                 let spare_coins = place.wallet.spare(&self.chain);
                 place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
-            After::DevRevoked { .. } => {}
+            After::DevRevoked { .. } | After::Tower => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

@@ -14,6 +14,7 @@ pub use dev::{ChannelSecrets, Dev};
 pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
+use crate::tower::{self, TowerAddress};
 use crate::{demo, regtest};
 use options::Settings;
 use std::ffi::OsStr;
@@ -57,6 +58,8 @@ pub enum Program {
     /// A Bitcoin regtest chain in one process, for this machine only
     #[command(after_help = REGTEST_HELP)]
     Regtest(regtest::Options),
+    /// Punishes breaches for nodes that are off
+    Watchtower(tower::Options),
     /// The tour: a chain and two nodes, played before your eyes
     Demo(demo::Args),
 }
@@ -137,6 +140,8 @@ pub struct Config {
     pub simple_close: bool,
     /// The database is an old copy: every channel is in doubt from this start on.
     pub restored: bool,
+    /// Who watches while we are away.
+    pub watchtowers: Vec<TowerAddress>,
     /// Present with `--dev`.
     pub dev: Option<Dev>,
     /// Every option, its value and where it came from; nothing secret (`listconfigs`).
@@ -177,6 +182,7 @@ impl Config {
             max_in_flight_percent: s.number("max-htlc-value-in-flight", 1, 100)?,
             simple_close: s.switch("simple-close")?,
             restored: s.switch_once("restored")?,
+            watchtowers: watchtowers(&mut s)?,
             network,
             dir,
             rpc_socket,
@@ -246,6 +252,11 @@ fn listen(s: &mut Settings) -> Result<(Vec<SocketAddr>, bool), ConfigError> {
     };
     let given = s.list("listen", address)?;
     Ok((given, s.is_default("listen")))
+}
+
+fn watchtowers(s: &mut Settings) -> Result<Vec<TowerAddress>, ConfigError> {
+    let words = s.list("watchtower", |word| Ok(word.to_string()))?;
+    TowerAddress::read_all(&words).map_err(|reason| s.complain("watchtower", reason))
 }
 
 fn blocks(s: &mut Settings, name: &'static str, least: u16, why: &str) -> Result<u16, ConfigError> {

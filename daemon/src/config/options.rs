@@ -42,7 +42,7 @@ const fn secret(name: &'static str, form: &'static str, help: &'static str) -> O
     Opt { name, kind: Kind::One(form), default: None, secret: true, help }
 }
 
-static OPTIONS: [Opt; 26] = [
+static OPTIONS: [Opt; 27] = [
     opt("data-dir", Kind::One("DIR"), None, "Where everything is kept [~/.chand]"),
     opt(
         "network",
@@ -90,6 +90,12 @@ static OPTIONS: [Opt; 26] = [
         "Share of a channel in flight to us [100]",
     ),
     opt("simple-close", Kind::Switch, None, "Offer the close in which each side pays for its own"),
+    opt(
+        "watchtower",
+        Kind::Many("ID@HOST:PORT"),
+        None,
+        "Who punishes cheats while we are off (,presigned: trusted less); repeatable",
+    ),
     opt("restored", Kind::Switch, None, "The database is an old copy: let the peers close all channels"),
     opt("dev", Kind::Switch, None, "Allow dev-... methods and --dev-... options: only for tests"),
     secret("dev-force-privkey", "HEX32", "The node's key"),
@@ -106,15 +112,21 @@ pub(super) const AFTER_HELP: &str = "\
 Each option is also a variable (CHAND_FEE_BASE=5) and a key of DIR/chand.toml (fee-base = 5);
 the command line wins over the variable, the variable over the file.
 With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
-Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32,
---dev-force-channel-secrets A/B/C/D/E/F, --dev-bitcoind-poll SECONDS (how often to look for blocks),
---dev-no-htlc-timeout (an HTLC's deadline closes no channel); --dev-fast-gossip and --dev-allow-localhost
-are taken, nothing needs them yet.";
+Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-bitcoind-poll SECONDS,
+--dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout (an HTLC's deadline closes no channel);
+--dev-fast-gossip and --dev-allow-localhost are taken, nothing needs them yet.";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     given: BTreeMap<&'static str, Vec<OsString>>,
+}
+
+impl Flags {
+    /// As if these had stood on the command line.
+    pub fn of(given: impl IntoIterator<Item = (&'static str, OsString)>) -> Flags {
+        Flags { given: given.into_iter().map(|(name, value)| (name, vec![value])).collect() }
+    }
 }
 
 impl clap::FromArgMatches for Flags {

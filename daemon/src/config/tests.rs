@@ -298,7 +298,7 @@ fn the_help_fits_on_a_screen_and_names_every_option() {
     assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
     assert!(help.lines().all(|l| l.chars().count() <= 120), "{help}");
     for name in
-        ["data-dir", "bitcoin-rpc-cookie", "max-htlc-value-in-flight", "simple-close", "regtest", "demo"]
+        ["data-dir", "bitcoin-rpc-cookie", "max-htlc-value-in-flight", "watchtower", "regtest", "demo"]
     {
         assert!(help.contains(name), "{name} is missing:\n{help}");
     }
@@ -306,7 +306,7 @@ fn the_help_fits_on_a_screen_and_names_every_option() {
         help.contains("--dev-fast-gossip and --dev-allow-localhost")
             && help.contains("nothing needs them yet")
     );
-    for part in ["regtest", "demo"] {
+    for part in ["regtest", "demo", "watchtower"] {
         let mut all = Cli::command();
         all.build();
         let help = all.find_subcommand_mut(part).unwrap().render_help().to_string();

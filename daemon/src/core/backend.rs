@@ -6,6 +6,7 @@
 
 use super::inbox::Order;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
+use crate::tower::{TowerStatus, Towers};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,6 +18,7 @@ const INTERNAL_ERROR: i32 = -32603;
 pub struct Daemon {
     orders: mpsc::Sender<Order>,
     stop: watch::Sender<bool>,
+    towers: Towers,
     about: About,
     configs: Vec<ConfigEntry>,
 }
@@ -25,10 +27,11 @@ impl Daemon {
     pub(super) fn new(
         orders: mpsc::Sender<Order>,
         stop: watch::Sender<bool>,
+        towers: Towers,
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
-        Daemon { orders, stop, about, configs }
+        Daemon { orders, stop, towers, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -65,6 +68,10 @@ impl Backend for Daemon {
 
     fn configs(&self) -> Vec<ConfigEntry> {
         self.configs.clone()
+    }
+
+    fn towers(&self) -> Vec<TowerStatus> {
+        self.towers.list()
     }
 
     fn about(&self) -> About {

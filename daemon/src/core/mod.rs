@@ -40,6 +40,7 @@ use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
 use crate::peer::{PeerEvent, Peers};
 use crate::rpc::{About, ConfigEntry};
+use crate::tower::Towers;
 use crate::wallet::Wallet;
 use chand_protocol::node::Node;
 use chand_protocol::store::{Entry, Store};
@@ -101,6 +102,8 @@ pub struct Parts<S> {
     pub follow: FollowConfig,
     /// Turns true when the daemon is to stop; also set here, by the `stop` command.
     pub stop: watch::Sender<bool>,
+    /// Who serves the watchtowers.
+    pub towers: Towers,
     /// What control sockets tell of this daemon.
     pub about: About,
     /// The options, for `listconfigs`.
@@ -130,8 +133,20 @@ impl Core {
     /// # Errors
     /// When the system gives no thread.
     pub fn start<S: Store + Send + 'static>(parts: Parts<S>) -> io::Result<Core> {
-        let Parts { alive, birth, store, peers, peer_events, chain, follow, stop, about, configs, runtime } =
-            parts;
+        let Parts {
+            alive,
+            birth,
+            store,
+            peers,
+            peer_events,
+            chain,
+            follow,
+            stop,
+            towers,
+            about,
+            configs,
+            runtime,
+        } = parts;
         let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
@@ -149,6 +164,7 @@ impl Core {
             publish: publish.clone(),
             wallet: wallet_jobs,
             backlog: backlog.clone(),
+            towers: towers.clone(),
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -165,7 +181,7 @@ impl Core {
             wallet: wallet_jobs_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(orders, stop, about, configs));
+        let daemon = Arc::new(Daemon::new(orders, stop, towers, about, configs));
         let (node, wallet) = alive;
         let heart = Heart {
             node,

@@ -14,6 +14,7 @@ use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
 use crate::peer::Peers;
+use crate::tower::Towers;
 use chand_protocol::node::effect::{After, Level, Notice, Outgoing};
 use chand_protocol::store::{Batch, Change, Durable, Entry, Journal, Store, StoreError};
 use std::cell::RefCell;
@@ -52,6 +53,8 @@ pub(super) struct Exits {
     pub wallet: UnboundedSender<WalletJob>,
     /// Where releases are counted.
     pub backlog: Backlog,
+    /// Who serves the watchtowers.
+    pub towers: Towers,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
 }
@@ -229,6 +232,7 @@ impl<S: Store> Writer<S> {
                     tracing::warn!(%channel, number, "an old commitment could not be kept for dev-broadcast-revoked: {error}");
                 }
             }
+            After::Tower => exits.towers.news(),
             After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
     }

@@ -10,7 +10,7 @@ const FIRST_READ_BYTES: usize = 4 * 1024;
 const LARGEST_READ_BYTES: usize = 64 * 1024;
 
 /// The reading half of a link, without its socket.
-pub(super) struct Frames {
+pub(crate) struct Frames {
     opener: Opener,
     buffer: Vec<u8>,
     /// Where the bytes not yet opened start.

@@ -5,9 +5,9 @@
 //! Limits on everything that a stranger can ask for: time, half-open connections, links, bytes that wait.
 //! Read next: `link` (one connection), `open` (its handshake), `frames`, `outbox`.
 
-mod frames;
+pub(crate) mod frames;
 mod link;
-mod open;
+pub(crate) mod open;
 mod outbox;
 #[cfg(test)]
 mod tests;

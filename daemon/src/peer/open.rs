@@ -17,7 +17,7 @@ pub type EphemeralSource = fn() -> io::Result<SecretKey>;
 
 /// Why no link came of a connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     #[error("the connection was closed during the handshake")]
     Closed,
     #[error("{0}")]
@@ -57,7 +57,7 @@ pub fn os_ephemeral() -> io::Result<SecretKey> {
 }
 
 /// Calls: acts one and three are ours.
-pub(super) async fn call<S>(
+pub(crate) async fn call<S>(
     stream: &mut S,
     node_key: SecretKey,
     ephemeral: EphemeralSource,
@@ -78,7 +78,7 @@ where
 
 /// Answers: act two is ours. "The responder MUST terminate the connection without any further messages"
 /// when an act fails (BOLT 8): the caller drops the stream.
-pub(super) async fn answer<S>(
+pub(crate) async fn answer<S>(
     stream: &mut S,
     node_key: SecretKey,
     ephemeral: EphemeralSource,

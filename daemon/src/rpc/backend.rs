@@ -4,6 +4,7 @@
 //! The daemon's single writer implements [`Backend`]; tests have one of their own.
 //! Read next: `call` (who asks for what).
 
+use crate::tower::TowerStatus;
 use chand_protocol::id::NodeId;
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
@@ -30,6 +31,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Every option with its value and where it came from. Secrets are not among them.
     fn configs(&self) -> Vec<ConfigEntry>;
+
+    /// The watchtowers that were named at the start.
+    fn towers(&self) -> Vec<TowerStatus>;
 
     /// What stays the same while the daemon runs.
     fn about(&self) -> About;

@@ -4,6 +4,7 @@ use super::backend::{
     About, AddressKind, Backend, Coin, CoinStatus, ConfigEntry, ConfigValue, FeatureSets, FeeTable, Pending,
     WalletReply, WalletRequest,
 };
+use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::channel::cause::{Annals, Because, By, Cause, Line, Reason, StateChange, Trigger};
@@ -13,6 +14,7 @@ use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Kind, Output, Spent};
+use chand_protocol::tower::Mode;
 use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
 use secp256k1::{Message, PublicKey, Secp256k1, SecretKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -326,6 +328,8 @@ impl FakeBackend {
             Command::ListForwards => Reply::Forwards(vec![forward("settled"), forward("offered")]),
             Command::ListHtlcs { .. } => Reply::Htlcs(vec![htlc(Side::Local), htlc(Side::Remote)]),
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
+            Command::TowerChannels => Reply::TowerChannels(Vec::new()),
+            Command::TowerStates { .. } | Command::TowersHave { .. } => Reply::Done,
             Command::Balance => Reply::Balance(vec![channel_balance()]),
             Command::DevSignLastTx { .. } => Reply::Tx(transaction()),
         })
@@ -430,6 +434,10 @@ impl Backend for FakeBackend {
             entry("fee-base", ConfigValue::Int(1_000)),
             entry("listen", ConfigValue::Texts(vec!["127.0.0.1:9735".into()])),
         ]
+    }
+
+    fn towers(&self) -> Vec<TowerStatus> {
+        vec![TowerStatus::new(node(3), "localhost:9911", Mode::Key, node(4))]
     }
 
     fn about(&self) -> About {

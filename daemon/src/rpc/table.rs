@@ -6,7 +6,7 @@
 
 use super::backend::Pending;
 use super::call::{
-    channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, wallet, Context,
+    channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet, Context,
 };
 use super::message::RpcError;
 use super::params::{Args, Kind, Param};
@@ -134,6 +134,13 @@ pub static METHODS: &[Method] = &[
             req("zbase", Kind::Text, "the signature, as `signmessage` gives it"),
             opt("pubkey", Kind::NodeId, "any node known here", "who should have signed"),
         ]
+    ),
+    method!(
+        "listwatchtowers",
+        "node",
+        "(chand) The watchtowers named by --watchtower, and how far each has the revoked states.",
+        tower::listwatchtowers,
+        []
     ),
     // ---- peers
     method!(

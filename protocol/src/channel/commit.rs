@@ -130,7 +130,8 @@ impl Channel {
         let Some(point) = self.commits.remote_next_point else { return Ok(()) };
         let spec = self.spec(View::Next(Side::Remote))?;
         let number = self.commits.remote_number + 1;
-        let message = self.sign_commitment(number, &point, &spec, cx)?;
+        let (message, commitment) = self.sign_commitment(number, &point, &spec, cx)?;
+        self.note_for_towers(&commitment, cx)?;
         self.apply_sent_commitment(number);
         self.send(message, out);
         Ok(())
@@ -143,7 +144,7 @@ impl Channel {
         point: &PublicKey,
         spec: &Spec,
         cx: &Context<'_>,
-    ) -> Result<Message, LocalFault> {
+    ) -> Result<(Message, Commitment), LocalFault> {
         // BOLT 2 [2.commit.2].
         let commitment = self.build_commitment(Side::Remote, number, point, spec, cx)?;
         let signature = cx.crypto.sign(&commitment.sighash(), &self.secrets.funding);
@@ -156,7 +157,8 @@ impl Channel {
                 commitment.htlc_sighashes().into_iter().map(|digest| SignJob { digest, key }).collect();
             cx.crypto.sign_batch(&jobs)
         };
-        Ok(Message::CommitmentSigned(CommitmentSigned { channel_id: self.id(), signature, htlc_signatures }))
+        let message = CommitmentSigned { channel_id: self.id(), signature, htlc_signatures };
+        Ok((Message::CommitmentSigned(message), commitment))
     }
 
     fn apply_sent_commitment(&mut self, number: u64) {
@@ -348,6 +350,7 @@ impl Channel {
             self.commits.remote_point = next;
         }
         self.commits.awaiting_revoke = false;
+        out.tower = self.towered().is_some();
         self.log.retain(|(_, committed)| !committed);
         let dirty = &mut self.dirty;
         for htlc in self.ledger.htlcs.values_mut() {

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod resume;
 pub mod save;
 pub mod terms;
+pub mod tower;
 pub mod update;
 pub mod view;
 
@@ -55,6 +56,7 @@ use ledger::{FeeUpdate, Ledger};
 use onchain::Onchain;
 use save::Dirty;
 use terms::Terms;
+use tower::Notes;
 
 /// Every fact of the moment that a channel may look at.
 pub struct Context<'a> {
@@ -78,6 +80,8 @@ pub struct Context<'a> {
     pub close_script: &'a ScriptBuf,
     /// Give every commitment of ours out before it is revoked, for `dev-broadcast-revoked`.
     pub dev: bool,
+    /// Note each commitment of the peer's for watchtowers.
+    pub tower: bool,
 }
 
 /// Something the node must know.
@@ -126,6 +130,8 @@ pub struct Out {
     pub notices: Vec<(Level, String)>,
     /// With `--dev`: our commitment of that number, signed, about to be revoked.
     pub dev_revoked: Vec<(u64, Transaction)>,
+    /// A commitment of the peer's was revoked that towers shall know of.
+    pub tower: bool,
 }
 
 impl Out {
@@ -220,6 +226,7 @@ pub struct Channel {
     pub policy: Policy,
     pub(crate) secrets: ChannelSecrets,
     pub(crate) keyring: KeyRing,
+    pub(crate) notes: Notes,
     pub(crate) dirty: Dirty,
 }
 

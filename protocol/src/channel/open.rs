@@ -18,6 +18,7 @@ use crate::channel::ledger::{Ledger, View};
 use crate::channel::policy::Policy;
 use crate::channel::save::Dirty;
 use crate::channel::terms::{Party, Terms};
+use crate::channel::tower::Notes;
 use crate::channel::{key_fault, Channel, Context, Link, Phase};
 use crate::fault::{local, LocalFault, PeerFault, Trouble};
 use crate::id::{ChannelId, CommandId, NodeId, Side};
@@ -646,6 +647,7 @@ impl Opening {
             policy: self.wishes.policy,
             secrets: self.secrets.clone(),
             keyring: KeyRing::default(),
+            notes: Notes::default(),
             dirty,
         })
     }

@@ -194,7 +194,7 @@ impl Channel {
         );
         let spec = self.spec(View::Signed(Side::Remote))?;
         // BOLT 2 [2.again.26].
-        again.push(self.sign_commitment(self.commits.remote_number + 1, &point, &spec, cx)?);
+        again.push(self.sign_commitment(self.commits.remote_number + 1, &point, &spec, cx)?.0);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::channel::ledger::{Balances, FeeUpdate, Ledger};
 use crate::channel::past::{Past, PastHtlc};
 use crate::channel::policy::Policy;
 use crate::channel::terms::Terms;
+use crate::channel::tower::Notes;
 use crate::channel::{Channel, Confirmed, Link, Phase, Sent};
 use crate::id::{ChannelId, HtlcId, Side};
 use crate::node::view::Stats;
@@ -184,12 +185,14 @@ impl Channel {
             || d.annals
             || !d.gone.is_empty()
             || !d.htlcs.is_empty()
+            || self.notes.is_dirty()
     }
 
     /// Adds every changed record to `changes`.
     pub fn save(&mut self, changes: &mut Vec<Change>) {
         let mut dirty = core::mem::take(&mut self.dirty);
         self.write(&dirty, changes);
+        self.notes.save(&self.terms.channel_id, changes);
         dirty.gone.iter().for_each(|htlc| dirty.past.push(htlc));
         self.dirty.past = dirty.past;
     }
@@ -220,6 +223,7 @@ impl Channel {
                 Change::Delete { .. } => None,
             })
             .collect();
+        entries.extend(self.notes.records(&self.id()));
         entries.sort();
         entries
     }
@@ -364,6 +368,7 @@ impl Channel {
             keys.push(htlc_key(Kind::Htlc, &id, *htlc));
             keys.push(htlc_key(Kind::Onion, &id, *htlc));
         }
+        keys.extend(self.notes.records(&id).into_iter().map(|(key, _)| key));
         keys
     }
 }
@@ -383,6 +388,7 @@ pub struct Loaded {
     past: Past,
     secrets: Vec<(u8, u64, [u8; 32])>,
     snapshots: Vec<SnapshotEntry>,
+    notes: Notes,
 }
 
 impl Loaded {
@@ -402,6 +408,7 @@ impl Loaded {
             Kind::Htlc => self.htlcs.push(decode(&value)?),
             Kind::Past => self.past.push(&decode(&value)?),
             Kind::Snapshot => self.snapshots.push(decode(&value)?),
+            Kind::TowerMark | Kind::TowerNote => self.notes.add(kind, key, &value)?,
             Kind::Onion => {
                 let id = crate::record::htlc_of(key).ok_or(BadRecord::Damaged)?;
                 self.onions.insert(id, decode(&value)?);
@@ -494,6 +501,7 @@ impl Loaded {
             policy: state.policy,
             secrets: secrets(&terms),
             keyring: KeyRing::default(),
+            notes: self.notes,
             dirty: Dirty { past: self.past, ..Dirty::default() },
             terms,
         };

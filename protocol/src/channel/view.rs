@@ -172,8 +172,25 @@ impl Channel {
             .collect()
     }
 
-    /// Our part of `balance`: terms that add up to the capacity.
+    /// Our part of `balance`: terms that add up to the capacity. Once a published commitment is in a block, what is ours
+    /// there and in no claim yet is all that counts: what a claim takes is the wallet's.
     pub fn balance(&self) -> ChannelBalance {
+        if let Some(waiting) = self.unclaimed() {
+            return ChannelBalance {
+                channel_id: self.id(),
+                peer_id: self.terms.peer,
+                state: self.state_name(),
+                capacity: self.terms.capacity,
+                spendable_msat: Msat::ZERO,
+                our_reserve_msat: waiting.to_msat(),
+                commit_fee_msat: Msat::ZERO,
+                anchors_msat: Msat::ZERO,
+                htlcs_out_msat: Msat::ZERO,
+                htlcs_in_msat: Msat::ZERO,
+                dust_msat: Msat::ZERO,
+                their_msat: self.terms.capacity.saturating_sub(waiting).to_msat(),
+            };
+        }
         let view = View::Signed(Side::Local);
         let terms = &self.terms;
         let balances = self.ledger.balances(view);

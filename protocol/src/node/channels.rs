@@ -140,6 +140,7 @@ impl Node {
             max_dust: Node::max_dust(),
             close_script: &self.config.close_script,
             dev: self.config.dev,
+            tower: self.config.tower,
         }
     }
 

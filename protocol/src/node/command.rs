@@ -6,8 +6,11 @@
 //! Read next: `view` (the shapes of the answers).
 
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
+use crate::node::tower::TowerChannel;
 use crate::node::view;
+use crate::tower::{Revoked, Sealing};
 use crate::units::{Feerate, Msat, Sat};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Transaction, Txid};
@@ -254,6 +257,26 @@ pub enum Command {
         /// Largest HTLC forwarded.
         htlc_max_msat: Option<Msat>,
     },
+    /// For the daemon's task that serves watchtowers → [`Reply::TowerChannels`].
+    TowerChannels,
+    /// For the same: revoked states of a channel, oldest first → [`Reply::TowerStates`].
+    TowerStates {
+        /// Which.
+        channel: ChannelId,
+        /// The first.
+        from: u64,
+        /// How many at most.
+        most: usize,
+        /// With every HTLC of the first one, for a tower that has none of those before.
+        whole: bool,
+    },
+    /// For the same: every tower has all states below this; `None`: every tower has forgotten the channel → [`Reply::Done`].
+    TowersHave {
+        /// Which.
+        channel: ChannelId,
+        /// Below which.
+        below: Option<u64>,
+    },
     /// dev: fail a channel now, broadcasting our commitment → [`Reply::Closed`].
     DevFail {
         /// Which.
@@ -360,6 +383,15 @@ pub enum Reply {
     Balance(Vec<view::ChannelBalance>),
     /// a transaction
     Tx(Transaction),
+    /// Channels that watchtowers have, or shall have, something of.
+    TowerChannels(Vec<TowerChannel>),
+    /// States for watchtowers, and what seals them.
+    TowerStates {
+        /// Keys and terms.
+        sealing: Box<Sealing>,
+        /// Oldest first.
+        states: Vec<Revoked>,
+    },
     /// `newaddr` and the like: text that the daemon made itself and only wanted kept first.
     Text(String),
 }

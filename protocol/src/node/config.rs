@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub restored: bool,
     /// Deadlines of HTLCs close no channel (`--dev-no-htlc-timeout`).
     pub no_htlc_timeout: bool,
+    /// Watchtowers are configured: each commitment of a peer is noted for them.
+    pub tower: bool,
 }
 
 use alloc::string::String;
@@ -62,6 +64,7 @@ impl NodeConfig {
             dev: false,
             restored: false,
             no_htlc_timeout: false,
+            tower: false,
         }
     }
 

@@ -248,6 +248,8 @@ pub enum Effect {
         number: u64,
         tx: Transaction,
     },
+    /// A state was revoked that watchtowers shall have: whoever serves them may come and ask.
+    Tower,
 }
 
 /// How much a funding output is to hold.
@@ -365,6 +367,8 @@ pub enum After {
         /// Fully signed.
         tx: Transaction,
     },
+    /// There is something for watchtowers: `Command::TowerChannels` tells what.
+    Tower,
 }
 
 impl After {
@@ -384,6 +388,7 @@ impl After {
             Effect::Attach(order) => After::Attach(order),
             Effect::Claim { tx, why } => After::Publish(Publish { tx, why }),
             Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
+            Effect::Tower => After::Tower,
         }
     }
 }

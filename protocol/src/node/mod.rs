@@ -29,6 +29,7 @@ mod receive;
 mod restore;
 mod send;
 mod state;
+pub mod tower;
 pub mod view;
 
 pub use config::NodeConfig;
@@ -360,6 +361,7 @@ impl Node {
             max_dust: MAX_DUST.to_msat(),
             close_script: &self.config.close_script,
             dev: self.config.dev,
+            tower: self.config.tower,
         };
         let mut out = Out::default();
         let result = f(channel, &cx, &mut out);
@@ -382,6 +384,9 @@ impl Node {
         self.out.effects.extend(out.unreserve.into_iter().map(|txid| Effect::Unreserve { txid }));
         for (number, tx) in out.dev_revoked {
             self.out.effects.push(Effect::DevRevoked { channel: id, number, tx });
+        }
+        if out.tower {
+            self.out.effects.push(Effect::Tower);
         }
         for (level, text) in out.notices {
             self.out.effects.push(Effect::Notice(Notice {

@@ -83,9 +83,13 @@ impl Node {
             Command::Balance => {
                 // The wallet counts an agreed close from when it is published; what a published commitment holds stays
                 // here until it is claimed.
-                let open = self.channels.values().filter(|c| !matches!(c.phase, Phase::Closed(_)));
+                let open =
+                    self.channels.values().filter(|c| !matches!(c.phase, Phase::Closed(_)) && !c.retired);
                 let terms = open.map(Channel::balance).collect();
                 self.reply(id, Ok(Reply::Balance(terms)));
+            }
+            Command::TowerChannels | Command::TowerStates { .. } | Command::TowersHave { .. } => {
+                self.on_tower_command(id, command);
             }
             Command::SetChannel { .. } => self.set_channel(id, command),
             Command::DevBroadcastRevoked { tx } if self.config.dev => {

@@ -98,6 +98,8 @@ impl Found {
             | Kind::Onion
             | Kind::Past
             | Kind::Secret
+            | Kind::TowerMark
+            | Kind::TowerNote
             | Kind::Snapshot => {
                 let id = channel_of(key).ok_or(BadRecord::Damaged)?;
                 self.channels.entry(id).or_default().add(kind, key, value)?;

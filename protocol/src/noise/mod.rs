@@ -20,14 +20,14 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// A symmetric key or chaining key; wiped when dropped, never printed.
-type Key = Zeroizing<[u8; 32]>;
+pub(crate) type Key = Zeroizing<[u8; 32]>;
 
 /// Bytes of a Poly1305 tag.
-const TAG_BYTES: usize = 16;
+pub(crate) const TAG_BYTES: usize = 16;
 
 /// The authentication tag did not fit the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BadTag;
+pub(crate) struct BadTag;
 
 /// `HKDF(salt, ikm)` of BOLT 8: two keys, with an empty `info`.
 fn hkdf_two(salt: &[u8; 32], ikm: &[u8]) -> (Key, Key) {
@@ -48,7 +48,12 @@ fn nonce_bytes(counter: u64) -> [u8; 12] {
 }
 
 /// Encrypts `buffer` where it stands and returns the tag.
-fn encrypt(key: &Key, counter: u64, ad: &[u8], buffer: &mut [u8]) -> Result<[u8; TAG_BYTES], BadTag> {
+pub(crate) fn encrypt(
+    key: &Key,
+    counter: u64,
+    ad: &[u8],
+    buffer: &mut [u8],
+) -> Result<[u8; TAG_BYTES], BadTag> {
     // BOLT 8 [8.noise.3].
     let cipher = ChaCha20Poly1305::new((&**key).into());
     let nonce = nonce_bytes(counter).into();
@@ -57,7 +62,7 @@ fn encrypt(key: &Key, counter: u64, ad: &[u8], buffer: &mut [u8]) -> Result<[u8;
 }
 
 /// Checks the tag, then decrypts `buffer` where it stands; with a wrong tag the buffer is left as it was.
-fn decrypt(
+pub(crate) fn decrypt(
     key: &Key,
     counter: u64,
     ad: &[u8],

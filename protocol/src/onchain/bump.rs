@@ -9,7 +9,7 @@
 
 use super::claim::{in_claims, raised, target, Claim, Form};
 use super::split::{join, waits_for_coins};
-use super::unlock::pushed;
+use super::unlock::{pushed, UPSTREAM_BLOCKS};
 use super::{Kind, Standing, Watch};
 use crate::channel::{key_fault, Channel, Context, Out};
 use crate::fault::LocalFault;
@@ -373,11 +373,13 @@ impl Channel {
 
 /// How many blocks are left until the peer can take the first of what depends on this claim.
 pub(super) fn left(watch: &Watch, claim: &Claim, cx: &Context<'_>) -> Option<u32> {
-    let locks = watch.outputs.iter().filter(|o| {
-        claim.form == Form::Child || (claim.inputs.contains(&o.outpoint) && claim.lock_time == Height(0))
-    });
+    let locks =
+        watch.outputs.iter().filter(|o| claim.form == Form::Child || claim.inputs.contains(&o.outpoint));
     let expiry = locks.filter_map(|o| o.lock.as_ref()).map(|lock| lock.cltv_expiry).min()?;
-    Some(expiry.since(cx.tip))
+    // What is taken back after its expiry should be ours before its own payer takes it back from us.
+    let timeout = claim.form != Form::Child && claim.lock_time > Height(0);
+    let deadline = if timeout { expiry.plus(UPSTREAM_BLOCKS) } else { expiry };
+    Some(deadline.since(cx.tip))
 }
 
 /// The feerate to order at, when it is time to.

@@ -83,7 +83,7 @@ pub struct Claim {
 
 impl Claim {
     /// Every input is there, and not all of them are spent.
-    pub(super) fn is_active(&self, watch: &Watch) -> bool {
+    pub(crate) fn is_active(&self, watch: &Watch) -> bool {
         let outputs: Vec<&Output> = self.inputs.iter().filter_map(|i| watch.output(i)).collect();
         let there = self.form == Form::Child || outputs.iter().all(|o| o.born.is_some());
         outputs.len() == self.inputs.len() && there && outputs.iter().any(|o| o.spent.is_none())
@@ -128,7 +128,7 @@ impl Claim {
 }
 
 /// What is ripe, by output.
-pub(super) type Ways = BTreeMap<OutPoint, Way>;
+pub(crate) type Ways = BTreeMap<OutPoint, Way>;
 
 /// The feerate for something that has to be mined within `left` blocks.
 pub(super) fn target(cx: &Context<'_>, left: Option<u32>) -> Feerate {
@@ -174,11 +174,7 @@ impl Channel {
         // BOLT 5 [5.watch.2].
         drop_lost(watch, out);
         let ways = self.ways(watch, cx)?;
-        split_batches(watch, &ways, cx, out);
-        for at in 0..watch.claims.len() {
-            self.raise_sweep(watch, at, &ways, cx);
-        }
-        self.new_sweeps(watch, &ways, cx, out);
+        plan_sweeps(watch, &ways, cx, out);
         self.plan_htlcs(watch, cx, out)?;
         self.plan_child(watch, cx, out);
         for claim in watch.claims.iter().filter(|c| c.is_active(watch)) {
@@ -205,110 +201,112 @@ impl Channel {
         }
         Ok(ways)
     }
+}
 
-    fn new_sweeps(&self, watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
-        let taken = in_claims(watch);
-        let mut groups: BTreeMap<(Class, Height), Vec<OutPoint>> = BTreeMap::new();
-        for (outpoint, way) in ways.iter().filter(|(o, _)| !taken.contains(*o)) {
-            if watch.output(outpoint).is_some_and(|o| is_worth(o, way, cx)) {
-                groups.entry((way.class, way.lock_time)).or_default().push(*outpoint);
-            }
-        }
-        for ((class, lock_time), all) in groups {
-            let hurried = |i: &OutPoint| ways.get(i).is_some_and(|way| is_late(way, cx));
-            let (alone, rest): (Vec<OutPoint>, Vec<OutPoint>) = all.into_iter().partition(hurried);
-            for inputs in rest.chunks(MAX_INPUTS).chain(alone.chunks(1)) {
-                let claim = Claim {
-                    number: watch.next_claim,
-                    form: Form::Sweep,
-                    inputs: inputs.to_vec(),
-                    lock_time,
-                    tx: None,
-                    feerate: Feerate(0),
-                    fee: Sat::ZERO,
-                    txids: Vec::new(),
-                    reveals: class == Class::Success,
-                    asked: None,
-                    spare_coins: 0,
-                    waits: false,
-                    last: cx.tip,
-                    refusals: 0,
-                };
-                let feerate = target(cx, left(&claim, ways, cx));
-                if let Some(claim) = self.sweep(watch, claim, feerate, ways, cx) {
-                    let total: u64 = inputs.iter().filter_map(|i| watch.output(i)).map(|o| o.amount.0).sum();
-                    let text = format!(
-                        "{} of {} outputs, {}, in {:?}",
-                        describe(class),
-                        inputs.len(),
-                        Sat(total),
-                        claim.txids.last()
-                    );
-                    out.notice(Level::Info, text);
-                    watch.next_claim = watch.next_claim.saturating_add(1);
-                    watch.claims.push(claim);
-                }
-            }
+/// Claims from outputs that our signature alone takes: batches split in time, old ones raised, new ones made.
+pub(crate) fn plan_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
+    split_batches(watch, ways, cx, out);
+    for at in 0..watch.claims.len() {
+        raise_sweep(watch, at, ways, cx);
+    }
+    new_sweeps(watch, ways, cx, out);
+}
+
+fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
+    let taken = in_claims(watch);
+    let mut groups: BTreeMap<(Class, Height), Vec<OutPoint>> = BTreeMap::new();
+    for (outpoint, way) in ways.iter().filter(|(o, _)| !taken.contains(*o)) {
+        if watch.output(outpoint).is_some_and(|o| is_worth(o, way, cx)) {
+            groups.entry((way.class, way.lock_time)).or_default().push(*outpoint);
         }
     }
-
-    fn raise_sweep(&self, watch: &mut Watch, at: usize, ways: &Ways, cx: &Context<'_>) {
-        let Some(claim) = watch.claims.get(at) else { return };
-        if claim.form != Form::Sweep || !claim.is_active(watch) {
-            return;
-        }
-        let due = match claim.tx {
-            Some(_) => raised(claim, left(claim, ways, cx), cx),
-            None => Some(target(cx, left(claim, ways, cx)).max(claim.feerate)),
-        };
-        let Some(feerate) = due else { return };
-        if let Some(better) = self.sweep(watch, claim.clone(), feerate, ways, cx) {
-            if let Some(slot) = watch.claims.get_mut(at) {
-                *slot = better;
+    for ((class, lock_time), all) in groups {
+        let hurried = |i: &OutPoint| ways.get(i).is_some_and(|way| is_late(way, cx));
+        let (alone, rest): (Vec<OutPoint>, Vec<OutPoint>) = all.into_iter().partition(hurried);
+        for inputs in rest.chunks(MAX_INPUTS).chain(alone.chunks(1)) {
+            let claim = Claim {
+                number: watch.next_claim,
+                form: Form::Sweep,
+                inputs: inputs.to_vec(),
+                lock_time,
+                tx: None,
+                feerate: Feerate(0),
+                fee: Sat::ZERO,
+                txids: Vec::new(),
+                reveals: class == Class::Success,
+                asked: None,
+                spare_coins: 0,
+                waits: false,
+                last: cx.tip,
+                refusals: 0,
+            };
+            let feerate = target(cx, left(&claim, ways, cx));
+            if let Some(claim) = sweep(watch, claim, feerate, ways, cx) {
+                let total: u64 = inputs.iter().filter_map(|i| watch.output(i)).map(|o| o.amount.0).sum();
+                let text = format!(
+                    "{} of {} outputs, {}, in {:?}",
+                    describe(class),
+                    inputs.len(),
+                    Sat(total),
+                    claim.txids.last()
+                );
+                out.notice(Level::Info, text);
+                watch.next_claim = watch.next_claim.saturating_add(1);
+                watch.claims.push(claim);
             }
         }
     }
+}
 
-    /// Makes the next version of a sweep; `None` when the outputs cannot pay for it.
-    fn sweep(
-        &self,
-        watch: &Watch,
-        mut claim: Claim,
-        feerate: Feerate,
-        ways: &Ways,
-        cx: &Context<'_>,
-    ) -> Option<Claim> {
-        let inputs: Option<Vec<(&Output, &Way)>> =
-            claim.inputs.iter().map(|i| Some((watch.output(i)?, ways.get(i)?))).collect();
-        let inputs = inputs.filter(|i| !i.is_empty())?;
-        let total = inputs.iter().try_fold(Sat::ZERO, |sum, (o, _)| sum.checked_add(o.amount))?;
-        let mut tx = unsigned(&inputs, claim.lock_time, cx.close_script);
-        let witnesses: u64 = inputs.iter().map(|(_, way)| way.witness_weight()).sum();
-        let weight = (tx.base_size() as u64).saturating_mul(4).saturating_add(2).saturating_add(witnesses);
-        let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
-        let most = most_fee(total, dust, &inputs, cx)?;
-        let wanted = feerate.fee(weight).saturating_add(Sat(1));
-        // A replacement pays for its own way once more: 1 sat for each vbyte (BIP 125, rule 4).
-        let replacing = claim.fee.saturating_add(Sat(weight.div_ceil(4)));
-        let replaces = claim.fee > Sat::ZERO;
-        let relayed = cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight);
-        let least = if replaces { replacing.max(relayed) } else { relayed };
-        if least > most {
-            return None;
-        }
-        let fee = wanted.max(least).min(most);
-        tx.output.first_mut()?.value = amount(total.checked_sub(fee)?);
-        let signed: Option<Vec<Witness>> =
-            inputs.iter().enumerate().map(|(i, (output, way))| way.witness(&tx, i, output, cx)).collect();
-        for (input, witness) in tx.input.iter_mut().zip(signed?) {
-            input.witness = witness;
-        }
-        claim.txids.push(tx.compute_txid());
-        let paid = u32::try_from(fee.0.saturating_mul(1_000) / weight.max(1)).unwrap_or(u32::MAX);
-        (claim.feerate, claim.fee, claim.last) = (Feerate(paid), fee, cx.tip);
-        claim.tx = Some(tx);
-        Some(claim)
+fn raise_sweep(watch: &mut Watch, at: usize, ways: &Ways, cx: &Context<'_>) {
+    let Some(claim) = watch.claims.get(at) else { return };
+    if claim.form != Form::Sweep || !claim.is_active(watch) {
+        return;
     }
+    let due = match claim.tx {
+        Some(_) => raised(claim, left(claim, ways, cx), cx),
+        None => Some(target(cx, left(claim, ways, cx)).max(claim.feerate)),
+    };
+    let Some(feerate) = due else { return };
+    if let Some(better) = sweep(watch, claim.clone(), feerate, ways, cx) {
+        if let Some(slot) = watch.claims.get_mut(at) {
+            *slot = better;
+        }
+    }
+}
+
+/// Makes the next version of a sweep; `None` when the outputs cannot pay for it.
+fn sweep(watch: &Watch, mut claim: Claim, feerate: Feerate, ways: &Ways, cx: &Context<'_>) -> Option<Claim> {
+    let inputs: Option<Vec<(&Output, &Way)>> =
+        claim.inputs.iter().map(|i| Some((watch.output(i)?, ways.get(i)?))).collect();
+    let inputs = inputs.filter(|i| !i.is_empty())?;
+    let total = inputs.iter().try_fold(Sat::ZERO, |sum, (o, _)| sum.checked_add(o.amount))?;
+    let mut tx = unsigned(&inputs, claim.lock_time, cx.close_script);
+    let witnesses: u64 = inputs.iter().map(|(_, way)| way.witness_weight()).sum();
+    let weight = (tx.base_size() as u64).saturating_mul(4).saturating_add(2).saturating_add(witnesses);
+    let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
+    let most = most_fee(total, dust, &inputs, cx)?;
+    let wanted = feerate.fee(weight).saturating_add(Sat(1));
+    // A replacement pays for its own way once more: 1 sat for each vbyte (BIP 125, rule 4).
+    let replacing = claim.fee.saturating_add(Sat(weight.div_ceil(4)));
+    let replaces = claim.fee > Sat::ZERO;
+    let relayed = cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight);
+    let least = if replaces { replacing.max(relayed) } else { relayed };
+    if least > most {
+        return None;
+    }
+    let fee = wanted.max(least).min(most);
+    tx.output.first_mut()?.value = amount(total.checked_sub(fee)?);
+    let signed: Option<Vec<Witness>> =
+        inputs.iter().enumerate().map(|(i, (output, way))| way.witness(&tx, i, output, cx)).collect();
+    for (input, witness) in tx.input.iter_mut().zip(signed?) {
+        input.witness = witness;
+    }
+    claim.txids.push(tx.compute_txid());
+    let paid = u32::try_from(fee.0.saturating_mul(1_000) / weight.max(1)).unwrap_or(u32::MAX);
+    (claim.feerate, claim.fee, claim.last) = (Feerate(paid), fee, cx.tip);
+    claim.tx = Some(tx);
+    Some(claim)
 }
 
 /// So little time is left that it is claimed alone.
@@ -359,7 +357,7 @@ pub(super) fn in_claims(watch: &Watch) -> BTreeSet<OutPoint> {
 }
 
 /// Claims that somebody beat are made anew from what is left; their coins are free.
-fn drop_lost(watch: &mut Watch, out: &mut Out) {
+pub(crate) fn drop_lost(watch: &mut Watch, out: &mut Out) {
     // BOLT 5 [5.revoked.9].
     let claims = core::mem::take(&mut watch.claims);
     let (lost, kept): (Vec<Claim>, Vec<Claim>) = claims.into_iter().partition(|c| c.is_lost(watch));

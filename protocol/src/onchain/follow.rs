@@ -203,32 +203,14 @@ impl Channel {
     pub(crate) fn watch_undone(&mut self, from: Height) {
         // BOLT 5 [5.watch.3].
         let Some(watch) = &mut self.watch else { return };
-        let count = watch.outputs.len();
-        // What a second-level transaction made comes again with it, or never.
-        watch.outputs.retain(|o| o.kind != Kind::Second || o.born.is_some_and(|h| h < from));
-        self.dirty.watch |= watch.outputs.len() != count;
-        for output in &mut watch.outputs {
-            if output.born.is_some_and(|h| h >= from) {
-                output.born = None;
-                self.dirty.watch = true;
-            }
-            if output.spent.is_some_and(|s| s.height >= from) {
-                output.spent = None;
-                self.dirty.watch = true;
-            }
-        }
+        self.dirty.watch |= watch.undo(from);
     }
 
-    /// What the network said of a transaction; `false` when it is no claim of ours. Refusals are counted until one
-    /// version is taken: a raised version that is refused as well is no new beginning.
+    /// What the network said of a transaction; `false` when it is no claim of ours.
     pub(crate) fn claim_answered(&mut self, txid: &Txid, taken: bool) -> bool {
-        let Some(watch) = &mut self.watch else { return false };
-        let newest = |c: &&mut super::claim::Claim| c.txids.last() == Some(txid);
-        let Some(claim) = watch.claims.iter_mut().find(newest) else { return false };
-        let refusals = if taken { 0 } else { claim.refusals.saturating_add(1) };
-        self.dirty.watch |= claim.refusals != refusals;
-        claim.refusals = refusals;
-        true
+        let changed = self.watch.as_mut().and_then(|watch| watch.answered(txid, taken));
+        self.dirty.watch |= changed == Some(true);
+        changed.is_some()
     }
 
     /// Ends HTLCs of ours that nobody can settle any more. Call it at every block.
@@ -295,6 +277,26 @@ impl Channel {
             }
         }
         output.born.filter(|_| output.amount < SMALL_SAT).map(|born| born.plus(SMALL_BLOCKS))
+    }
+
+    /// What is ours on chain and not yet taken by any transaction of ours; `None` before a commitment is in a block.
+    pub(crate) fn unclaimed(&self) -> Option<Sat> {
+        let watch = self.watch.as_ref()?;
+        watch.born()?;
+        let claimed = |o: &Output| {
+            let takes = |c: &super::claim::Claim| c.tx.is_some() && c.inputs.contains(&o.outpoint);
+            watch.claims.iter().any(takes)
+        };
+        let waits = |o: &&Output| {
+            o.spent.is_none() && self.is_ours_to_end(watch, o) && self.will_be_ours(o) && !claimed(o)
+        };
+        Some(watch.outputs.iter().filter(waits).fold(Sat::ZERO, |sum, o| sum.saturating_add(o.amount)))
+    }
+
+    /// Of HTLCs, those that we offered or know the secret of.
+    fn will_be_ours(&self, output: &Output) -> bool {
+        let lock = output.lock.as_ref().filter(|_| output.kind == Kind::Htlc);
+        lock.is_none_or(|lock| lock.id.offered_by == Side::Local || self.preimage_of(lock).is_some())
     }
 
     /// Whether a channel is not done with before this output is spent.

@@ -138,7 +138,7 @@ impl Channel {
     }
 
     /// How long, in blocks, `owner` waits for its own outputs: the seed's rule, who closes waits.
-    pub(super) fn delay_of(&self, owner: Side) -> u16 {
+    pub(crate) fn delay_of(&self, owner: Side) -> u16 {
         self.terms.party(owner.other()).to_self_delay
     }
 
@@ -208,7 +208,7 @@ impl Channel {
 }
 
 /// The witness script of an HTLC output on `owner`'s commitment.
-pub(super) fn htlc_script(scripts: &HtlcScripts, owner: Side, lock: &Lock) -> ScriptBuf {
+pub(crate) fn htlc_script(scripts: &HtlcScripts, owner: Side, lock: &Lock) -> ScriptBuf {
     if lock.id.offered_by == owner {
         scripts.offered(&lock.payment_hash)
     } else {

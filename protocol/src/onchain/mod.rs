@@ -23,7 +23,7 @@ mod follow;
 mod identify;
 mod retire;
 mod split;
-mod unlock;
+pub(crate) mod unlock;
 
 use crate::id::{HtlcId, PaymentHash, Preimage, Side};
 use crate::units::{Height, Msat, Sat};
@@ -169,6 +169,35 @@ impl Watch {
     /// The output at `outpoint`.
     pub fn output(&self, outpoint: &OutPoint) -> Option<&Output> {
         self.outputs.iter().find(|o| o.outpoint == *outpoint)
+    }
+
+    /// The block at `from` and all after it are gone; whether anything changed.
+    pub(crate) fn undo(&mut self, from: Height) -> bool {
+        let before = self.outputs.len();
+        // What a second-level transaction made comes again with it, or never.
+        self.outputs.retain(|o| o.kind != Kind::Second || o.born.is_some_and(|h| h < from));
+        let mut changed = self.outputs.len() != before;
+        for output in &mut self.outputs {
+            if output.born.is_some_and(|h| h >= from) {
+                output.born = None;
+                changed = true;
+            }
+            if output.spent.is_some_and(|s| s.height >= from) {
+                output.spent = None;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// What the network said of the newest version of a claim, and whether that changed anything; `None` when it is no claim
+    /// of ours. Refusals are counted until one version is taken: a raised version that is refused as well is no new
+    /// beginning.
+    pub(crate) fn answered(&mut self, txid: &Txid, taken: bool) -> Option<bool> {
+        let claim = self.claims.iter_mut().find(|c| c.txids.last() == Some(txid))?;
+        let before = claim.refusals;
+        claim.refusals = if taken { 0 } else { before.saturating_add(1) };
+        Some(claim.refusals != before)
     }
 
     /// Whether somebody broke the rules, and who.

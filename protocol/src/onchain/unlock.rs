@@ -5,7 +5,7 @@
 //! HTLC transactions of our own commitment are not here: the peer signed them long ago (`bump`, `claim`).
 //! Read next: `claim`.
 
-use super::identify::htlc_script;
+pub(crate) use super::identify::htlc_script;
 use super::{Kind, Lock, Output, Standing, Watch};
 use crate::channel::{key_fault, Channel, Context};
 use crate::fault::LocalFault;
@@ -24,6 +24,10 @@ const SIGNATURE: u64 = 73;
 /// Any relative lock or none at all: the sequence that only says "may be replaced".
 const REPLACEABLE: Sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
 
+/// Blocks after its expiry by which an HTLC of ours should be taken back: six before whoever paid us for it, over another
+/// channel, may take theirs back (BOLT 2 asks for 34 between the two).
+pub(super) const UPSTREAM_BLOCKS: u32 = 28;
+
 /// What a witness has beside the signature and the script.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Stack {
@@ -41,7 +45,7 @@ enum Stack {
 
 /// Why it matters when it is mined.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// Ours alone for ever.
     Sweep,
     /// Of a cheat, and nobody else's until his delay is over.
@@ -55,7 +59,7 @@ pub(super) enum Class {
 }
 
 /// How an output is spent; the key is wiped when dropped.
-pub(super) struct Way {
+pub(crate) struct Way {
     script: ScriptBuf,
     stack: Stack,
     key: SecretKey,
@@ -76,6 +80,31 @@ impl Drop for Way {
 }
 
 impl Way {
+    /// As a watchtower takes an output of the peer's revoked commitment: by `key`, the revocation key's secret. `None` for what
+    /// that key does not take. `Channel::penalty` is the same with a channel at hand.
+    pub(crate) fn of_cheat(keys: &Keys, output: &Output, key: SecretKey, delay_blocks: u16) -> Option<Way> {
+        // BOLT 5 [5.revoked.2, 5.revoked.3, 5.revoked.4, 5.revoked.5, 5.revoked.6].
+        let born = output.born?;
+        let (script, stack, class) = match (output.kind, &output.lock) {
+            (Kind::ToLocal | Kind::Second, _) => (keys.delayed.clone(), Stack::One, Class::Penalty),
+            (Kind::Htlc, Some(lock)) => {
+                let script = htlc_script(&keys.scripts, Side::Remote, lock);
+                (script, Stack::Key(keys.own.revocation), Class::PenaltyHtlc)
+            }
+            _ => return None,
+        };
+        Some(Way {
+            script,
+            stack,
+            key,
+            sequence: REPLACEABLE,
+            lock_time: Height(0),
+            ripe: born.plus(1),
+            deadline: Some(born.plus(u32::from(delay_blocks))),
+            class,
+        })
+    }
+
     /// The weight of its witness, in weight units, with the longest signature.
     pub fn witness_weight(&self) -> u64 {
         let more = match &self.stack {
@@ -131,10 +160,21 @@ pub(super) const fn pushed(len: u64) -> u64 {
 }
 
 /// The keys of a watched commitment and of ours in it.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     pub own: CommitmentKeys,
-    scripts: HtlcScripts,
-    delayed: ScriptBuf,
+    /// Of HTLC outputs.
+    pub scripts: HtlcScripts,
+    /// The witness script of `to_local` and of second-level outputs.
+    pub delayed: ScriptBuf,
+}
+
+impl Keys {
+    /// Of a commitment whose owner waits `delay_blocks`.
+    pub(crate) fn new(channel_type: ChannelType, own: CommitmentKeys, delay_blocks: u16) -> Keys {
+        let scripts = HtlcScripts::new(channel_type, &own);
+        let delayed = script::to_local(&own.revocation, &own.delayed, delay_blocks);
+        Keys { own, scripts, delayed }
+    }
 }
 
 impl Channel {
@@ -142,9 +182,7 @@ impl Channel {
     pub(super) fn watch_keys(&self, watch: &Watch, cx: &Context<'_>) -> Result<Option<Keys>, LocalFault> {
         let Some(point) = watch.point else { return Ok(None) };
         let own = self.keys_at(watch.owner, &point, cx)?;
-        let scripts = HtlcScripts::new(self.terms.channel_type, &own);
-        let delayed = self.delayed_script(watch.owner, &own);
-        Ok(Some(Keys { own, scripts, delayed }))
+        Ok(Some(Keys::new(self.terms.channel_type, own, self.delay_of(watch.owner))))
     }
 
     /// How we spend `output` of `watch`; `None` when it is not ours, not yet confirmed, or ours only by an HTLC transaction.
@@ -264,7 +302,9 @@ impl Channel {
                 }
                 None => return Ok(None),
             },
-            Side::Local => (Stack::Empty, lock.cltv_expiry, None, Class::Timeout),
+            Side::Local => {
+                (Stack::Empty, lock.cltv_expiry, Some(lock.cltv_expiry.plus(UPSTREAM_BLOCKS)), Class::Timeout)
+            }
         };
         let own = &self.terms.local.basepoints;
         let point = watch.point.unwrap_or(keys.own.per_commitment_point);

@@ -6,6 +6,7 @@
 
 use super::pair::{Paid, Pair, AMOUNT_MSAT, CAPACITY_SAT};
 use super::{drive, syncs};
+use crate::tower::Tower;
 use crate::world::{ChannelType, World};
 use crate::{Chain, Node};
 use serde_json::{json, Value};
@@ -21,19 +22,24 @@ const SPARE_SAT: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Chands {
     world: World,
+    /// Ends with the world, when there is one.
+    _tower: Option<Tower>,
     invoices_made: u64,
 }
 
 impl Chands {
-    /// Starts a chain and both nodes and opens the channel. `counted` puts them under a program that counts syncs.
+    /// Starts a chain and both nodes and opens the channel. `counted` puts them under a program that counts syncs, `watched`
+    /// gives both the same watchtower.
     ///
     /// # Panics
     /// When they do not come up or the channel does not open.
-    pub fn open(base: &Path, counted: bool) -> Chands {
+    pub fn open(base: &Path, counted: bool, watched: bool) -> Chands {
         let dir = tempfile::Builder::new().prefix("chand-").tempdir_in(base).expect("a folder for the nodes");
         let chain = Chain::start(dir.path());
+        let tower = watched.then(|| Tower::start(dir.path(), &chain));
+        let extra = tower.iter().flat_map(|tower| ["--watchtower", tower.address()]).collect::<Vec<_>>();
         let node = |name: &'static str| {
-            let mut node = Node::prepare(name, dir.path(), &chain.url(), &[]);
+            let mut node = Node::prepare(name, dir.path(), &chain.url(), &extra);
             if counted {
                 let trace = syncs::trace_of(&node.data_dir().with_extension("syncs"));
                 node.run_under(&trace);
@@ -48,7 +54,7 @@ impl Chands {
         world.alice.connect(&world.bob);
         let push_msat = CAPACITY_SAT * 1_000 / 2;
         world.open(&world.alice, &world.bob, CAPACITY_SAT, push_msat, ChannelType::Anchors);
-        Chands { world, invoices_made: 0 }
+        Chands { world, _tower: tower, invoices_made: 0 }
     }
 
     /// The files into which syncs are written when they are counted: payer, payee.

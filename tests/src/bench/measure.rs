@@ -114,7 +114,7 @@ pub fn count_syncs(base: &Path, plan: &Plan, ldk: Option<&Path>) {
         emit(&json!({ "kind": "syncs", "measured": false }));
         return;
     }
-    let mut chands = Chands::open(base, true);
+    let mut chands = Chands::open(base, true, false);
     let files = chands.sync_files();
     syncs_of(&mut chands, "chand", &files, &plan.rounds);
     for kind in ldk.iter().flat_map(|_| [Kind::Engine, Kind::Shipped]) {

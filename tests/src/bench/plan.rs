@@ -21,6 +21,7 @@ bench: payments over one channel between two processes, measured from outside.
   --payments N                      payments for each of those [300, 1500, 2500, 3000; quick: 100, 400, 800, 1200]
   --only chand,ldk,ceiling,syncs    leaves the others out [all of them]
   --ldk FILE                        the program that tests/bench/ldk builds; without it LDK is left out
+  --tower                           both chands have a watchtower, on the same machine
   --profile DIR                     runs perf beside each round; the figures of such a run are no measurement
   --dir DIR                         where the nodes' files go: the disk that is measured [target/bench-data]
 ";
@@ -50,6 +51,8 @@ pub struct Plan {
     pub ldk: Option<PathBuf>,
     /// Where files go.
     pub dir: PathBuf,
+    /// The chands have a watchtower.
+    pub tower: bool,
     /// Where perf's files go, when it is to run.
     pub profile: Option<PathBuf>,
     /// The short form.
@@ -82,6 +85,7 @@ impl Plan {
             parts: PARTS.map(String::from).to_vec(),
             ldk: None,
             dir: "target/bench-data".into(),
+            tower: false,
             profile: None,
             quick: false,
         };
@@ -91,6 +95,7 @@ impl Plan {
             let mut value = || args.next().cloned().ok_or_else(|| format!("{arg} wants a value"));
             match arg.as_str() {
                 "--quick" => plan.quick = true,
+                "--tower" => plan.tower = true,
                 "--runs" => runs = Some(number(&value()?)?),
                 "--payments" => payments = Some(number(&value()?)?),
                 "--in-flight" => {

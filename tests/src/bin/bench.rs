@@ -46,7 +46,7 @@ fn run(plan: &Plan) -> Result<(), String> {
             measure::emit(&primitives::measure(&base, plan.quick));
         }
         if plan.has("chand") {
-            measure::life(&mut Chands::open(&base, false), "chand", number, plan);
+            measure::life(&mut Chands::open(&base, false, plan.tower), "chand", number, plan);
         }
         for kind in ldk.iter().flat_map(|_| [Kind::Engine, Kind::Shipped]) {
             let program = ldk.expect("just seen");

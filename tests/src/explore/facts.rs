@@ -365,6 +365,7 @@ pub fn signed_commitment(
         max_dust: Msat::ZERO,
         close_script: &script,
         dev: false,
+        tower: false,
     };
     let made = channel.signed_commitment(&cx);
     made.map_err(|e| Verdict::new("agree", format!("no commitment: {e}")))

@@ -13,6 +13,7 @@ pub mod pay;
 pub mod peer;
 pub mod sendpay;
 pub mod snapshot;
+pub mod tower;
 pub mod wallet;
 
 use super::amount::FeerateSpec;

@@ -1,0 +1,423 @@
+//! A node's talk with its watchtowers: beside the core, never in its way.
+//!
+//! In: the news that a state was revoked, and the core's answers to `Command::TowerChannels` and `TowerStates`. Out: sealed states at each
+//! tower, in order; `Command::TowersHave` once all have them, whereupon the core forgets its notes. Nothing is kept here: after a
+//! restart the tower says how far it has each channel. Work is gathered for a moment and asked for in portions,
+//! and sealed here, so that a payment never waits for a tower.
+//! Read next: `chand_protocol::channel::tower`.
+
+use super::options::TowerAddress;
+use super::wire::Wire;
+use crate::rpc::Backend;
+use chand_protocol::id::{ChannelId, NodeId};
+use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::tower::TowerChannel;
+use chand_protocol::sign::RealCrypto;
+use chand_protocol::tower::blob::{appoint, entries};
+use chand_protocol::tower::message::{Quota, TowerMessage, MAX_ENTRIES, ROOM, VERSION};
+use chand_protocol::tower::seal::Sealed;
+use chand_protocol::tower::{Mode, Revoked, Sealing, Tag};
+use secp256k1::{Secp256k1, SecretKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout, Instant};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How long news is gathered before the core is asked.
+const GATHER: Duration = Duration::from_millis(100);
+/// A tower that hears nothing for so long is asked something.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// States asked of the core at once.
+const PORTION: usize = 200;
+/// HTLCs that fit one message beside their state.
+const MANY: usize = 400;
+
+/// How it stands with one tower, for `listwatchtowers`.
+#[derive(Clone, Debug)]
+pub struct TowerStatus {
+    /// Its key.
+    pub id: NodeId,
+    /// `host:port`.
+    pub address: String,
+    /// How far it is trusted.
+    pub mode: Mode,
+    /// By which key it knows this node.
+    pub client_id: NodeId,
+    /// Now.
+    pub connected: bool,
+    /// States sent since the start of this node.
+    pub sent: u64,
+    /// Those of them that are on its disk.
+    pub acknowledged: u64,
+    /// What it keeps for this node.
+    pub used: Quota,
+    /// What it keeps at most.
+    pub quota: Quota,
+    /// Why it did not go on, if it did not.
+    pub trouble: Option<String>,
+    /// By channel: every state below is on its disk.
+    pub next: BTreeMap<ChannelId, u64>,
+    forgotten: BTreeSet<ChannelId>,
+}
+
+impl TowerStatus {
+    /// Of a tower that was not called yet.
+    pub fn new(id: NodeId, address: &str, mode: Mode, client_id: NodeId) -> TowerStatus {
+        TowerStatus {
+            id,
+            address: address.into(),
+            mode,
+            client_id,
+            connected: false,
+            sent: 0,
+            acknowledged: 0,
+            used: Quota::default(),
+            quota: Quota::default(),
+            trouble: None,
+            next: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+        }
+    }
+
+    /// How many revoked states of these channels it lacks.
+    pub fn pending(&self, channels: &[TowerChannel]) -> u64 {
+        let next = |c: &TowerChannel| self.next.get(&c.channel).copied().unwrap_or(0).max(c.first);
+        channels.iter().filter(|c| !c.over).map(|c| c.end.saturating_sub(next(c))).sum()
+    }
+}
+
+struct Inner {
+    list: Mutex<Vec<TowerStatus>>,
+    news: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Towers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Towers({})", self.statuses().len())
+    }
+}
+
+/// All towers of a node; cheap to clone.
+#[derive(Clone)]
+pub struct Towers(Arc<Inner>);
+
+impl Default for Towers {
+    /// None.
+    fn default() -> Towers {
+        Towers(Arc::new(Inner { list: Mutex::default(), news: watch::Sender::new(0) }))
+    }
+}
+
+impl Towers {
+    /// Those that were named, not yet called; they know this node by `key`.
+    pub fn new(addresses: &[TowerAddress], key: SecretKey) -> Towers {
+        let client_id = NodeId(key.public_key(&Secp256k1::signing_only()));
+        let status = |a: &TowerAddress| TowerStatus::new(a.id, &a.address, a.mode, client_id);
+        let towers = Towers::default();
+        *towers.statuses() = addresses.iter().map(status).collect();
+        towers
+    }
+
+    /// Serves them, inside the current runtime, as long as the daemon lives.
+    pub fn serve(&self, addresses: &[TowerAddress], key: SecretKey, core: Arc<dyn Backend>) {
+        for (at, tower) in addresses.iter().cloned().enumerate() {
+            let task = Task {
+                towers: self.clone(),
+                at,
+                tower,
+                key,
+                core: Arc::clone(&core),
+                crypto: RealCrypto::new(),
+            };
+            tokio::spawn(task.run());
+        }
+    }
+
+    /// A state was revoked. Never waits.
+    pub fn news(&self) {
+        self.0.news.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// How it stands with each.
+    pub fn list(&self) -> Vec<TowerStatus> {
+        self.statuses().clone()
+    }
+
+    fn statuses(&self) -> MutexGuard<'_, Vec<TowerStatus>> {
+        self.0.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves one tower.
+struct Task {
+    towers: Towers,
+    at: usize,
+    tower: TowerAddress,
+    key: SecretKey,
+    core: Arc<dyn Backend>,
+    crypto: RealCrypto,
+}
+
+fn odd(what: impl std::fmt::Display) -> io::Error {
+    io::Error::other(what.to_string())
+}
+
+impl Task {
+    async fn run(self) {
+        let (mut retry, mut told) = (FIRST_RETRY, None);
+        loop {
+            let mut met = false;
+            let Err(error) = self.session(&mut met).await;
+            let error = error.to_string();
+            self.note(|s| (s.connected, s.trouble) = (false, Some(error.clone())));
+            if met {
+                retry = FIRST_RETRY;
+            }
+            if told.as_ref() != Some(&error) || met {
+                let (tower, address) = (self.tower.id, &self.tower.address);
+                tracing::warn!(%tower, %address, "the watchtower does not answer ({error}); it is tried again");
+                told = Some(error);
+            }
+            sleep(retry).await;
+            retry = (retry * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut TowerStatus)) {
+        if let Some(status) = self.towers.statuses().get_mut(self.at) {
+            change(status);
+        }
+    }
+
+    /// One connection. `met` is set when the tower answered.
+    async fn session(&self, met: &mut bool) -> io::Result<std::convert::Infallible> {
+        let mut news = self.towers.0.news.subscribe();
+        let mut wire = Wire::call(self.key, self.tower.id, &self.tower.address).await?;
+        wire.say(&TowerMessage::Hello { version: VERSION }).await?;
+        let TowerMessage::Welcome { version: VERSION, quota } = wire.hear(ANSWER).await? else {
+            return Err(odd("it speaks another version"));
+        };
+        *met = true;
+        self.note(|s| (s.connected, s.quota, s.trouble) = (true, quota, None));
+        tracing::info!(tower = %self.tower.id, mode = self.tower.mode.name(), "the watchtower is there");
+        let mut session = Session { wire, known: BTreeMap::new(), full: None };
+        loop {
+            news.borrow_and_update();
+            if session.full.is_none_or(|since| since.elapsed() > SIGN_OF_LIFE) {
+                session.full = None;
+                self.round(&mut session).await?;
+            }
+            if timeout(SIGN_OF_LIFE, news.changed()).await.is_err() {
+                ask(&mut session.wire, TowerMessage::Ask { tag: Tag::default() }).await?;
+            }
+            sleep(GATHER).await;
+        }
+    }
+
+    /// Everything that there is now.
+    async fn round(&self, session: &mut Session) -> io::Result<()> {
+        let Reply::TowerChannels(channels) = self.command(Command::TowerChannels).await? else {
+            return Err(odd("an answer of another kind"));
+        };
+        for channel in &channels {
+            if channel.over {
+                self.forget(&mut session.wire, channel).await?;
+            } else if !self.bring(session, channel).await? {
+                session.full = Some(Instant::now());
+                break;
+            }
+        }
+        self.settle(&channels).await
+    }
+
+    async fn command(&self, command: Command) -> io::Result<Reply> {
+        self.core.command(command).await.map_err(odd)
+    }
+
+    async fn forget(&self, wire: &mut Wire, channel: &TowerChannel) -> io::Result<()> {
+        if !self.towers.list().get(self.at).is_some_and(|s| s.forgotten.contains(&channel.channel)) {
+            ask(wire, TowerMessage::Forget { tag: channel.tag(self.tower.mode) }).await?;
+            self.note(|s| {
+                s.forgotten.insert(channel.channel);
+                s.next.remove(&channel.channel);
+            });
+        }
+        Ok(())
+    }
+
+    /// Brings the tower up to the newest revoked state of a channel; `false` when it takes no more.
+    async fn bring(&self, session: &mut Session, channel: &TowerChannel) -> io::Result<bool> {
+        let Session { wire, known, .. } = session;
+        let (id, tag) = (channel.channel, channel.tag(self.tower.mode));
+        let mut next = match known.get(&tag) {
+            Some(next) => *next,
+            None => match ask(wire, TowerMessage::Ask { tag }).await? {
+                Answer::Have { next, used } => {
+                    self.note(|s| s.used = used);
+                    next
+                }
+                Answer::Refused(reason) => return Err(odd(reason)),
+            },
+        };
+        while next.max(channel.first) < channel.end {
+            let from = next.max(channel.first);
+            // What the tower was never told of: HTLCs of before, too.
+            let whole = from != next;
+            let order = Command::TowerStates { channel: id, from, most: PORTION, whole };
+            let Reply::TowerStates { sealing, states } = self.command(order).await? else {
+                return Err(odd("an answer of another kind"));
+            };
+            let Some(last) = states.last().map(|r| r.noted.number) else { break };
+            if !self.send(wire, tag, &sealing, &states, next == 0 || whole).await? {
+                return Ok(false);
+            }
+            next = last.saturating_add(1);
+            known.insert(tag, next);
+            self.note(|s| {
+                s.next.insert(id, next);
+            });
+        }
+        known.insert(tag, next);
+        self.note(|s| {
+            s.next.insert(id, next);
+        });
+        Ok(true)
+    }
+
+    /// Seals states and sends them, as many a message as fit; `false` when the tower refuses.
+    async fn send(
+        &self,
+        wire: &mut Wire,
+        tag: Tag,
+        sealing: &Sealing,
+        states: &[Revoked],
+        mut with_terms: bool,
+    ) -> io::Result<bool> {
+        let mut states = states.to_vec();
+        for revoked in states.iter_mut().filter(|r| r.noted.fresh.len() > MANY) {
+            // More than fit beside their state go before it.
+            let all = match self.tower.mode {
+                Mode::Key => entries(std::slice::from_ref(revoked), sealing, false),
+                Mode::Presigned => Vec::new(),
+            };
+            for part in all.chunks(MANY) {
+                let message = TowerMessage::States { tag, states: Vec::new(), entries: part.to_vec() };
+                if let Answer::Refused(reason) = ask(wire, message).await? {
+                    return Ok(self.refused(reason));
+                }
+            }
+            revoked.noted.fresh.clear();
+        }
+        let mut rest = states.as_slice();
+        while !rest.is_empty() {
+            let (message, taken) = tokio::task::block_in_place(|| {
+                pack(tag, sealing, rest, self.tower.mode, with_terms, &self.crypto)
+            })?;
+            rest = rest.get(taken..).unwrap_or_default();
+            let TowerMessage::States { states, .. } = &message else { continue };
+            let count = states.len() as u64;
+            if count == 0 {
+                continue;
+            }
+            with_terms = false;
+            self.note(|s| s.sent += count);
+            match ask(wire, message).await? {
+                Answer::Have { used, .. } => self.note(|s| {
+                    (s.acknowledged, s.used, s.trouble) = (s.acknowledged + count, used, None);
+                }),
+                Answer::Refused(reason) => return Ok(self.refused(reason)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn refused(&self, reason: String) -> bool {
+        tracing::error!(tower = %self.tower.id, "the watchtower keeps no more: {reason}");
+        self.note(|s| s.trouble = Some(reason));
+        false
+    }
+
+    /// Tells the core what every tower has.
+    async fn settle(&self, channels: &[TowerChannel]) -> io::Result<()> {
+        let statuses = self.towers.list();
+        for channel in channels {
+            let id = channel.channel;
+            let below = if channel.over {
+                statuses.iter().all(|s| s.forgotten.contains(&id)).then_some(None)
+            } else {
+                let least = statuses.iter().map(|s| s.next.get(&id).copied()).min().flatten();
+                least.filter(|next| *next > channel.first).map(Some)
+            };
+            if let Some(below) = below {
+                self.command(Command::TowersHave { channel: id, below }).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One connection.
+struct Session {
+    wire: Wire,
+    /// How far the tower has each channel.
+    known: BTreeMap<Tag, u64>,
+    /// Since when it takes no more; it is asked again after a while.
+    full: Option<Instant>,
+}
+
+enum Answer {
+    Have { next: u64, used: Quota },
+    Refused(String),
+}
+
+async fn ask(wire: &mut Wire, question: TowerMessage) -> io::Result<Answer> {
+    wire.say(&question).await?;
+    match wire.hear(ANSWER).await? {
+        TowerMessage::Have { next, used, .. } => Ok(Answer::Have { next, used }),
+        TowerMessage::Refused { reason, .. } => {
+            Ok(Answer::Refused(reason.chars().filter(|c| !c.is_control()).take(200).collect()))
+        }
+        _ => Err(odd("its answer is none to the question")),
+    }
+}
+
+/// One message of the first states that fit, and how many those are. What has nothing to be taken is left out.
+fn pack(
+    tag: Tag,
+    sealing: &Sealing,
+    states: &[Revoked],
+    mode: Mode,
+    with_terms: bool,
+    crypto: &RealCrypto,
+) -> io::Result<(TowerMessage, usize)> {
+    let (mut sealed, mut known): (Vec<Sealed>, Vec<_>) = (Vec::new(), Vec::new());
+    if with_terms && mode == Mode::Key {
+        known.extend(entries(&[], sealing, true));
+    }
+    let (mut room, mut taken) = (ROOM.saturating_sub(1_000), 0);
+    for revoked in states {
+        let fresh = match mode {
+            Mode::Key => entries(std::slice::from_ref(revoked), sealing, false),
+            // It could not use them.
+            Mode::Presigned => Vec::new(),
+        };
+        let appointed = appoint(revoked, sealing, mode, crypto).map_err(odd)?;
+        let size = fresh.iter().map(|e| e.sealed.len() + 18).sum::<usize>()
+            + appointed.as_ref().map_or(0, |s| s.blob.len() + 26);
+        let full = size > room || known.len() + fresh.len() > MAX_ENTRIES;
+        if full && taken > 0 {
+            break;
+        }
+        room = room.saturating_sub(size);
+        known.extend(fresh);
+        sealed.extend(appointed);
+        taken += 1;
+    }
+    Ok((TowerMessage::States { tag, states: sealed, entries: known }, taken))
+}
