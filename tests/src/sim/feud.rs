@@ -9,7 +9,7 @@ use super::actors::What;
 use super::judge::durable;
 use super::judge::estate::is_forced;
 use super::judge::Verdict;
-use super::plan::{Act, Knobs, Timed, Trouble, When, MS, SECOND};
+use super::plan::{Act, How, Knobs, Much, Timed, Trouble, When, MS, SECOND};
 use super::rng::Rng;
 use super::seat::{Death, Event, Life};
 use super::world::{Happening, World};
@@ -39,6 +39,10 @@ const COPIES: usize = 8;
 const APART_BLOCKS: u64 = 45;
 /// What it costs to replace a transaction that a cheat pins, in satoshis.
 const PIN_SAT: u64 = 20_000;
+/// The first number of payments that wait while a cheat's disk is copied, above all others of a plan.
+const HELD: usize = 10_000;
+/// How many of them there are.
+const HELD_COUNT: usize = 5;
 /// Blocks within which the judge takes an HTLC for urgent: the margin that a node may keep, and no more.
 const URGENT_BLOCKS: u32 = 12;
 
@@ -472,6 +476,20 @@ pub fn acts(seed: u64, knobs: &Knobs, until_us: u64) -> Vec<Timed> {
     out
 }
 
+/// Payments that wait, and a copy of the cheat's disk while they do: with some of them it may stand in its victim's way.
+fn held(cheat: usize, at_us: u64, rng: &mut Rng) -> Vec<Timed> {
+    let pay = |place: usize, rng: &mut Rng| Act::Pay {
+        number: HELD + place,
+        payer: if place % 3 == 2 { cheat } else { 1 - cheat },
+        much: Much::Msat(rng.between(3_000_000, 20_000_000)),
+        how: if place == HELD_COUNT { How::Keysend } else { How::Hold },
+    };
+    let mut out: Vec<Timed> = (0..HELD_COUNT).map(|place| Timed { at_us, act: pay(place, rng) }).collect();
+    out.push(Timed { at_us: at_us + 3 * SECOND, act: Act::Copy { seat: cheat } });
+    out.push(Timed { at_us: at_us + 4 * SECOND, act: pay(HELD_COUNT, rng) });
+    out
+}
+
 /// What comes on top of that, from a stream of its own: a cheat that calls again or pins, a chain made anew from far below.
 fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
     let rng = &mut Rng::new(seed, 8);
@@ -489,9 +507,10 @@ fn more(seed: u64, strife: Strife, begin_us: u64, end_us: u64) -> Vec<Timed> {
             at(rng, Act::Haunt { what });
         }
     }
-    if strife.crime.is_some() && pins {
+    if let Some(cheat) = strife.crime.filter(|_| pins) {
         let blocks = rng.between(6, 16) as u32;
         out.push(Timed { at_us: begin_us + 1, act: Act::Pin { blocks } });
+        out.extend(held(cheat, begin_us.saturating_sub(rng.between(5, 20) * SECOND), rng));
     }
     if forgotten {
         // Whoever comes back offers all of it again, at once.
