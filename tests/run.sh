@@ -109,7 +109,7 @@ part_sim() {
     target/release/sim --kept tests/sim/kept
     # Always the same seeds: each way on chain is gone by some of them.
     target/release/sim --marks --from 100000 --seeds "${SIM_MARK_SEEDS:-5000}"
-    target/release/sim --seconds "${SIM_SECONDS:-15}"
+    target/release/sim --seconds "${SIM_SECONDS:-45}"
 }
 
 part_plants() { tests/plants/run.sh; }

@@ -18,6 +18,7 @@ mod hold;
 mod identify;
 mod late;
 mod limits;
+mod lost;
 mod onchain;
 mod open;
 mod pay;

@@ -214,3 +214,31 @@ fn htlcs_with_coins_of_the_wallet_are_taken_apart_when_refused() {
     duet.mine(2);
     assert!(taken(&duet, BOB, &pinned));
 }
+
+/// HTLCs that this node offered have expired, and no block holds what takes them back. Whoever paid us for them over another
+/// channel takes his own back 34 blocks later: until then each goes alone, and dearer.
+#[test]
+fn what_is_taken_back_after_its_expiry_comes_apart_and_is_raised() {
+    for closer in [ALICE, BOB] {
+        let mut duet = Duet::opened(1_160, Open::default());
+        for (number, sat) in (1..).zip(SATS) {
+            duet.pay_held(ALICE, number, sat * 1_000);
+        }
+        duet.settle();
+        alone(&mut duet);
+        let expiry = duet.channel(ALICE).ledger.htlcs.values().map(|h| h.cltv_expiry.0).min().expect("four");
+        force_close(&mut duet, closer);
+        duet.mine(1);
+        while duet.chain.height() < expiry {
+            duet.mine_foreign(1);
+        }
+        let now = |duet: &Duet| -> Vec<Claim> {
+            watch(duet, ALICE).claims.into_iter().filter(|c| c.tx.is_some() && c.lock_time.0 > 0).collect()
+        };
+        let batch = batch_of_four(&now(&duet));
+        duet.mine_foreign(27);
+        let after = now(&duet);
+        assert_eq!(after.len(), 4, "{after:#?}");
+        assert!(after.iter().all(|c| c.inputs.len() == 1 && c.feerate > batch.feerate), "{after:#?}");
+    }
+}

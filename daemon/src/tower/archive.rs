@@ -18,10 +18,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// States of one channel with one hint that are looked at.
-const MAX_SAME_HINT: usize = 2;
 const STATE: u8 = 1;
 const ENTRY: u8 = 2;
+/// States of one channel with one hint that are looked at.
+const MAX_SAME_HINT: usize = 2;
 /// Kind and length before a record, the checksum behind it.
 const HEAD: usize = 3;
 const CHECK: usize = 4;
@@ -414,6 +414,18 @@ mod tests {
         assert_eq!(archive.next(alice, TAG), 6);
         archive.keep(alice, TAG, &[state(6)], &[]).expect("kept");
         assert_eq!(archive.hits(&[6; 16]).len(), 1);
+    }
+
+    #[test]
+    fn of_many_states_with_one_hint_few_are_looked_at() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut archive = Archive::open(dir.path(), LARGE, 10).expect("opened");
+        let flood: Vec<Sealed> = (0..50).map(|number| Sealed { hint: [9; 16], ..state(number) }).collect();
+        archive.keep(client(1), TAG, &flood, &[]).expect("kept");
+        archive.keep(client(2), TAG, &[Sealed { hint: [9; 16], ..state(1) }], &[]).expect("kept");
+        let hits = archive.hits(&[9; 16]);
+        let of = |byte: u8| hits.iter().filter(|hit| hit.client == client(byte)).count();
+        assert_eq!((of(1), of(2)), (MAX_SAME_HINT, 1));
     }
 
     #[test]

@@ -108,8 +108,14 @@ impl Node {
 
     /// What published commitments hold for us is claimed, raised, or ended.
     pub(super) fn plan_claims(&mut self) {
-        let watching: Vec<ChannelId> =
-            self.channels.values().filter(|c| c.watch.is_some() && !c.retired).map(Channel::id).collect();
+        // What is over for good is not touched any more, whatever small output of it is left: it is to be forgotten.
+        let tip = self.tip_height();
+        let watching: Vec<ChannelId> = self
+            .channels
+            .values()
+            .filter(|c| c.watch.is_some() && !c.retired && !c.is_over(tip))
+            .map(Channel::id)
+            .collect();
         for id in watching {
             let done = self.act(id, |c, cx, out| {
                 c.settle_on_chain(cx, out);

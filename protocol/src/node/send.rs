@@ -15,6 +15,7 @@ use crate::invoice::{self, Currency, Description};
 use crate::node::command::{Command, Reply, RouteHop};
 use crate::node::payments::{code, explain, Final0, Order, Payment, Status, Wait};
 use crate::node::{view, Node};
+use crate::onchain::Standing;
 use crate::onion::payload::{self, Final};
 use crate::onion::sphinx::build;
 use crate::onion::{returned, Failure};
@@ -408,7 +409,13 @@ impl Node {
             }
             Removal::Fulfilled(_) => return,
             Removal::OnChain => {
-                let text = "the channel closed and the next hop did not take the payment in time: the money is ours again";
+                let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
+                let text = if watch.is_some_and(|w| w.standing == Standing::Ahead) {
+                    "the channel was closed with a state that this node has lost, and no secret was seen: the next hop may \
+                     have been paid all the same. Ask the payee before you pay again"
+                } else {
+                    "the channel closed and the next hop did not take the payment in time: the money is ours again"
+                };
                 return self.end_payment(hash, code::TRY_OTHER_ROUTE, text.into());
             }
         };

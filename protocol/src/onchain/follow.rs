@@ -4,7 +4,7 @@
 //! of each HTLC: paid as soon as its secret is seen, failed once nobody can show it any more. Read next: `deadline`.
 
 use super::{Kind, Lock, Output, Spent, Standing, Watch, SETTLED_DEPTH};
-use crate::channel::htlc::Removal;
+use crate::channel::htlc::{Htlc, Removal};
 use crate::channel::{Channel, ChannelEvent, Context, Out};
 use crate::fault::LocalFault;
 use crate::id::{HtlcId, Preimage, Side};
@@ -13,7 +13,7 @@ use crate::tx::script;
 use crate::units::{Height, Sat};
 use alloc::format;
 use alloc::vec::Vec;
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, TxIn, Txid};
 
 /// Below this an output may cost more to take than it holds: nobody waits for it for ever, though it is taken if it pays.
 const SMALL_SAT: Sat = Sat(1_000);
@@ -66,7 +66,12 @@ impl Channel {
         let text = format!("{kind} of {} spent in {height} by {whose} {txid}", output.amount);
         out.notice(Level::Info, text.clone());
         self.tell(text, cx);
-        let Some(lock) = &output.lock else { return Ok(()) };
+        let Some(lock) = &output.lock else {
+            if watch.standing == Standing::Ahead {
+                self.learn_any(input, out);
+            }
+            return Ok(());
+        };
         if output.kind == Kind::Htlc {
             // BOLT 5 [5.localoffer.1, 5.remoteoffer.1, 5.revoked.7].
             let shown = input.witness.iter().find_map(|item| secret(item, lock));
@@ -77,6 +82,18 @@ impl Channel {
             self.second_level(watch, tx, index, lock, height, cx)?;
         }
         Ok(())
+    }
+
+    /// Of a commitment that this node lost the state for nobody here knows which output is which HTLC: the secret of any is
+    /// looked for in whatever spends one.
+    fn learn_any(&mut self, input: &TxIn, out: &mut Out) {
+        let items = input.witness.iter().filter_map(|item| item.try_into().ok());
+        for preimage in items.map(Preimage) {
+            let hash = preimage.hash();
+            let shown = |h: &&Htlc| h.id.offered_by == Side::Local && h.payment_hash == hash;
+            let ids: Vec<HtlcId> = self.ledger.htlcs.values().filter(shown).map(|h| h.id).collect();
+            ids.into_iter().for_each(|id| self.learn(id, preimage.clone(), out));
+        }
     }
 
     /// The secret of an HTLC of ours: the payment is made, whatever becomes of the channel.
@@ -233,6 +250,8 @@ impl Channel {
                 .find(|o| o.kind == Kind::Htlc && o.lock.as_ref().is_some_and(|l| l.id == htlc.id));
             // Without an output it was too small, or never in this commitment: nobody can claim it there.
             let ended = match output {
+                // It may be in there, and its payee may take it: given up only once it has expired, too.
+                None if watch.standing == Standing::Ahead => deep(htlc.cltv_expiry),
                 None => true,
                 // Like dust: its payee may yet take it, but its payer is not kept waiting.
                 Some(o) if o.spent.is_none() => o.amount < SMALL_SAT && deep(htlc.cltv_expiry),
@@ -261,6 +280,10 @@ impl Channel {
                 continue;
             }
             last = last.max(self.end_of(output)?);
+        }
+        if watch.standing == Standing::Ahead {
+            let ours = self.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Local);
+            last = ours.map(|h| h.cltv_expiry).fold(last, Height::max);
         }
         Some(last)
     }

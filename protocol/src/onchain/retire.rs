@@ -25,10 +25,14 @@ impl Channel {
         }
     }
 
+    /// All of it lies deep enough.
+    pub(crate) fn is_over(&self, tip: Height) -> bool {
+        self.over_at().is_some_and(|h| tip.since(h).saturating_add(1) >= RESOLVED_DEPTH)
+    }
+
     /// Deletes a portion of what is no longer needed, once everything lies deep enough. Call it at every block.
     pub(crate) fn retire_records(&mut self, tip: Height, changes: &mut Vec<Change>) {
-        let deep = self.over_at().is_some_and(|h| tip.since(h).saturating_add(1) >= RESOLVED_DEPTH);
-        if self.retired || !deep || self.is_dirty() {
+        if self.retired || !self.is_over(tip) || self.is_dirty() {
             return;
         }
         let id = self.id();

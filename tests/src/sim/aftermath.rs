@@ -9,8 +9,9 @@ use super::judge::{self, estate, Verdict};
 use super::plan::SECOND;
 use super::world::World;
 use chand_protocol::channel::{Channel, Phase};
-use chand_protocol::id::ChannelId;
+use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::view::Pay;
 
 /// More blocks than an expiry, two delays and a depth need.
 const MOST_BLOCKS: u32 = 170;
@@ -72,7 +73,7 @@ impl World {
         if let Reply::Pays(list) =
             self.look(victim, Command::ListPays { payment_hash: None, bolt11: None })?
         {
-            if let Some(p) = list.iter().find(|p| estate::is_stuck(p)) {
+            if let Some(p) = list.iter().find(|p| estate::is_stuck(p) && !self.hangs_in_the_air(victim, p)) {
                 return Err(stuck(format!("payment {} is pending for ever", p.payment_hash)));
             }
         }
@@ -82,6 +83,17 @@ impl World {
         let entries = self.seats[victim].store.durable();
         let node = judge::restart::born(self, victim, entries)?;
         judge::durable::knows(self, victim, &node)
+    }
+
+    /// Its HTLC is in a channel whose funding a reorganisation took away, and which the cheat, who made it, does not publish
+    /// again: while it may come, nobody can say how that ends.
+    fn hangs_in_the_air(&self, seat: usize, pay: &Pay) -> bool {
+        let gone = |c: &&Channel| c.confirmed.is_none() && c.terms.opener == Side::Remote;
+        let holds = |c: &Channel| {
+            let mut ours = c.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Local);
+            ours.any(|h| h.payment_hash == pay.payment_hash)
+        };
+        self.seats[seat].node().is_some_and(|n| n.channels().filter(gone).any(holds))
     }
 
     /// Every channel whose funding was seen is spent.

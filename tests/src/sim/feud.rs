@@ -30,9 +30,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const SLACK_BLOCKS: u32 = 3;
 /// In so many blocks of a run the claims of honest nodes may be kept out.
 const LOST_BLOCKS: u32 = 6;
-/// Whether closed channels are forgotten is asked of seeds below this only. Seed 90,001,189 found that one with an HTLC of
-/// 354 sat, settled late, may stay in the list; until that is mended, no new seed asks.
-const FORGET_BELOW: u64 = 1_000_000;
 /// Copies of a disk that are kept.
 const COPIES: usize = 8;
 /// For so many blocks, a second each, two nodes may not hear of each other.
@@ -423,7 +420,7 @@ impl Strife {
         let delay = *rng.pick(&[18, 20, 24, 30]);
         let crime = rng.chance(60).then(|| rng.seat());
         let strife = rng.chance(40);
-        let long = rng.chance(30) && seed < FORGET_BELOW;
+        let long = rng.chance(30);
         strife.then_some(Strife { delay, crime, long })
     }
 }
