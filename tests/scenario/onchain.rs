@@ -3,7 +3,8 @@
 use bitcoin::hashes::Hash;
 use bitcoin::Transaction;
 use chand_protocol::channel::Phase;
-use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest};
+use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply};
+use chand_protocol::node::view::ChannelBalance;
 use chand_protocol::onchain::Kind as OutputKind;
 use chand_protocol::record::Kind;
 use chand_tests::duet::play::{pay, preimage, request, Open};
@@ -369,4 +370,38 @@ fn a_channel_is_kept_while_a_held_payment_can_be_settled() {
     assert_eq!(duet.payment(ALICE, preimage(1).hash()).expect("one").status, "complete");
     duet.mine(320);
     assert!(duet.channel(BOB).retired && duet.channel(ALICE).retired);
+}
+
+/// What `balance` says is a seat's in its channels, in satoshi.
+fn in_channels(duet: &mut Duet, seat: usize) -> u64 {
+    let reply = duet.must(seat, Command::Balance);
+    let Reply::Balance(list) = reply else { panic!("{reply:?}") };
+    let own = |c: &ChannelBalance| {
+        let terms =
+            [c.spendable_msat, c.our_reserve_msat, c.commit_fee_msat, c.anchors_msat, c.htlcs_out_msat];
+        let sum: u64 = terms.iter().map(|term| term.0).sum();
+        assert_eq!(sum + c.htlcs_in_msat.0 + c.their_msat.0, c.capacity.to_msat().0, "{c:?}");
+        sum / 1_000
+    };
+    list.iter().map(own).sum()
+}
+
+#[test]
+fn no_satoshi_is_counted_both_in_a_closed_channel_and_in_the_wallet() {
+    for closer in [ALICE, BOB] {
+        let mut duet = Duet::opened(1_210, Open::default());
+        alone(&mut duet);
+        let before = [ALICE, BOB].map(|seat| (money(&duet, seat), in_channels(&mut duet, seat)));
+        force_close(&mut duet, closer);
+        duet.mine(1);
+        let waits = in_channels(&mut duet, closer);
+        assert!(waits > 390_000 && waits <= before[closer].1, "{waits}: to_local waits for its delay");
+        duet.mine(DELAY + 2);
+        for seat in [ALICE, BOB] {
+            assert_eq!(in_channels(&mut duet, seat), 0, "all of it is the wallet's");
+            let (coins, had) = before[seat];
+            let now = money(&duet, seat);
+            assert!(now > coins && now <= coins + had, "{now} of {coins} and {had}");
+        }
+    }
 }
