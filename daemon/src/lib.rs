@@ -14,6 +14,7 @@ pub mod hostile;
 pub mod log;
 pub mod peer;
 pub mod regtest;
+pub mod routes;
 pub mod rpc;
 pub mod seed;
 pub mod start;

@@ -69,6 +69,7 @@ fn pending_htlcs_end_first_and_new_ones_are_not_taken() {
                 amount_msat: chand_protocol::units::Msat(1_000),
                 label: None,
                 retry_for_s: 0,
+                maxfee_msat: None,
             };
             assert!(matches!(duet.ask(ALICE, late), Some(Err(_))), "no new payment");
             duet.judge_agreement();

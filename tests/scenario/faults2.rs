@@ -337,7 +337,13 @@ fn a_clock_set_back_does_not_stop_time() {
     duet.wait_ms(1_000);
     duet.now = true_now;
     let destination = duet.id(BOB);
-    let order = Command::Keysend { destination, amount_msat: Msat(1_000), label: None, retry_for_s: 20 };
+    let order = Command::Keysend {
+        destination,
+        amount_msat: Msat(1_000),
+        label: None,
+        retry_for_s: 20,
+        maxfee_msat: None,
+    };
     let id = duet.tell(ALICE, order);
     duet.wait_ms(30_000);
     let answer = duet.answer(id);

@@ -37,7 +37,13 @@ fn open_pay_both_ways_restart_and_close() {
 fn keysend_needs_no_invoice() {
     let mut duet = Duet::opened(2, Open::default());
     let destination = duet.id(BOB);
-    let order = Command::Keysend { destination, amount_msat: Msat(7_000_001), label: None, retry_for_s: 60 };
+    let order = Command::Keysend {
+        destination,
+        amount_msat: Msat(7_000_001),
+        label: None,
+        retry_for_s: 60,
+        maxfee_msat: None,
+    };
     let reply = duet.must(ALICE, order);
     let Reply::Paid(paid) = reply else { panic!("{reply:?}") };
     assert_eq!(paid.status, "complete");

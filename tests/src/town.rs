@@ -408,7 +408,11 @@ impl Town {
                 let spare_coins = place.wallet.spare(&self.chain);
                 place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
-            After::DevRevoked { .. } | After::Tower => {}
+            After::FindRoutes(request) => {
+                let answer = request.none("nobody knows the network");
+                self.seats[seat].inbox.push_back(answer);
+            }
+            After::DevRevoked { .. } | After::Tower | After::Learn(_) => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

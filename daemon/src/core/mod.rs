@@ -39,6 +39,7 @@ pub use backend::Daemon;
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
 use crate::peer::{PeerEvent, Peers};
+use crate::routes::Routes;
 use crate::rpc::{About, ConfigEntry};
 use crate::tower::Towers;
 use crate::wallet::Wallet;
@@ -147,6 +148,7 @@ impl Core {
             configs,
             runtime,
         } = parts;
+        let (routes, routes_in) = Routes::start()?;
         let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
@@ -165,6 +167,7 @@ impl Core {
             wallet: wallet_jobs,
             backlog: backlog.clone(),
             towers: towers.clone(),
+            routes,
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -179,6 +182,7 @@ impl Core {
             published: published_in,
             orders: orders_in,
             wallet: wallet_jobs_in,
+            routes: routes_in,
             stop: stop.subscribe(),
         };
         let daemon = Arc::new(Daemon::new(orders, stop, towers, about, configs));

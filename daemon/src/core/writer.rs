@@ -14,6 +14,7 @@ use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
 use crate::peer::Peers;
+use crate::routes::Routes;
 use crate::tower::Towers;
 use chand_protocol::node::effect::{After, Level, Notice, Outgoing};
 use chand_protocol::store::{Batch, Change, Durable, Entry, Journal, Store, StoreError};
@@ -49,6 +50,7 @@ pub(super) struct Exits {
     pub peers: Peers,
     pub links: Links,
     pub waiting: Waiting,
+    pub routes: Routes,
     pub publish: UnboundedSender<Order>,
     pub wallet: UnboundedSender<WalletJob>,
     /// Where releases are counted.
@@ -233,6 +235,8 @@ impl<S: Store> Writer<S> {
                 }
             }
             After::Tower => exits.towers.news(),
+            After::FindRoutes(request) => exits.routes.find(request),
+            After::Learn(lesson) => exits.routes.learn(lesson),
             After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
     }

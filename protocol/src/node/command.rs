@@ -196,8 +196,27 @@ pub enum Command {
         label: Option<String>,
         /// Seconds to go on trying.
         retry_for_s: u64,
+        /// The most to pay in fees.
+        maxfee_msat: Option<Msat>,
     },
-    /// Start a payment over a given route (one hop for now) → [`Reply::Sent`] at once.
+    /// A route as `pay` would take it now; no money moves → [`Reply::Route`].
+    GetRoute {
+        /// To whom.
+        destination: NodeId,
+        /// How much is to arrive.
+        amount_msat: Msat,
+        /// The last hop's CLTV, in blocks from now.
+        final_cltv_blocks: u32,
+        /// The most to pay in fees.
+        maxfee_msat: Option<Msat>,
+        /// Hops at most.
+        max_hops: usize,
+        /// Channels, each with its direction, not to be used.
+        not_channels: Vec<(ShortChannelId, u8)>,
+        /// Nodes not to be used.
+        not_nodes: Vec<NodeId>,
+    },
+    /// Start a payment over a given route → [`Reply::Sent`] at once.
     SendPay {
         /// The hops.
         route: Vec<RouteHop>,
@@ -371,6 +390,8 @@ pub enum Reply {
     Paid(view::Pay),
     /// `sendpay`, `waitsendpay`
     Sent(view::Pay),
+    /// `getroute`
+    Route(Vec<RouteHop>),
     /// `listpays`, `listsendpays`
     Pays(Vec<view::Pay>),
     /// `listforwards`

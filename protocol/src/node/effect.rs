@@ -6,7 +6,8 @@
 //! Read next: `node` (step), `store` (release).
 
 use crate::id::{ChannelId, CommandId, LinkId, NodeId};
-use crate::node::command::{Command, CommandError, Reply};
+use crate::node::command::{Command, CommandError, Reply, RouteHop};
+use crate::node::routes::{Lesson, Purpose, RouteRequest};
 use crate::units::{Feerate, Height, Sat};
 use crate::wire::Message;
 use alloc::boxed::Box;
@@ -196,6 +197,13 @@ pub enum Input {
         /// Accepted (or known already), or the backend's reason.
         result: Result<(), String>,
     },
+    /// The answer to [`Effect::FindRoutes`].
+    Routes {
+        /// The question's.
+        purpose: Purpose,
+        /// Ways that carry all of it together, each with the payee as its last hop; or why there are none.
+        result: Result<Vec<Vec<RouteHop>>, String>,
+    },
 }
 
 /// What a step wants done, once its records are durable.
@@ -250,6 +258,8 @@ pub enum Effect {
     },
     /// A state was revoked that watchtowers shall have: whoever serves them may come and ask.
     Tower,
+    FindRoutes(Box<RouteRequest>),
+    Learn(Box<Lesson>),
 }
 
 /// How much a funding output is to hold.
@@ -369,6 +379,10 @@ pub enum After {
     },
     /// There is something for watchtowers: `Command::TowerChannels` tells what.
     Tower,
+    /// Whoever knows the network is to find ways; the answer is `Routes`.
+    FindRoutes(Box<RouteRequest>),
+    /// What an HTLC taught of channels of others.
+    Learn(Box<Lesson>),
 }
 
 impl After {
@@ -389,6 +403,8 @@ impl After {
             Effect::Claim { tx, why } => After::Publish(Publish { tx, why }),
             Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
             Effect::Tower => After::Tower,
+            Effect::FindRoutes(request) => After::FindRoutes(request),
+            Effect::Learn(lesson) => After::Learn(lesson),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! * `peers` – links, `init`, pings, calling again
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
-//! * `receive`, `invoices` – being paid; `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
@@ -22,11 +22,13 @@ mod fork;
 mod forward;
 mod forwards;
 mod invoices;
+mod orders;
 mod payments;
 mod peers;
 mod query;
 mod receive;
 mod restore;
+pub mod routes;
 mod send;
 mod state;
 pub mod tower;
@@ -291,6 +293,7 @@ impl Node {
             }
             Input::Offer { tx } => self.out.effects.push(Effect::Publish { tx, why: "withdrawal" }),
             Input::Published { txid, result } => self.on_published(txid, result),
+            Input::Routes { purpose, result } => self.on_routes(purpose, result),
         }
     }
 

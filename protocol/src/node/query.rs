@@ -72,6 +72,7 @@ impl Node {
             | Command::SendPay { .. }
             | Command::WaitSendPay { .. }
             | Command::ListPays { .. } => self.on_pay_command(id, command),
+            Command::GetRoute { .. } => self.get_route(id, command),
             Command::ListForwards => {
                 let list = self.forwards.views();
                 self.answer(id, Reply::Forwards(list));

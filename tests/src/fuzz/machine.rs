@@ -194,7 +194,13 @@ impl<'a> Play<'a> {
 
     fn keysend(&mut self, payer: usize) {
         let (destination, msat) = (self.duet.id(other(payer)), self.amount());
-        let order = Command::Keysend { destination, amount_msat: Msat(msat), label: None, retry_for_s: 5 };
+        let order = Command::Keysend {
+            destination,
+            amount_msat: Msat(msat),
+            label: None,
+            retry_for_s: 5,
+            maxfee_msat: None,
+        };
         self.duet.ask_alone(payer, order);
     }
 

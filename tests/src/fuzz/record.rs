@@ -200,6 +200,7 @@ fn orders(node: &Node) -> Vec<Command> {
             amount_msat: Msat(1_234_567),
             label: None,
             retry_for_s: 1,
+            maxfee_msat: None,
         });
         orders.push(Command::DevFeerate { channel: id.clone(), feerate: Feerate(1_500) });
         orders.push(Command::DevSignLastTx { channel: id.clone() });

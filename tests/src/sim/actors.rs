@@ -192,8 +192,13 @@ impl World {
                 self.judges.book.tries.insert(number, Try { msat, hash, ..Try::new(payer) });
                 let destination = self.seats[payee].id;
                 let amount_msat = Msat(msat);
-                let command =
-                    Command::Keysend { destination, amount_msat, label: None, retry_for_s: RETRY_S };
+                let command = Command::Keysend {
+                    destination,
+                    amount_msat,
+                    label: None,
+                    retry_for_s: RETRY_S,
+                    maxfee_msat: None,
+                };
                 self.tell(payer, command, What::Pay { number, payer });
             }
             How::Stray => self.pay_stray(number, payer, msat),

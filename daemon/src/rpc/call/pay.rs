@@ -133,8 +133,8 @@ pub async fn keysend(cx: Arc<Context>, args: Args) -> Outcome {
     if amount_msat == Msat::ZERO {
         return Err(RpcError::param("amount_msat", "must be more than 0"));
     }
-    pay_maxfee(&args, amount_msat)?;
     let command = Command::Keysend {
+        maxfee_msat: Some(pay_maxfee(&args, amount_msat)?),
         destination: args.get("destination")?,
         amount_msat,
         label: label(&args)?,

@@ -1,0 +1,60 @@
+//! The thread that finds routes: searches take milliseconds, which the core thread does not have.
+//!
+//! In: questions and lessons of released batches. Out: one answer for each question, as an input for the core.
+//! Read next: `chand_protocol::node::routes`.
+
+use chand_protocol::node::effect::Input;
+use chand_protocol::node::routes::{Lesson, RouteRequest};
+use std::io;
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::thread::Builder;
+use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+
+/// What the thread is asked.
+enum Job {
+    Find(Box<RouteRequest>),
+    Learn(Box<Lesson>),
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    jobs: Sender<Job>,
+}
+
+impl Routes {
+    /// Starts the thread; its answers come out of the other end.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start() -> io::Result<(Routes, UnboundedReceiver<Input>)> {
+        let (jobs, jobs_in) = channel();
+        let (answers, answers_in) = unbounded_channel();
+        Builder::new().name("chand-routes".into()).spawn(move || run(&jobs_in, &answers))?;
+        Ok((Routes { jobs }, answers_in))
+    }
+
+    /// Asks for ways.
+    pub fn find(&self, request: Box<RouteRequest>) {
+        // The thread lives as long as anybody may ask.
+        let _ = self.jobs.send(Job::Find(request));
+    }
+
+    /// Tells what an HTLC taught.
+    pub fn learn(&self, lesson: Box<Lesson>) {
+        let _ = self.jobs.send(Job::Learn(lesson));
+    }
+}
+
+fn run(jobs: &Receiver<Job>, answers: &UnboundedSender<Input>) {
+    for job in jobs {
+        match job {
+            Job::Find(request) => {
+                if answers.send(request.none("this node knows no channels of others")).is_err() {
+                    return;
+                }
+            }
+            Job::Learn(_) => {}
+        }
+    }
+}
