@@ -24,6 +24,7 @@ mod open;
 mod pay;
 mod penalty;
 mod reasons;
+mod routes;
 mod script;
 mod split;
 mod store;

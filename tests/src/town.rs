@@ -10,11 +10,13 @@ use crate::duet::judge::compare;
 use crate::duet::play::{request, Open};
 use crate::duet::seat::Seat;
 use crate::duet::{crypto, Answer, When};
-use chand_protocol::channel::Channel;
+use chand_protocol::channel::{Channel, Phase};
+use chand_protocol::gossip::graph::{Direction, Graph, Policy};
 use chand_protocol::id::{ChannelId, CommandId, LinkId, NodeId, ShortChannelId};
 use chand_protocol::node::command::{Command, CommandError, InvoiceRequest, Reply, RouteHop};
 use chand_protocol::node::effect::{After, FundAmount, Input, Level};
 use chand_protocol::node::{step, view, NodeConfig};
+use chand_protocol::route::Router;
 use chand_protocol::store::Batch;
 use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
 use chand_protocol::wire::Message;
@@ -49,6 +51,12 @@ pub struct Town {
     pub mute: BTreeSet<usize>,
     /// A crash of this seat at its step of this number, there.
     pub crashes: Vec<(usize, u64, When)>,
+    /// What each node learned of the network.
+    pub routers: Vec<Router>,
+    /// How often one learned something.
+    pub lessons: usize,
+    /// Channels that are on nobody's map.
+    pub private: BTreeSet<ShortChannelId>,
     /// Texts of errors that the test expects in the logs.
     pub expected_errors: Vec<&'static str>,
     wires: BTreeMap<Way, VecDeque<Vec<u8>>>,
@@ -72,6 +80,9 @@ impl Town {
             silent: BTreeSet::new(),
             mute: BTreeSet::new(),
             crashes: Vec::new(),
+            routers: (0..count).map(|_| Router::default()).collect(),
+            lessons: 0,
+            private: BTreeSet::new(),
             expected_errors: Vec::new(),
             wires: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -143,6 +154,33 @@ impl Town {
         let peer = self.seats[other].id;
         let found = self.seats[seat].node.channels().find(|c| c.terms.peer == peer);
         found.unwrap_or_else(|| panic!("{} has no channel with {}", self.seats[seat].name, other))
+    }
+
+    /// The network as everybody sees it: all open channels with both policies.
+    pub fn map(&self) -> Graph {
+        let mut map = Graph::new();
+        for seat in &self.seats {
+            for channel in seat.node.channels().filter(|c| c.phase == Phase::Open) {
+                let Some(scid) = channel.short_channel_id().filter(|scid| !self.private.contains(scid)) else {
+                    continue;
+                };
+                let mut ends = [seat.id, channel.terms.peer];
+                ends.sort_by_key(|id| id.0.serialize());
+                map.add_channel(scid, ends, Some(channel.terms.capacity));
+                let asked = channel.policy;
+                let policy = Policy {
+                    disabled: false,
+                    cltv_expiry_delta: asked.delta_blocks,
+                    htlc_minimum: asked.min.max(Msat(1)),
+                    htlc_maximum: asked.largest().min(channel.terms.capacity.to_msat()),
+                    fee_base_msat: asked.base_msat,
+                    fee_proportional_millionths: asked.ppm,
+                    timestamp: 1,
+                };
+                map.set_policy(scid, Direction::between(&seat.id, &channel.terms.peer), policy);
+            }
+        }
+        map
     }
 
     /// Its name on chain.
@@ -409,10 +447,16 @@ impl Town {
                 place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
             After::FindRoutes(request) => {
-                let answer = request.none("nobody knows the network");
+                let (map, now) = (self.map(), self.now);
+                let answer = self.routers[seat].find(&map, &request, now);
                 self.seats[seat].inbox.push_back(answer);
             }
-            After::DevRevoked { .. } | After::Tower | After::Learn(_) => {}
+            After::Learn(lesson) => {
+                let (map, now) = (self.map(), self.now);
+                self.lessons += 1;
+                self.routers[seat].learn(&map, &lesson, now);
+            }
+            After::DevRevoked { .. } | After::Tower => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

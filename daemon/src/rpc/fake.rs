@@ -10,7 +10,7 @@ use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, T
 use chand_protocol::channel::cause::{Annals, Because, By, Cause, Line, Reason, StateChange, Trigger};
 use chand_protocol::channel::policy::Policy;
 use chand_protocol::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
-use chand_protocol::node::command::{Command, CommandError, Reply};
+use chand_protocol::node::command::{Command, CommandError, Reply, RouteHop};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Kind, Output, Spent};
@@ -330,10 +330,21 @@ impl FakeBackend {
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
             Command::TowerChannels => Reply::TowerChannels(Vec::new()),
             Command::TowerStates { .. } | Command::TowersHave { .. } => Reply::Done,
+            Command::GetRoute { .. } => Reply::Route(route()),
             Command::Balance => Reply::Balance(vec![channel_balance()]),
             Command::DevSignLastTx { .. } => Reply::Tx(transaction()),
         })
     }
+}
+
+fn route() -> Vec<RouteHop> {
+    let hop = |n: u8, msat, delay_blocks| RouteHop {
+        id: node(n),
+        channel: Some(ShortChannelId(u64::from(n))),
+        amount_msat: Msat(msat),
+        delay_blocks,
+    };
+    vec![hop(2, 5_010, 43), hop(3, 5_000, 9)]
 }
 
 fn info() -> view::Info {

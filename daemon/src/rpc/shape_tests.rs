@@ -473,11 +473,11 @@ async fn commands_carry_what_was_asked() {
     assert_eq!((unilateral_timeout_s, feerange), (0, Some((Feerate(253), Feerate(2_000)))));
 
     call_on(&cx, "pay", json!({"bolt11": INVOICE, "retry_for": 5, "maxfeepercent": "0.1"})).await.unwrap();
-    let Command::Pay { maxfee_msat, retry_for_s, .. } = backend.last() else { panic!() };
-    assert_eq!((maxfee_msat, retry_for_s), (Some(Msat(250_000)), 5));
+    let Command::Pay { limits, retry_for_s, .. } = backend.last() else { panic!() };
+    assert_eq!((limits.max_fee, retry_for_s), (Some(Msat(250_000)), 5));
     call_on(&cx, "xpay", json!([INVOICE])).await.unwrap();
-    let Command::Pay { maxfee_msat, .. } = backend.last() else { panic!() };
-    assert_eq!(maxfee_msat, Some(Msat(2_500_000)));
+    let Command::Pay { limits, .. } = backend.last() else { panic!() };
+    assert_eq!(limits.max_fee, Some(Msat(2_500_000)));
 
     call_on(&cx, "listhtlcs", json!(["103x1x0"])).await.unwrap();
     assert!(matches!(backend.last(), Command::ListHtlcs { channel: Some(ChannelId(id)) } if id == [7; 32]));

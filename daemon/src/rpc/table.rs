@@ -81,6 +81,10 @@ const CHANNEL: Param = req("id", Kind::Channel, "the channel: its id, its short 
 const PAGE_INDEX: Param = opt("index", Kind::OneOf(&["created"]), "created", "what `start` counts");
 const PAGE_START: Param = opt("start", Kind::U64, "0", "the first index to list");
 const PAGE_LIMIT: Param = opt("limit", Kind::U32, "no limit", "how many to list");
+const MAX_DELAY: Param =
+    opt("maxdelay", Kind::U32, "2016", "the most blocks that our money may be locked up");
+const EXCLUDE: Param =
+    opt("exclude", Kind::Excluded, "none", "channels (103x1x0/1) and nodes not to be used");
 const RETRY_FOR: Param = opt("retry_for", Kind::U32, "60", "seconds to go on trying");
 const PAY_LABEL: Param = opt("label", Kind::Label, "none", "a name to find it by in lists");
 const STATUS: Param =
@@ -452,13 +456,18 @@ pub static METHODS: &[Method] = &[
             req("bolt11", Kind::Text, "the invoice"),
             opt("amount_msat", Kind::Msat, "the invoice's", "needed when the invoice names none"),
             PAY_LABEL,
-            opt("riskfactor", Kind::Percent, "10", "has no effect: there is one route at most"),
+            opt(
+                "riskfactor",
+                Kind::Percent,
+                "10",
+                "has no effect: what a delay costs is fixed (docs/decisions/routing.md)"
+            ),
             opt("maxfeepercent", Kind::Percent, "0.5", "the most to pay in fees, in percent of the amount"),
             RETRY_FOR,
-            later("maxdelay"),
+            MAX_DELAY,
             opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
             later("localinvreqid"),
-            later("exclude"),
+            EXCLUDE,
             opt(
                 "maxfee",
                 Kind::Msat,
@@ -481,7 +490,7 @@ pub static METHODS: &[Method] = &[
             later("layers"),
             RETRY_FOR,
             later("partial_msat"),
-            later("maxdelay"),
+            MAX_DELAY,
             later("payer_note"),
             PAY_LABEL,
             later("localinvreqid"),
@@ -496,28 +505,34 @@ pub static METHODS: &[Method] = &[
             req("destination", Kind::NodeId, "whom"),
             req("amount_msat", Kind::Msat, "how much"),
             PAY_LABEL,
-            opt(
-                "maxfeepercent",
-                Kind::Percent,
-                "0.5",
-                "has no effect: only direct peers are paid so far, without fee"
-            ),
+            opt("maxfeepercent", Kind::Percent, "0.5", "the most to pay in fees, in percent of the amount"),
             RETRY_FOR,
-            later("maxdelay"),
-            opt(
-                "exemptfee",
-                Kind::Msat,
-                "5000",
-                "has no effect: only direct peers are paid so far, without fee"
-            ),
+            MAX_DELAY,
+            opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
             later("routehints"),
             later("extratlvs"),
             opt(
                 "maxfee",
                 Kind::Msat,
-                "none",
-                "has no effect: only direct peers are paid so far, without fee"
+                "by percent",
+                "the most to pay in fees; not with maxfeepercent or exemptfee"
             ),
+        ]
+    ),
+    method!(
+        "getroute",
+        "payments",
+        "A route to a node, as `pay` would take it now; no money moves.",
+        pay::getroute,
+        [
+            req("id", Kind::NodeId, "to whom"),
+            req("amount_msat", Kind::Msat, "how much is to arrive"),
+            opt("riskfactor", Kind::Percent, "10", "has no effect: what a delay costs is fixed"),
+            opt("cltv", Kind::U32, "9", "blocks from now until the last HTLC expires"),
+            later("fromid"),
+            later("fuzzpercent"),
+            EXCLUDE,
+            opt("maxhops", Kind::U32, "20", "the most hops"),
         ]
     ),
     method!(

@@ -5,6 +5,7 @@
 //! `WaitInvoice`, `Connect`) only when the matter is decided.
 //! Read next: `view` (the shapes of the answers).
 
+use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
 use crate::node::tower::TowerChannel;
 use crate::node::view;
@@ -46,6 +47,21 @@ pub struct InvoiceRequest {
     pub cltv_blocks: Option<u32>,
     /// A hold invoice: the hash whose preimage only the caller knows.
     pub hold: Option<PaymentHash>,
+}
+
+/// What a way to a payee may cost, and where it may not go. The default is any.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RouteLimits {
+    /// The most to pay in fees, all parts together.
+    pub max_fee: Option<Msat>,
+    /// The most blocks that our money may be locked up.
+    pub max_blocks: Option<u32>,
+    /// The most hops of a part.
+    pub max_hops: Option<usize>,
+    /// Channels, each with its direction, not to be used.
+    pub not_channels: Vec<(ShortChannelId, Direction)>,
+    /// Nodes not to be gone through.
+    pub not_nodes: Vec<NodeId>,
 }
 
 /// Which invoices to list.
@@ -183,8 +199,8 @@ pub enum Command {
         label: Option<String>,
         /// Seconds to go on trying.
         retry_for_s: u64,
-        /// The most to pay in fees.
-        maxfee_msat: Option<Msat>,
+        /// What a way may cost, and where it may not go.
+        limits: RouteLimits,
     },
     /// Pay without an invoice → [`Reply::Paid`].
     Keysend {
@@ -196,8 +212,8 @@ pub enum Command {
         label: Option<String>,
         /// Seconds to go on trying.
         retry_for_s: u64,
-        /// The most to pay in fees.
-        maxfee_msat: Option<Msat>,
+        /// What a way may cost, and where it may not go.
+        limits: RouteLimits,
     },
     /// A route as `pay` would take it now; no money moves → [`Reply::Route`].
     GetRoute {
@@ -207,14 +223,8 @@ pub enum Command {
         amount_msat: Msat,
         /// The last hop's CLTV, in blocks from now.
         final_cltv_blocks: u32,
-        /// The most to pay in fees.
-        maxfee_msat: Option<Msat>,
-        /// Hops at most.
-        max_hops: usize,
-        /// Channels, each with its direction, not to be used.
-        not_channels: Vec<(ShortChannelId, u8)>,
-        /// Nodes not to be used.
-        not_nodes: Vec<NodeId>,
+        /// What it may cost, and where it may not go.
+        limits: RouteLimits,
     },
     /// Start a payment over a given route → [`Reply::Sent`] at once.
     SendPay {

@@ -7,7 +7,7 @@
 use crate::channel::Channel;
 use crate::id::{CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
 use crate::invoice::{self, Currency, Description};
-use crate::node::command::{Command, Reply, RouteHop};
+use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
 use crate::node::{view, Node};
 use crate::units::Msat;
@@ -26,8 +26,6 @@ const MAX_TEXT_BYTES: usize = 16_384;
 pub(super) const MAX_HOPS: usize = 20;
 /// Payments that may wait for their turn.
 const MAX_QUEUED: usize = 10_000;
-/// No bound on fees.
-const NO_LIMIT: Msat = Msat(u64::MAX);
 /// HTLCs that one payment is split into at most.
 const MAX_PARTS: u32 = 16;
 
@@ -35,13 +33,13 @@ impl Node {
     /// `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`.
     pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
         let order = match command {
-            Command::Pay { bolt11, amount_msat, label, retry_for_s, maxfee_msat } => {
+            Command::Pay { bolt11, amount_msat, label, retry_for_s, limits } => {
                 let order = self.order_of_invoice(&bolt11, amount_msat, label, retry_for_s);
-                order.map(|order| Order { max_fee: maxfee_msat.unwrap_or(NO_LIMIT), ..order })
+                order.map(|order| Order { limits, ..order })
             }
-            Command::Keysend { destination, amount_msat, label, retry_for_s, maxfee_msat } => {
+            Command::Keysend { destination, amount_msat, label, retry_for_s, limits } => {
                 let order = self.order_of_keysend(destination, amount_msat, label, retry_for_s);
-                Ok(Order { max_fee: maxfee_msat.unwrap_or(NO_LIMIT), ..order })
+                Ok(Order { limits, ..order })
             }
             Command::SendPay { .. } => return self.send_pay(id, command),
             Command::WaitSendPay { payment_hash, timeout_s } => {
@@ -110,7 +108,7 @@ impl Node {
             label,
             description,
             retry_for_s,
-            max_fee: NO_LIMIT,
+            limits: RouteLimits::default(),
             max_parts: if invoice.features.supports(Feature::BasicMpp) { MAX_PARTS } else { 1 },
             hints: invoice.route_hints,
         })
@@ -141,7 +139,7 @@ impl Node {
             label,
             description: None,
             retry_for_s,
-            max_fee: NO_LIMIT,
+            limits: RouteLimits::default(),
             hints: Vec::new(),
             // Its layer holds no secret that would tie parts together.
             max_parts: 1,
@@ -250,7 +248,7 @@ impl Node {
             label,
             description: None,
             retry_for_s: 0,
-            max_fee: NO_LIMIT,
+            limits: RouteLimits::default(),
             hints: Vec::new(),
             max_parts: 1,
         };

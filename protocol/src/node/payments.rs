@@ -7,7 +7,7 @@
 
 use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
 use crate::invoice::RouteHintHop;
-use crate::node::command::RouteHop;
+use crate::node::command::{RouteHop, RouteLimits};
 use crate::node::routes::Search;
 use crate::node::view;
 use crate::onion::{Failure, SharedSecret};
@@ -247,8 +247,8 @@ pub(super) struct Order {
     pub(super) label: Option<String>,
     pub(super) description: Option<String>,
     pub(super) retry_for_s: u64,
-    /// The most to pay in fees.
-    pub(super) max_fee: Msat,
+    /// What ways to the payee may cost, and where they may not go.
+    pub(super) limits: RouteLimits,
     /// Ways to the payee over channels that are not public.
     pub(super) hints: Vec<Vec<RouteHintHop>>,
     /// HTLCs that the payee takes it in.

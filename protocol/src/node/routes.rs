@@ -7,6 +7,7 @@
 //! In: payments that need a way, answers, HTLCs that came back. Out: ways for `send`, questions, lessons.
 //! Read next: `send`, `crate::route`.
 
+use crate::gossip::graph::Direction;
 use crate::id::{CommandId, NodeId, PaymentHash, ShortChannelId};
 use crate::invoice::RouteHintHop;
 use crate::node::command::{Command, Reply, RouteHop};
@@ -22,6 +23,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// No bound on fees.
+const NO_LIMIT: Msat = Msat(u64::MAX);
 /// HTLCs that are sent for one payment before it is given up.
 const MAX_TRIES: u32 = 60;
 
@@ -72,8 +75,8 @@ pub struct RouteRequest {
     pub first: Vec<FirstHop>,
     /// Ways to the payee over channels that are not public (BOLT 11).
     pub hints: Vec<Vec<RouteHintHop>>,
-    /// Channels, each with its direction (0: from the node whose id is the lesser), not to be used.
-    pub not_channels: BTreeSet<(ShortChannelId, u8)>,
+    /// Channels, each with its direction, not to be used.
+    pub not_channels: BTreeSet<(ShortChannelId, Direction)>,
     /// Nodes not to be gone through.
     pub not_nodes: BTreeSet<NodeId>,
 }
@@ -90,8 +93,8 @@ impl RouteRequest {
 pub struct Passage {
     /// Its name.
     pub channel: ShortChannelId,
-    /// 0: from the node whose id is the lesser.
-    pub direction: u8,
+    /// Which way it was used.
+    pub direction: Direction,
     /// What it was to carry.
     pub amount: Msat,
 }
@@ -101,42 +104,66 @@ pub struct Passage {
 pub struct Lesson {
     /// Those that carried it, the first one first.
     pub passed: Vec<Passage>,
-    /// The one that did not.
-    pub failed: Option<Passage>,
-    /// Whether that was for want of room; else for good, or for its terms.
-    pub for_room: bool,
+    /// The one that did not, and why.
+    pub failed: Option<(Passage, Because)>,
     /// Whether the payee took the money.
     pub settled: bool,
+}
+
+/// Why a channel did not carry an HTLC on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Because {
+    /// It has not that much on this side.
+    Room,
+    /// It is closed, or never was.
+    Gone,
+    /// Something else, which says nothing of its room.
+    Other,
+}
+
+impl Because {
+    fn of(failure: Option<&Failure>) -> Because {
+        match failure {
+            Some(Failure::TemporaryChannelFailure { .. }) => Because::Room,
+            Some(Failure::PermanentChannelFailure | Failure::UnknownNextPeer) => Because::Gone,
+            _ => Because::Other,
+        }
+    }
 }
 
 /// How ways of one payment are looked for.
 #[derive(Clone, Debug)]
 pub(super) struct Search {
     max_fee: Msat,
+    max_blocks: u32,
+    max_hops: usize,
     max_parts: u32,
     hints: Vec<Vec<RouteHintHop>>,
     /// The question that is not answered yet.
     pub(super) asked: Option<u32>,
     questions: u32,
     tries: u32,
-    not_channels: BTreeSet<(ShortChannelId, u8)>,
+    not_channels: BTreeSet<(ShortChannelId, Direction)>,
     not_nodes: BTreeSet<NodeId>,
     /// Channels of ours that had no room, and the way that waits for it should there be no other.
-    busy: BTreeSet<(ShortChannelId, u8)>,
+    busy: BTreeSet<(ShortChannelId, Direction)>,
     spare: Option<Vec<RouteHop>>,
 }
 
 impl Search {
     pub(super) fn new(order: &mut Order) -> Search {
+        let limits = core::mem::take(&mut order.limits);
         Search {
-            max_fee: order.max_fee,
+            max_fee: limits.max_fee.unwrap_or(NO_LIMIT),
+            max_blocks: limits.max_blocks.map_or(MAX_BLOCKS, |blocks| blocks.min(MAX_BLOCKS)),
+            max_hops: limits.max_hops.map_or(MAX_HOPS, |hops| hops.min(MAX_HOPS)),
             max_parts: order.max_parts,
             hints: core::mem::take(&mut order.hints),
             asked: None,
             questions: 0,
             tries: 0,
-            not_channels: BTreeSet::new(),
-            not_nodes: BTreeSet::new(),
+            not_channels: limits.not_channels.into_iter().collect(),
+            not_nodes: limits.not_nodes.into_iter().collect(),
             busy: BTreeSet::new(),
             spare: None,
         }
@@ -151,16 +178,11 @@ impl Search {
     }
 }
 
-/// 0 from the lesser of two nodes to the other, else 1 (BOLT 7, `channel_update`).
-pub fn direction(from: &NodeId, to: &NodeId) -> u8 {
-    u8::from(from.0.serialize() > to.0.serialize())
-}
-
 /// The channels after the first of a way.
 fn passages(route: &[RouteHop]) -> Vec<Passage> {
     let passage = |pair: &[RouteHop]| {
         let [from, to] = pair else { return None };
-        let direction = direction(&from.id, &to.id);
+        let direction = Direction::between(&from.id, &to.id);
         Some(Passage { channel: to.channel?, direction, amount: to.amount_msat })
     };
     route.windows(2).filter_map(passage).collect()
@@ -169,7 +191,7 @@ fn passages(route: &[RouteHop]) -> Vec<Passage> {
 /// What a part that arrived teaches.
 pub(super) fn lesson_of_success(part: &Part) -> Option<Lesson> {
     let passed = passages(&part.route);
-    (!passed.is_empty()).then_some(Lesson { passed, failed: None, for_room: false, settled: true })
+    (!passed.is_empty()).then_some(Lesson { passed, failed: None, settled: true })
 }
 
 impl Node {
@@ -208,8 +230,8 @@ impl Node {
             amount: payment.missing(),
             max_fee: search.max_fee.saturating_sub(spent),
             final_cltv_blocks: payment.final_cltv_blocks,
-            max_blocks: MAX_BLOCKS,
-            max_hops: MAX_HOPS,
+            max_blocks: search.max_blocks,
+            max_hops: search.max_hops,
             max_parts: search.max_parts.saturating_sub(parts).max(1),
             first,
             hints: search.hints.clone(),
@@ -221,16 +243,7 @@ impl Node {
 
     /// `getroute`.
     pub(super) fn get_route(&mut self, id: CommandId, command: Command) {
-        let Command::GetRoute {
-            destination,
-            amount_msat,
-            final_cltv_blocks,
-            maxfee_msat,
-            max_hops,
-            not_channels,
-            not_nodes,
-        } = command
-        else {
+        let Command::GetRoute { destination, amount_msat, final_cltv_blocks, limits } = command else {
             return;
         };
         if destination == self.id || amount_msat == Msat::ZERO {
@@ -245,15 +258,15 @@ impl Node {
             us: self.id,
             payee: destination,
             amount: amount_msat,
-            max_fee: maxfee_msat.unwrap_or(Msat(u64::MAX)),
+            max_fee: limits.max_fee.unwrap_or(NO_LIMIT),
             final_cltv_blocks,
-            max_blocks: MAX_BLOCKS,
-            max_hops: max_hops.min(MAX_HOPS),
+            max_blocks: limits.max_blocks.map_or(MAX_BLOCKS, |blocks| blocks.min(MAX_BLOCKS)),
+            max_hops: limits.max_hops.map_or(MAX_HOPS, |hops| hops.min(MAX_HOPS)),
             max_parts: 1,
             first: self.first_hops(),
             hints: Vec::new(),
-            not_channels: not_channels.into_iter().collect(),
-            not_nodes: not_nodes.into_iter().collect(),
+            not_channels: limits.not_channels.into_iter().collect(),
+            not_nodes: limits.not_nodes.into_iter().collect(),
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
@@ -351,7 +364,7 @@ impl Node {
         let Some(way) = plan.ways.front() else { return false };
         let Some(first) = way.first() else { return false };
         let Some(channel) = first.channel else { return false };
-        if !search.busy.insert((channel, direction(&us, &first.id))) {
+        if !search.busy.insert((channel, Direction::between(&us, &first.id))) {
             return false;
         }
         search.spare = plan.ways.pop_front();
@@ -370,11 +383,11 @@ impl Node {
     ) -> bool {
         let last = part.route.len().saturating_sub(1);
         let hops = passages(&part.route);
-        let for_room = matches!(failure, Some(Failure::TemporaryChannelFailure { .. }));
         let passed = hops.get(..erring.unwrap_or(0)).unwrap_or_default().to_vec();
         let failed = erring.filter(|at| *at < last).and_then(|at| hops.get(at).copied());
+        let failed = failed.map(|hop| (hop, Because::of(failure)));
         if !hops.is_empty() && erring.is_some() {
-            let lesson = Lesson { passed, failed, for_room, settled: false };
+            let lesson = Lesson { passed, failed, settled: false };
             self.out.effects.push(Effect::Learn(Box::new(lesson)));
         }
         let Some(search) = self.payments.plans.get_mut(&hash).and_then(|plan| plan.search.as_mut()) else {

@@ -4,7 +4,7 @@
 
 use super::{other, Duet, ALICE, BOB};
 use chand_protocol::id::{CommandId, PaymentHash, Preimage};
-use chand_protocol::node::command::{ChannelRef, Command, CommandError, InvoiceRequest, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, CommandError, InvoiceRequest, Reply, RouteLimits};
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::view;
 use chand_protocol::units::{Feerate, Msat, Sat};
@@ -37,7 +37,7 @@ pub fn pay(bolt11: &str, amount_msat: Option<u64>) -> Command {
         amount_msat: amount_msat.map(Msat),
         label: None,
         retry_for_s: 60,
-        maxfee_msat: None,
+        limits: RouteLimits::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{Preimage, Side};
-use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply, RouteLimits};
 use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::units::{Feerate, Msat};
 use chand_protocol::wire::Message;
@@ -199,7 +199,7 @@ impl<'a> Play<'a> {
             amount_msat: Msat(msat),
             label: None,
             retry_for_s: 5,
-            maxfee_msat: None,
+            limits: RouteLimits::default(),
         };
         self.duet.ask_alone(payer, order);
     }

@@ -11,7 +11,7 @@ use super::world::World;
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{sha256, ChannelId, CommandId, PaymentHash, Preimage, Side};
 use chand_protocol::node::command::{
-    ChannelRef, Command, CommandError, InvoiceFilter, InvoiceRequest, Reply, RouteHop,
+    ChannelRef, Command, CommandError, InvoiceFilter, InvoiceRequest, Reply, RouteHop, RouteLimits,
 };
 use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::node::view::Invoice;
@@ -197,7 +197,7 @@ impl World {
                     amount_msat,
                     label: None,
                     retry_for_s: RETRY_S,
-                    maxfee_msat: None,
+                    limits: RouteLimits::default(),
                 };
                 self.tell(payer, command, What::Pay { number, payer });
             }
@@ -278,8 +278,8 @@ impl World {
             return;
         }
         let amount_msat = give.map(Msat);
-        let (label, retry_for_s, maxfee_msat) = (None, RETRY_S, None);
-        let command = Command::Pay { bolt11, amount_msat, label, retry_for_s, maxfee_msat };
+        let (label, retry_for_s, limits) = (None, RETRY_S, RouteLimits::default());
+        let command = Command::Pay { bolt11, amount_msat, label, retry_for_s, limits };
         self.tell(payer, command, What::Pay { number, payer });
     }
 
