@@ -1,14 +1,22 @@
 //! The thread that finds routes: searches take milliseconds, which the core thread does not have.
 //!
-//! In: questions and lessons of released batches. Out: one answer for each question, as an input for the core.
-//! Read next: `chand_protocol::node::routes`.
+//! In: questions and lessons of released batches; the graph as gossip makes it. Out: one answer for each question, as an
+//! input for the core. Read next: `chand_protocol::route`.
 
+use chand_protocol::gossip::graph::Graph;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::routes::{Lesson, RouteRequest};
+use chand_protocol::route::Router;
+use chand_protocol::units::Timestamp;
 use std::io;
 use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::Builder;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+
+/// The public channels: gossip writes, searches read.
+pub type SharedGraph = Arc<RwLock<Graph>>;
 
 /// What the thread is asked.
 enum Job {
@@ -27,10 +35,10 @@ impl Routes {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start() -> io::Result<(Routes, UnboundedReceiver<Input>)> {
+    pub fn start(graph: SharedGraph) -> io::Result<(Routes, UnboundedReceiver<Input>)> {
         let (jobs, jobs_in) = channel();
         let (answers, answers_in) = unbounded_channel();
-        Builder::new().name("chand-routes".into()).spawn(move || run(&jobs_in, &answers))?;
+        Builder::new().name("chand-routes".into()).spawn(move || run(&jobs_in, &answers, &graph))?;
         Ok((Routes { jobs }, answers_in))
     }
 
@@ -46,15 +54,25 @@ impl Routes {
     }
 }
 
-fn run(jobs: &Receiver<Job>, answers: &UnboundedSender<Input>) {
+fn run(jobs: &Receiver<Job>, answers: &UnboundedSender<Input>, graph: &RwLock<Graph>) {
+    let mut router = Router::default();
     for job in jobs {
+        // Whoever panicked while writing left whole channels behind: each change is one call.
+        let graph = graph.read().unwrap_or_else(PoisonError::into_inner);
         match job {
             Job::Find(request) => {
-                if answers.send(request.none("this node knows no channels of others")).is_err() {
+                let answer = router.find(&graph, &request, now());
+                if answers.send(answer).is_err() {
                     return;
                 }
             }
-            Job::Learn(_) => {}
+            Job::Learn(lesson) => router.learn(&graph, &lesson, now()),
         }
     }
+}
+
+/// What was learned fades with the clock on the wall.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

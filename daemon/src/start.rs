@@ -106,6 +106,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         chain,
         follow: follow_config(&config),
         stop: stop.clone(),
+        graph: crate::routes::SharedGraph::default(),
         towers: towers.clone(),
         about: about(&config, keys.node_id, bindings.clone()),
         configs: config.settings.iter().filter_map(entry).collect(),

@@ -161,7 +161,8 @@ impl Town {
         let mut map = Graph::new();
         for seat in &self.seats {
             for channel in seat.node.channels().filter(|c| c.phase == Phase::Open) {
-                let Some(scid) = channel.short_channel_id().filter(|scid| !self.private.contains(scid)) else {
+                let Some(scid) = channel.short_channel_id().filter(|scid| !self.private.contains(scid))
+                else {
                     continue;
                 };
                 let mut ends = [seat.id, channel.terms.peer];

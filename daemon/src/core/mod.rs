@@ -39,7 +39,7 @@ pub use backend::Daemon;
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
 use crate::peer::{PeerEvent, Peers};
-use crate::routes::Routes;
+use crate::routes::{Routes, SharedGraph};
 use crate::rpc::{About, ConfigEntry};
 use crate::tower::Towers;
 use crate::wallet::Wallet;
@@ -103,6 +103,8 @@ pub struct Parts<S> {
     pub follow: FollowConfig,
     /// Turns true when the daemon is to stop; also set here, by the `stop` command.
     pub stop: watch::Sender<bool>,
+    /// The public channels, for finding routes.
+    pub graph: SharedGraph,
     /// Who serves the watchtowers.
     pub towers: Towers,
     /// What control sockets tell of this daemon.
@@ -143,12 +145,13 @@ impl Core {
             chain,
             follow,
             stop,
+            graph,
             towers,
             about,
             configs,
             runtime,
         } = parts;
-        let (routes, routes_in) = Routes::start()?;
+        let (routes, routes_in) = Routes::start(graph)?;
         let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();

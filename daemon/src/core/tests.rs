@@ -142,6 +142,7 @@ impl Actor {
                 poll: None,
             },
             stop: watch::Sender::new(false),
+            graph: crate::routes::SharedGraph::default(),
             towers: crate::tower::Towers::default(),
             about: About {
                 node_id: id,

@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::onion::Failure;
 use crate::units::Msat;
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -27,6 +27,9 @@ use alloc::vec::Vec;
 const NO_LIMIT: Msat = Msat(u64::MAX);
 /// HTLCs that are sent for one payment before it is given up.
 const MAX_TRIES: u32 = 60;
+
+/// How often one payment tries a channel that has no room, with less each time.
+const MAX_TIMES_FULL: u8 = 3;
 
 /// What ways are wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +148,8 @@ pub(super) struct Search {
     tries: u32,
     not_channels: BTreeSet<(ShortChannelId, Direction)>,
     not_nodes: BTreeSet<NodeId>,
+    /// How often channels had no room.
+    full: BTreeMap<(ShortChannelId, Direction), u8>,
     /// Channels of ours that had no room, and the way that waits for it should there be no other.
     busy: BTreeSet<(ShortChannelId, Direction)>,
     spare: Option<Vec<RouteHop>>,
@@ -164,6 +169,7 @@ impl Search {
             tries: 0,
             not_channels: limits.not_channels.into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
+            full: BTreeMap::new(),
             busy: BTreeSet::new(),
             spare: None,
         }
@@ -171,6 +177,19 @@ impl Search {
 
     pub(super) fn count_try(&mut self) {
         self.tries = self.tries.saturating_add(1);
+    }
+
+    /// A channel that has no room for this amount may have it for less, as far as its score says; not for ever.
+    fn avoid_channel(&mut self, hop: &Passage, because: Because) -> bool {
+        let name = (hop.channel, hop.direction);
+        if because == Because::Room {
+            let times = self.full.entry(name).or_default();
+            *times = times.saturating_add(1);
+            if *times <= MAX_TIMES_FULL {
+                return true;
+            }
+        }
+        self.not_channels.insert(name)
     }
 
     pub(super) const fn is_tired(&self) -> bool {
@@ -401,8 +420,8 @@ impl Node {
             (Some(at), Some(failure)) if failure.is_node() => {
                 part.route.get(at).is_some_and(|hop| search.not_nodes.insert(hop.id))
             }
-            (Some(at), _) => match hops.get(at) {
-                Some(hop) => search.not_channels.insert((hop.channel, hop.direction)),
+            (Some(at), failure) => match hops.get(at) {
+                Some(hop) => search.avoid_channel(hop, Because::of(failure)),
                 None => false,
             },
             // Nobody knows who it was: none of them is gone over again.
