@@ -37,6 +37,8 @@ pub struct Query<'a> {
     pub hints: &'a [Hint],
     /// What must not be used.
     pub exclude: &'a [Exclude],
+    /// What other HTLCs of ours take up on their way, so that they are not counted on twice. Not our own channels.
+    pub in_flight: &'a [(ShortChannelId, Direction, Msat)],
     /// What was learned fades with time.
     pub now: Timestamp,
 }

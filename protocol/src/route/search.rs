@@ -102,6 +102,16 @@ impl Search {
         found.ok_or_else(|| why::explain(self, graph, scorer, &query))
     }
 
+    /// The route with the least fee for the whole amount in one part, however likely it fails.
+    ///
+    /// # Errors
+    /// [`NoRoute`]: which limit stood in the way.
+    pub fn cheapest(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Result<Route, NoRoute> {
+        let query = Query { max_parts: 1, ..*query };
+        let found = self.whole(graph, scorer, &query, Aim::Cheapest);
+        found.ok_or_else(|| why::explain(self, graph, scorer, &query))
+    }
+
     /// The same without saying why not.
     pub(super) fn whole(&mut self, graph: &Graph, scorer: &Scorer, query: &Query, aim: Aim) -> Option<Route> {
         let (ends, taken) = (Ends::new(graph, query), Taken::by_user(query));

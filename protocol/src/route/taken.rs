@@ -1,4 +1,5 @@
-//! What a search must leave alone: channels that the user excludes, and what earlier parts of the same payment use.
+//! What a search must leave alone: channels that the user excludes, and what other HTLCs of ours use, earlier parts of the
+//! same payment among them.
 //!
 //! In: names and amounts. Out: how much of a direction is taken, all of it for what is excluded. Read next: `split`.
 
@@ -22,6 +23,9 @@ impl Taken {
             if let Exclude::Channel(scid, direction) = exclude {
                 taken.add(*scid, *direction, u64::MAX);
             }
+        }
+        for (scid, direction, amount) in query.in_flight {
+            taken.add(*scid, *direction, amount.0);
         }
         taken
     }

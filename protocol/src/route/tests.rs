@@ -73,6 +73,7 @@ pub(super) fn query<'a>(to: usize, amount: u64) -> Query<'a> {
         first_hops: None,
         hints: &[],
         exclude: &[],
+        in_flight: &[],
         now: Timestamp(1_000_000),
     }
 }
@@ -273,6 +274,18 @@ fn what_failed_is_gone_round_and_tried_again_when_it_is_forgotten() {
     assert_eq!(Search::new().route(&graph, &scorer, &half).unwrap().hops[0].node, id(BOB));
     let later = Query { now: asked.now.plus_ms(86_400_000), ..asked };
     assert_eq!(Search::new().route(&graph, &scorer, &later).unwrap().hops[0].node, id(BOB));
+}
+
+#[test]
+fn what_is_under_way_takes_room() {
+    let graph = diamond();
+    // Only Bob is cheap enough, and his channel with Carol holds 1,000,000 sat.
+    let asked = Query { max_fee: Msat(10_199), ..query(CAROL, 4_999_999) };
+    let direction = Direction::between(&id(BOB), &id(CAROL));
+    let busy = |msat: u64| [(ShortChannelId(2), direction, Msat(msat))];
+    find(&graph, &Query { in_flight: &busy(995_000_001), ..asked });
+    let full = busy(995_000_002);
+    assert!(Search::new().route(&graph, &Scorer::new(), &Query { in_flight: &full, ..asked }).is_err());
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn no_simple_path_is_better_than_what_is_found() {
     let mut dice = Dice::new(1);
     let mut search = Search::new();
     let (mut found, mut none) = (0, 0);
-    for _ in 0..3_000 {
+    for _ in 0..2_000 {
         let nodes = 3 + dice.below(5);
         let channels = nodes + dice.below(nodes);
         let graph = random_graph(&mut dice, nodes, channels);
@@ -180,7 +180,7 @@ fn no_simple_path_is_better_than_what_is_found() {
             none += usize::from(best.is_none());
         }
     }
-    assert!(found > 1_000 && none > 300, "the graphs are no test: {found} found, {none} not");
+    assert!(found > 700 && none > 200, "the graphs are no test: {found} found, {none} not");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn one_limit_alone_is_kept_whenever_it_can_be() {
             missed_by_the_best += usize::from(cost > best.cost);
         }
     }
-    assert!(missed_by_the_best > 50, "the limits are no test: {missed_by_the_best}");
+    assert!(missed_by_the_best > 30, "the limits are no test: {missed_by_the_best}");
 }
 
 #[test]
