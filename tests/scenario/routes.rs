@@ -102,15 +102,16 @@ fn what_fits_no_single_way_goes_in_parts() {
     let bill = town.bill(DAVE, "parts", 900_000_000);
     let before = town.balance_msat(DAVE);
     let done = paid(town.ask(ALICE, pay(&bill.bolt11, RouteLimits::default())));
-    assert_eq!((done.parts, done.amount_msat.0), (2, 900_000_000));
-    assert_eq!(done.amount_sent_msat.0, 900_000_000 + 1_000 + 5_000, "one fee for each part");
+    assert!(done.parts >= 2 && done.amount_msat.0 == 900_000_000, "{done:?}");
     assert_eq!(town.balance_msat(DAVE) - before, 900_000_000);
-    for seat in [BOB, CAROL] {
-        assert_eq!(town.forwards(seat).len(), 1);
-    }
+    let rows = [BOB, CAROL].map(|seat| town.forwards(seat)).concat();
+    let settled: Vec<_> = rows.iter().filter(|row| row.status == "settled").collect();
+    assert_eq!(settled.len(), done.parts as usize);
+    let earned: u64 = settled.iter().map(|row| row.in_msat.0 - row.out_msat.0).sum();
+    assert_eq!(done.amount_sent_msat.0, 900_000_000 + earned, "a fee for each part");
     // The same invoice again: the same answer, and no money moves.
     let again = paid(town.ask(ALICE, pay(&bill.bolt11, RouteLimits::default())));
-    assert_eq!((again.preimage, again.parts), (done.preimage, 2));
+    assert_eq!((again.preimage, again.parts), (done.preimage, done.parts));
     assert_eq!(town.balance_msat(DAVE) - before, 900_000_000);
     town.judge_quiet();
 }
@@ -221,7 +222,7 @@ fn dies_at(seed: u64, steps_later: u64, when: When) -> bool {
             let id = town.tell(ALICE, pay(&bill.bolt11, RouteLimits::default()));
             town.run();
             town.must(DAVE, Command::SettleInvoice { preimage: preimage(9) });
-            assert_eq!(paid(town.answer(id)).parts, 2);
+            assert!(paid(town.answer(id)).parts >= 2);
             assert_eq!(town.balance_msat(DAVE) - before[DAVE], 900_000_000);
         }
     }

@@ -82,6 +82,8 @@ pub struct RouteRequest {
     pub not_channels: BTreeSet<(ShortChannelId, Direction)>,
     /// Nodes not to be gone through.
     pub not_nodes: BTreeSet<NodeId>,
+    /// What HTLCs of ours take up on their way already.
+    pub in_flight: Vec<Passage>,
 }
 
 impl RouteRequest {
@@ -226,9 +228,16 @@ impl Node {
         usable.filter_map(hop).filter(|hop| hop.spendable > Msat::ZERO).collect()
     }
 
+    /// Where HTLCs of ours are on their way through channels of others.
+    fn in_flight(&self) -> Vec<Passage> {
+        let hashes = self.payments.by_htlc.values().collect::<BTreeSet<_>>();
+        let payments = hashes.into_iter().filter_map(|hash| self.payments.by_hash.get(hash));
+        payments.flat_map(|p| &p.parts).flat_map(|part| passages(&part.route)).collect()
+    }
+
     /// Asks for ways for what the payee was not sent yet.
     pub(super) fn ask_routes(&mut self, hash: PaymentHash) {
-        let first = self.first_hops();
+        let (first, in_flight) = (self.first_hops(), self.in_flight());
         let (Some(payment), Some(plan)) =
             (self.payments.by_hash.get(&hash), self.payments.plans.get_mut(&hash))
         else {
@@ -256,6 +265,7 @@ impl Node {
             hints: search.hints.clone(),
             not_channels: search.not_channels.union(&search.busy).copied().collect(),
             not_nodes: search.not_nodes.clone(),
+            in_flight,
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
@@ -286,6 +296,7 @@ impl Node {
             hints: Vec::new(),
             not_channels: limits.not_channels.into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
+            in_flight: self.in_flight(),
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }

@@ -7,6 +7,7 @@
 
 use super::cost::Aim;
 use super::ends::Ends;
+use super::log::ONE;
 use super::query::{NoRoute, Query, Route};
 use super::score::Scorer;
 use super::search::{Search, Task};
@@ -16,6 +17,9 @@ use crate::gossip::graph::Graph;
 use alloc::vec;
 use alloc::vec::Vec;
 
+/// The risk of a part that is still taken readily: a chance of one in four. What failed for want of room is within a msat of
+/// what is believed to fit; only this makes the next part markedly smaller.
+const LIKELY: u32 = 2 * ONE;
 /// How closely the largest part is looked for: halvings of the gap.
 const CLOSER: u32 = 7;
 
@@ -37,25 +41,25 @@ impl Search {
         query: &Query,
         aim: Aim,
     ) -> Option<Vec<Route>> {
-        if let Some(route) = self.whole(graph, scorer, query, aim) {
-            return Some(vec![route]);
-        }
-        if query.max_parts < 2 || query.amount.0 < 2 {
-            return None;
+        let whole = self.whole(graph, scorer, query, aim);
+        let is_likely = whole.as_ref().is_some_and(|route| route.risk <= LIKELY);
+        if is_likely || query.max_parts < 2 || query.amount.0 < 2 {
+            return whole.map(|route| vec![route]);
         }
         let ends = Ends::new(graph, query);
-        let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim };
-        cut.greedy().or_else(|| {
-            let counts = [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|n| *n <= query.max_parts);
-            let mut counts = counts.filter(|n| *n as u64 <= query.amount.0);
-            counts.find_map(|n| cut.equal(n as u64))
-        })
+        let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim, risk: LIKELY };
+        if let Some(parts) = cut.parts() {
+            return Some(parts);
+        }
+        cut.risk = u32::MAX;
+        whole.map(|route| vec![route]).or_else(|| cut.parts())
     }
 
     /// The largest amount up to the query's that goes through in one part, roughly; and its route.
     pub(super) fn largest(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Option<Route> {
         let ends = Ends::new(graph, query);
-        let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim: Aim::Balanced };
+        let mut cut =
+            Cut { search: self, graph, scorer, query, ends: &ends, aim: Aim::Balanced, risk: u32::MAX };
         cut.largest(&Taken::by_user(query), query.amount.0, 1, query.max_fee.0)
     }
 }
@@ -68,12 +72,24 @@ struct Cut<'a> {
     query: &'a Query<'a>,
     ends: &'a Ends<'a>,
     aim: Aim,
+    /// The most that a part may have.
+    risk: u32,
 }
 
 impl Cut<'_> {
     fn find(&mut self, taken: &Taken, amount: u64, max_fee: u64) -> Option<Route> {
         let Cut { graph, scorer, query, ends, aim, .. } = *self;
-        self.search.find(&Task { graph, scorer, query, ends, taken, amount, max_fee, aim })
+        let found = self.search.find(&Task { graph, scorer, query, ends, taken, amount, max_fee, aim });
+        found.filter(|route| route.risk <= self.risk)
+    }
+
+    fn parts(&mut self) -> Option<Vec<Route>> {
+        let (most, amount) = (self.query.max_parts, self.query.amount.0);
+        self.greedy().or_else(|| {
+            let counts = [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|n| *n <= most);
+            let mut counts = counts.filter(|n| *n as u64 <= amount);
+            counts.find_map(|n| self.equal(n as u64))
+        })
     }
 
     /// The largest part first, then the largest of what is left.
