@@ -11,6 +11,7 @@ pub mod chain;
 pub mod channel;
 pub mod entropy;
 pub mod fault;
+pub mod gossip;
 pub mod id;
 pub mod invoice;
 pub mod keys;
