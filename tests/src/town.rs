@@ -408,7 +408,7 @@ impl Town {
                 let spare_coins = place.wallet.spare(&self.chain);
                 place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
-            After::DevRevoked { .. } | After::Tower => {}
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

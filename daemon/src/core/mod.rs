@@ -38,6 +38,7 @@ pub use backend::Daemon;
 
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
+use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
 use crate::rpc::{About, ConfigEntry};
 use crate::tower::Towers;
@@ -104,6 +105,8 @@ pub struct Parts<S> {
     pub stop: watch::Sender<bool>,
     /// Who serves the watchtowers.
     pub towers: Towers,
+    /// Who spreads what we announce, and knows what others do.
+    pub gossip: GossipHandle,
     /// What control sockets tell of this daemon.
     pub about: About,
     /// The options, for `listconfigs`.
@@ -143,6 +146,7 @@ impl Core {
             follow,
             stop,
             towers,
+            gossip,
             about,
             configs,
             runtime,
@@ -165,6 +169,7 @@ impl Core {
             wallet: wallet_jobs,
             backlog: backlog.clone(),
             towers: towers.clone(),
+            gossip: gossip.clone(),
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -181,7 +186,7 @@ impl Core {
             wallet: wallet_jobs_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(orders, stop, towers, about, configs));
+        let daemon = Arc::new(Daemon::new(orders, stop, towers, gossip.clone(), about, configs));
         let (node, wallet) = alive;
         let heart = Heart {
             node,
@@ -200,6 +205,7 @@ impl Core {
             runtime,
             clock: clock::Clock::default(),
             panics: Vec::new(),
+            gossip,
         };
         let (over, ended) = watch::channel(false);
         let core = Builder::new().name("chand-core".into()).spawn(move || {

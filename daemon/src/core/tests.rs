@@ -143,6 +143,7 @@ impl Actor {
             },
             stop: watch::Sender::new(false),
             towers: crate::tower::Towers::default(),
+            gossip: crate::gossip::GossipHandle::idle(chand_protocol::chain::Network::Regtest, id),
             about: About {
                 node_id: id,
                 network: Network::Regtest,

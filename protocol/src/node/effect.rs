@@ -5,6 +5,7 @@
 //! the broadcaster accept nothing else.
 //! Read next: `node` (step), `store` (release).
 
+use crate::gossip::News;
 use crate::id::{ChannelId, CommandId, LinkId, NodeId};
 use crate::node::command::{Command, CommandError, Reply};
 use crate::units::{Feerate, Height, Sat};
@@ -250,6 +251,8 @@ pub enum Effect {
     },
     /// A state was revoked that watchtowers shall have: whoever serves them may come and ask.
     Tower,
+    /// For the gossip machine.
+    Gossip(Box<News>),
 }
 
 /// How much a funding output is to hold.
@@ -369,6 +372,8 @@ pub enum After {
     },
     /// There is something for watchtowers: `Command::TowerChannels` tells what.
     Tower,
+    /// For the gossip machine beside the node.
+    Gossip(Box<News>),
 }
 
 impl After {
@@ -389,6 +394,7 @@ impl After {
             Effect::Claim { tx, why } => After::Publish(Publish { tx, why }),
             Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
             Effect::Tower => After::Tower,
+            Effect::Gossip(news) => After::Gossip(news),
         }
     }
 }

@@ -156,7 +156,7 @@ impl Duet {
             After::DevRevoked { channel, tx, .. } if self.signed => {
                 self.judge_commitment(seat, channel, &tx);
             }
-            After::DevRevoked { .. } | After::Tower => {}
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

@@ -307,7 +307,7 @@ impl World {
             After::DevRevoked { channel, number, tx } if self.is_judged(seat) => {
                 judge::agree::given_up(self, seat, channel, number, &tx)
             }
-            After::DevRevoked { .. } | After::Tower => Ok(()),
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) => Ok(()),
             After::Attach(order) => {
                 self.give(seat, Event::Attach { order });
                 Ok(())
