@@ -9,6 +9,7 @@ pub mod config;
 pub mod core;
 pub mod crypto;
 pub mod demo;
+pub mod gossip;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
 pub mod log;

@@ -3,20 +3,16 @@
 //! In: questions and lessons of released batches; the graph as gossip makes it. Out: one answer for each question, as an
 //! input for the core. Read next: `chand_protocol::route`.
 
-use chand_protocol::gossip::graph::Graph;
+use crate::gossip::GossipHandle;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::routes::{Lesson, RouteRequest};
 use chand_protocol::route::Router;
 use chand_protocol::units::Timestamp;
 use std::io;
 use std::sync::mpsc::{channel, Receiver, Sender};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::Builder;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
-
-/// The public channels: gossip writes, searches read.
-pub type SharedGraph = Arc<RwLock<Graph>>;
 
 /// What the thread is asked.
 enum Job {
@@ -35,10 +31,10 @@ impl Routes {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(graph: SharedGraph) -> io::Result<(Routes, UnboundedReceiver<Input>)> {
+    pub fn start(gossip: GossipHandle) -> io::Result<(Routes, UnboundedReceiver<Input>)> {
         let (jobs, jobs_in) = channel();
         let (answers, answers_in) = unbounded_channel();
-        Builder::new().name("chand-routes".into()).spawn(move || run(&jobs_in, &answers, &graph))?;
+        Builder::new().name("chand-routes".into()).spawn(move || run(&jobs_in, &answers, &gossip))?;
         Ok((Routes { jobs }, answers_in))
     }
 
@@ -54,19 +50,19 @@ impl Routes {
     }
 }
 
-fn run(jobs: &Receiver<Job>, answers: &UnboundedSender<Input>, graph: &RwLock<Graph>) {
+fn run(jobs: &Receiver<Job>, answers: &UnboundedSender<Input>, gossip: &GossipHandle) {
     let mut router = Router::default();
     for job in jobs {
-        // Whoever panicked while writing left whole channels behind: each change is one call.
-        let graph = graph.read().unwrap_or_else(PoisonError::into_inner);
+        let known = gossip.read();
+        let graph = known.graph();
         match job {
             Job::Find(request) => {
-                let answer = router.find(&graph, &request, now());
+                let answer = router.find(graph, &request, now());
                 if answers.send(answer).is_err() {
                     return;
                 }
             }
-            Job::Learn(lesson) => router.learn(&graph, &lesson, now()),
+            Job::Learn(lesson) => router.learn(graph, &lesson, now()),
         }
     }
 }

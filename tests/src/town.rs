@@ -457,7 +457,7 @@ impl Town {
                 self.lessons += 1;
                 self.routers[seat].learn(&map, &lesson, now);
             }
-            After::DevRevoked { .. } | After::Tower => {}
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

@@ -5,6 +5,7 @@
 //! Read next: `crate::rpc::backend`.
 
 use super::inbox::Order;
+use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
 use crate::tower::{TowerStatus, Towers};
 use chand_protocol::node::command::{Command, CommandError, Reply};
@@ -19,6 +20,7 @@ pub struct Daemon {
     orders: mpsc::Sender<Order>,
     stop: watch::Sender<bool>,
     towers: Towers,
+    gossip: GossipHandle,
     about: About,
     configs: Vec<ConfigEntry>,
 }
@@ -28,10 +30,11 @@ impl Daemon {
         orders: mpsc::Sender<Order>,
         stop: watch::Sender<bool>,
         towers: Towers,
+        gossip: GossipHandle,
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
-        Daemon { orders, stop, towers, about, configs }
+        Daemon { orders, stop, towers, gossip, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -72,6 +75,10 @@ impl Backend for Daemon {
 
     fn towers(&self) -> Vec<TowerStatus> {
         self.towers.list()
+    }
+
+    fn gossip(&self) -> GossipHandle {
+        self.gossip.clone()
     }
 
     fn about(&self) -> About {

@@ -18,6 +18,7 @@ use super::writer::Job;
 use super::{Birth, CoreError};
 use crate::chain::follow::{self, ChainEvent, FollowConfig, StartingPoint};
 use crate::chain::Chain;
+use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
 use crate::wallet::WalletError;
 use chand_protocol::channel::{Channel, Phase};
@@ -63,6 +64,7 @@ pub(super) struct Heart {
     pub runtime: Handle,
     pub clock: Clock,
     pub panics: Vec<Instant>,
+    pub gossip: GossipHandle,
 }
 
 /// A channel whose transactions take coins of the wallet for their fees when it closes on chain.
@@ -91,6 +93,9 @@ impl Heart {
     pub fn run(mut self) -> Result<(), CoreError> {
         self.follow_chain();
         self.count_channels();
+        if let Some((height, _)) = self.node.tip() {
+            self.gossip.block(height, Vec::new());
+        }
         let mut idle = false;
         loop {
             let limit = self.until_deadline(idle);
@@ -239,12 +244,15 @@ impl Heart {
     fn chain_event(&mut self, event: ChainEvent, inputs: &mut Vec<Input>) -> Result<(), WalletError> {
         let input = match event {
             ChainEvent::Connected { height, hash, header, block } => {
+                let inputs_of = block.txdata.iter().flat_map(|tx| &tx.input);
+                self.gossip.block(height, inputs_of.map(|input| input.previous_output).collect());
                 let wallet = self.purse.block_connected(&block, height)?;
                 let txs =
                     Arc::try_unwrap(block).map_or_else(|shared| shared.txdata.clone(), |own| own.txdata);
                 Input::BlockConnected { height, hash, time_s: header.time, txs: Arc::new(txs), wallet }
             }
             ChainEvent::Disconnected { height, hash } => {
+                self.gossip.block_gone(height);
                 let wallet = self.purse.block_disconnected(height, hash)?;
                 Input::BlockDisconnected { height, hash, wallet }
             }

@@ -38,8 +38,9 @@ pub use backend::Daemon;
 
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
+use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
-use crate::routes::{Routes, SharedGraph};
+use crate::routes::Routes;
 use crate::rpc::{About, ConfigEntry};
 use crate::tower::Towers;
 use crate::wallet::Wallet;
@@ -103,10 +104,10 @@ pub struct Parts<S> {
     pub follow: FollowConfig,
     /// Turns true when the daemon is to stop; also set here, by the `stop` command.
     pub stop: watch::Sender<bool>,
-    /// The public channels, for finding routes.
-    pub graph: SharedGraph,
     /// Who serves the watchtowers.
     pub towers: Towers,
+    /// Who spreads what we announce, and knows what others do.
+    pub gossip: GossipHandle,
     /// What control sockets tell of this daemon.
     pub about: About,
     /// The options, for `listconfigs`.
@@ -145,13 +146,13 @@ impl Core {
             chain,
             follow,
             stop,
-            graph,
             towers,
+            gossip,
             about,
             configs,
             runtime,
         } = parts;
-        let (routes, routes_in) = Routes::start(graph)?;
+        let (routes, routes_in) = Routes::start(gossip.clone())?;
         let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
@@ -171,6 +172,7 @@ impl Core {
             backlog: backlog.clone(),
             towers: towers.clone(),
             routes,
+            gossip: gossip.clone(),
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -188,7 +190,7 @@ impl Core {
             routes: routes_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(orders, stop, towers, about, configs));
+        let daemon = Arc::new(Daemon::new(orders, stop, towers, gossip.clone(), about, configs));
         let (node, wallet) = alive;
         let heart = Heart {
             node,
@@ -207,6 +209,7 @@ impl Core {
             runtime,
             clock: clock::Clock::default(),
             panics: Vec::new(),
+            gossip,
         };
         let (over, ended) = watch::channel(false);
         let core = Builder::new().name("chand-core".into()).spawn(move || {

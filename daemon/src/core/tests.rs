@@ -142,8 +142,8 @@ impl Actor {
                 poll: None,
             },
             stop: watch::Sender::new(false),
-            graph: crate::routes::SharedGraph::default(),
             towers: crate::tower::Towers::default(),
+            gossip: crate::gossip::GossipHandle::idle(chand_protocol::chain::Network::Regtest, id),
             about: About {
                 node_id: id,
                 network: Network::Regtest,

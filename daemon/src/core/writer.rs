@@ -13,6 +13,7 @@ use super::links::Links;
 use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
+use crate::gossip::GossipHandle;
 use crate::peer::Peers;
 use crate::routes::Routes;
 use crate::tower::Towers;
@@ -57,6 +58,8 @@ pub(super) struct Exits {
     pub backlog: Backlog,
     /// Who serves the watchtowers.
     pub towers: Towers,
+    /// Who spreads what we announce.
+    pub gossip: GossipHandle,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
 }
@@ -237,6 +240,11 @@ impl<S: Store> Writer<S> {
             After::Tower => exits.towers.news(),
             After::FindRoutes(request) => exits.routes.find(request),
             After::Learn(lesson) => exits.routes.learn(lesson),
+            After::Gossip(news) => {
+                // The gossip machine writes to links by itself: what belongs before it must be queued.
+                exits.peers.send_all(std::mem::take(messages));
+                exits.gossip.news(*news);
+            }
             After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
     }

@@ -4,6 +4,7 @@
 //! The daemon's single writer implements [`Backend`]; tests have one of their own.
 //! Read next: `call` (who asks for what).
 
+use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use chand_protocol::id::NodeId;
 use chand_protocol::node::command::{Command, CommandError, Reply};
@@ -34,6 +35,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The watchtowers that were named at the start.
     fn towers(&self) -> Vec<TowerStatus>;
+
+    /// What is known of the network.
+    fn gossip(&self) -> GossipHandle;
 
     /// What stays the same while the daemon runs.
     fn about(&self) -> About;

@@ -32,7 +32,7 @@ This page is made from the list that the daemon itself dispatches by. The same t
 /// The whole page.
 pub fn render() -> String {
     let mut page = HEAD.to_string();
-    for category in ["node", "peers", "wallet", "channels", "payments", "developer"] {
+    for category in ["node", "peers", "wallet", "channels", "payments", "graph", "developer"] {
         let _ = writeln!(page, "\n## {category}");
         if category == "developer" {
             page.push_str("\nOnly with `--dev`: for tests. They can lose money.\n");

@@ -4,6 +4,7 @@ use super::backend::{
     About, AddressKind, Backend, Coin, CoinStatus, ConfigEntry, ConfigValue, FeatureSets, FeeTable, Pending,
     WalletReply, WalletRequest,
 };
+use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
@@ -435,6 +436,10 @@ impl Backend for FakeBackend {
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn gossip(&self) -> GossipHandle {
+        GossipHandle::idle(chand_protocol::chain::Network::Regtest, node(1))
     }
 
     fn configs(&self) -> Vec<ConfigEntry> {

@@ -6,7 +6,8 @@
 
 use super::backend::Pending;
 use super::call::{
-    channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet, Context,
+    channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet,
+    Context,
 };
 use super::message::RpcError;
 use super::params::{Args, Kind, Param};
@@ -20,7 +21,7 @@ pub type Handler = fn(Arc<Context>, Args) -> Pending<Result<Value, RpcError>>;
 pub struct Method {
     /// As it is called.
     pub name: &'static str,
-    /// `node`, `peers`, `wallet`, `channels`, `payments` or `developer`.
+    /// `node`, `peers`, `wallet`, `channels`, `payments`, `graph` or `developer`.
     pub category: &'static str,
     /// One line for people.
     pub summary: &'static str,
@@ -252,7 +253,12 @@ pub static METHODS: &[Method] = &[
             req("id", Kind::NodeAddress, "the node; with id@host:port chand connects first"),
             req("amount", Kind::SatOrAll, "the channel's size, or `all`"),
             opt("feerate", Kind::Feerate, "normal", "of the funding transaction and the first commitment"),
-            opt("announce", Kind::Bool, "true", "ask for a public channel (kept; chand does not gossip yet)"),
+            opt(
+                "announce",
+                Kind::Bool,
+                "true",
+                "ask for a public channel: announced once it is six blocks deep"
+            ),
             later("minconf"),
             opt(
                 "push_msat",
@@ -607,6 +613,25 @@ pub static METHODS: &[Method] = &[
             PAGE_START,
             PAGE_LIMIT,
         ]
+    ),
+    // ---- graph
+    method!(
+        "listchannels",
+        "graph",
+        "The public channels of the network, one entry for each direction that was announced.",
+        graph::listchannels,
+        [
+            opt("short_channel_id", Kind::ShortChannelId, "all", "only this one"),
+            opt("source", Kind::NodeId, "all", "only those that this node sends over"),
+            opt("destination", Kind::NodeId, "all", "only those that lead to this node"),
+        ]
+    ),
+    method!(
+        "listnodes",
+        "graph",
+        "The nodes of the network that have a public channel.",
+        graph::listnodes,
+        [opt("id", Kind::NodeId, "all", "only this one"),]
     ),
     // ---- developer
     method!(

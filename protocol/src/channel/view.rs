@@ -66,7 +66,7 @@ impl Channel {
             commit_fee: cost.saturating_sub(anchors),
             feerate: self.feerate(),
             type_bits: terms.channel_type.to_features().bits().collect(),
-            private: true,
+            private: !self.terms.announce,
             dust_limit: (terms.local.dust_limit, terms.remote.dust_limit),
             reserve: (terms.remote.reserve, terms.local.reserve),
             to_self_delay: (terms.remote.to_self_delay, terms.local.to_self_delay),

@@ -56,6 +56,7 @@ impl Node {
                 .effects
                 .extend(again.into_iter().map(|(tx, why)| Effect::Publish { tx: tx.clone(), why }));
         }
+        self.announce_block(height);
         self.receive_block(height);
         self.close_overdue(height);
         self.plan_claims();

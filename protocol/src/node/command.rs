@@ -119,7 +119,7 @@ pub enum Command {
         amount: Option<Sat>,
         /// Of the funding transaction and the first commitment's fee; `None`: estimate.
         feerate: Option<Feerate>,
-        /// Ask for announcement (chand does not gossip yet; the flag is kept).
+        /// Ask for announcement.
         announce: bool,
         /// Given to the peer at the start.
         push_msat: Msat,

@@ -5,6 +5,7 @@
 //! the broadcaster accept nothing else.
 //! Read next: `node` (step), `store` (release).
 
+use crate::gossip::News;
 use crate::id::{ChannelId, CommandId, LinkId, NodeId};
 use crate::node::command::{Command, CommandError, Reply, RouteHop};
 use crate::node::routes::{Lesson, Purpose, RouteRequest};
@@ -260,6 +261,8 @@ pub enum Effect {
     Tower,
     FindRoutes(Box<RouteRequest>),
     Learn(Box<Lesson>),
+    /// For the gossip machine.
+    Gossip(Box<News>),
 }
 
 /// How much a funding output is to hold.
@@ -383,6 +386,8 @@ pub enum After {
     FindRoutes(Box<RouteRequest>),
     /// What an HTLC taught of channels of others.
     Learn(Box<Lesson>),
+    /// For the gossip machine beside the node.
+    Gossip(Box<News>),
 }
 
 impl After {
@@ -405,6 +410,7 @@ impl After {
             Effect::Tower => After::Tower,
             Effect::FindRoutes(request) => After::FindRoutes(request),
             Effect::Learn(lesson) => After::Learn(lesson),
+            Effect::Gossip(news) => After::Gossip(news),
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::onion::sphinx::{peel, Peeled};
 use crate::onion::{returned, Failure, SharedSecret};
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::vec::Vec;
 
 /// An HTLC that expires within so many blocks is not taken on: it would be a race from the start.
 const TOO_SOON_BLOCKS: u32 = 3;
@@ -59,27 +58,34 @@ impl Node {
             return Err(Failure::PermanentChannelFailure);
         }
         let policy = named.policy;
-        let channel_update = Vec::new();
+        // Made when it is needed: most HTLCs need none.
+        let update = || self.update_bytes(named);
         if wish.amt_to_forward < policy.min {
-            return Err(Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update });
+            return Err(Failure::AmountBelowMinimum {
+                htlc_msat: wish.amt_to_forward,
+                channel_update: update(),
+            });
         }
         if wish.amt_to_forward > policy.largest() {
-            return Err(Failure::TemporaryChannelFailure { channel_update });
+            return Err(Failure::TemporaryChannelFailure { channel_update: update() });
         }
         let fee = policy.fee(wish.amt_to_forward);
         let needed = fee.and_then(|fee| wish.amt_to_forward.checked_add(fee));
         // BOLT 4 [4.read.23].
         if needed.is_none_or(|needed| htlc.amount < needed) {
-            return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update });
+            return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
         }
         // BOLT 4 [4.read.24].
         if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(policy.delta_blocks.into()) {
-            return Err(Failure::IncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry, channel_update });
+            return Err(Failure::IncorrectCltvExpiry {
+                cltv_expiry: htlc.cltv_expiry,
+                channel_update: update(),
+            });
         }
         let tip = self.tip_height();
         // BOLT 2 [2.forward.3].
         if wish.outgoing_cltv_value <= tip.plus(TOO_SOON_BLOCKS) {
-            return Err(Failure::ExpiryTooSoon { channel_update });
+            return Err(Failure::ExpiryTooSoon { channel_update: update() });
         }
         if wish.outgoing_cltv_value > tip.plus(TOO_FAR_BLOCKS) {
             return Err(Failure::ExpiryTooFar);
@@ -101,7 +107,7 @@ impl Node {
         if let Some(id) = others.filter_map(|c| room(c).ok()).next() {
             return Ok(id);
         }
-        let channel_update = Vec::new();
+        let channel_update = self.update_bytes(named);
         Err(match why {
             CannotOffer::Refused(Refusal::BelowMinimum { .. } | Refusal::Zero) => {
                 Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update }

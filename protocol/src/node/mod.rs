@@ -8,11 +8,13 @@
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `announce` – what the network is told of us
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
+mod announce;
 mod blocks;
 mod channels;
 pub mod command;
@@ -34,6 +36,7 @@ mod state;
 pub mod tower;
 pub mod view;
 
+pub use announce::GossipConfig;
 pub use config::NodeConfig;
 pub use restore::RestoreError;
 
@@ -98,6 +101,10 @@ pub struct Node {
     invoices: Invoices,
     payments: Payments,
     forwards: Forwards,
+    /// Our newest announcement of ourselves.
+    introduced: Option<announce::Introduced>,
+    /// It was told since the start.
+    introduced_now: bool,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
     /// Answers that wait until the chain backend has the transaction they tell of.
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
@@ -225,7 +232,15 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
         let publishing = self.publishing.values().flatten().map(|p| p.2).min();
-        let all = [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers];
+        let announce = self.announce_deadline();
+        let all = [
+            publishing,
+            self.peers_deadline(),
+            self.receive_deadline(),
+            self.send_deadline(),
+            closers,
+            announce,
+        ];
         let next = all.into_iter().flatten().min()?;
         Some(Timestamp(next.0.saturating_sub(self.ahead_ms)))
     }
@@ -316,6 +331,7 @@ impl Node {
         self.send_timers();
         self.close_timers();
         self.publish_timers();
+        self.announce_timers();
     }
 
     /// Signs what gathered in every touched channel, keeps what changed, and makes the batch.
@@ -328,6 +344,9 @@ impl Node {
             }
         }
         self.drain_events();
+        let touched: BTreeSet<ChannelId> =
+            touched.into_iter().chain(core::mem::take(&mut self.touched)).collect();
+        self.announce_all(touched.iter().copied());
         for id in touched.into_iter().chain(core::mem::take(&mut self.touched)) {
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.save(&mut self.out.changes);

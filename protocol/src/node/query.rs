@@ -114,7 +114,7 @@ impl Node {
             u32::try_from(self.channels.values().filter(|c| f(c)).count()).unwrap_or(u32::MAX)
         };
         let active = |c: &&Channel| c.phase == Phase::Open;
-        let features = crate::wire::features::Features::ours_init(self.config.simple_close);
+        let features = self.our_features();
         view::Info {
             id: self.id,
             alias: self.config.alias.clone(),

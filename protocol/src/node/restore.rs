@@ -9,6 +9,7 @@ use crate::channel::{ChannelEvent, Phase};
 use crate::entropy::Entropy;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
+use crate::node::announce::Introduced;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
@@ -49,6 +50,7 @@ struct Found {
     invoices: Invoices,
     payments: Payments,
     forwards: Forwards,
+    introduced: Option<Introduced>,
     wallet: Vec<Vec<u8>>,
     wallet_kept: Vec<u64>,
     reserved: Vec<(ChannelId, Txid)>,
@@ -80,6 +82,7 @@ impl Found {
                 let forward: Forward = decode(&value)?;
                 self.forwards.restore(forward);
             }
+            Kind::NodeAnnounced => self.introduced = Some(decode(&value)?),
             Kind::Wallet => {
                 self.wallet_kept.push(number_of(key).ok_or(BadRecord::Damaged)?);
                 self.wallet.push(decode(&value)?);
@@ -100,6 +103,7 @@ impl Found {
             | Kind::Secret
             | Kind::TowerMark
             | Kind::TowerNote
+            | Kind::Announce
             | Kind::Snapshot => {
                 let id = channel_of(key).ok_or(BadRecord::Damaged)?;
                 self.channels.entry(id).or_default().add(kind, key, value)?;
@@ -163,6 +167,8 @@ impl Node {
             invoices: found.invoices,
             payments: found.payments,
             forwards: found.forwards,
+            introduced: found.introduced,
+            introduced_now: false,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
             taken: BTreeSet::new(),
@@ -189,6 +195,7 @@ impl Node {
         changes.extend(self.invoices.by_hash.values().map(|i| put(invoice_key(&i.hash), i)));
         changes.extend(self.payments.records());
         changes.extend(self.forwards.records());
+        changes.extend(self.introduced.map(|introduced| introduced.record()));
         let kept = self.peers.iter().filter_map(|(id, p)| Some((id, p.kept_address()?)));
         changes.extend(kept.map(|(id, address)| put(peer_key(id), address)));
         let puts = changes.into_iter().filter_map(|change| match change {
@@ -216,6 +223,10 @@ impl Node {
             let waiting = channel.ledger.htlcs.values();
             let waiting = waiting.filter(|h| h.id.offered_by == Side::Remote && h.is_settleable());
             self.events.extend(waiting.map(|h| (channel.id(), ChannelEvent::LockedIn(h.id))));
+        }
+        // The network hears of public channels again: whoever keeps the gossip may have lost it.
+        if self.config.gossip.is_some() {
+            self.touched.extend(self.channels.values().filter(|c| c.announce.is_public()).map(|c| c.id()));
         }
         self.settle_restored_payments();
         if self.config.restored {

@@ -148,7 +148,7 @@ pub struct Channel {
     pub feerate: Feerate,
     /// Feature bits of the channel type.
     pub type_bits: Vec<u32>,
-    /// Both said that it is to be announced: never, until chand gossips.
+    /// Its opener did not ask for it to be announced.
     pub private: bool,
     /// Dust limits: ours, theirs.
     pub dust_limit: (Sat, Sat),

@@ -161,7 +161,7 @@ impl Duet {
                 let answer = request.none("nobody else is there");
                 self.seats[seat].inbox.push_back(answer);
             }
-            After::DevRevoked { .. } | After::Tower | After::Learn(_) => {}
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) | After::Learn(_) => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }
