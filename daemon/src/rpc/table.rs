@@ -30,10 +30,31 @@ pub struct Method {
     pub call: Handler,
 }
 
+/// Methods that ask the node and change nothing.
+const QUESTIONS: [&str; 12] = [
+    "balance",
+    "getinfo",
+    "listclosedchannels",
+    "listforwards",
+    "listfunds",
+    "listhtlcs",
+    "listinvoices",
+    "listpays",
+    "listpeerchannels",
+    "listpeers",
+    "listsendpays",
+    "listsnapshots",
+];
+
 impl Method {
     /// There only with `--dev`.
     pub fn is_dev(&self) -> bool {
         self.category == "developer"
+    }
+
+    /// It only asks: answered also while the disk refuses, from what was kept last.
+    pub fn is_question(&self) -> bool {
+        QUESTIONS.contains(&self.name)
     }
 
     /// `name needed [optional]`, without what chand does not do yet.

@@ -9,7 +9,7 @@
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `query` – answers that change nothing
-//! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
+//! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
@@ -17,6 +17,7 @@ mod blocks;
 mod channels;
 pub mod command;
 pub mod config;
+mod dormant;
 pub mod effect;
 mod fork;
 mod forward;
@@ -33,6 +34,7 @@ pub mod tower;
 pub mod view;
 
 pub use config::NodeConfig;
+pub use dormant::Dormant;
 pub use restore::RestoreError;
 
 use crate::channel::cause::{Trigger, Why};
