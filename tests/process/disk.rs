@@ -103,9 +103,9 @@ fn books(node: &Node) -> Vec<Value> {
         let mut answer = node.call(method, json!({}));
         answer.as_object_mut().expect("fields").remove("warning_disk");
         for list in ["channels", "outputs"] {
-            for item in answer[list].as_array_mut().into_iter().flatten() {
-                let fields = item.as_object_mut().expect("fields");
-                fields.retain(|name, _| !["peer_connected", "connected", "status"].contains(&name.as_str()));
+            for item in answer.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                let links = ["peer_connected", "connected", "reestablished", "status"];
+                item.as_object_mut().expect("fields").retain(|name, _| !links.contains(&name.as_str()));
             }
         }
         answer
