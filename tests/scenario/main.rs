@@ -28,4 +28,5 @@ mod script;
 mod split;
 mod store;
 mod tower;
+mod undone;
 mod weights;

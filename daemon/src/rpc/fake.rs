@@ -72,6 +72,7 @@ pub fn forward(status: &'static str) -> view::Forward {
         received: Timestamp(1_700_000_000_250),
         resolved: (status != "offered").then_some(Timestamp(1_700_000_001_500)),
         created_index: 1,
+        lost: None,
     }
 }
 
@@ -350,6 +351,7 @@ fn info() -> view::Info {
         chain_synced: true,
         features_init: vec![8, 0],
         features_invoice: vec![2],
+        fees_collected: Msat(1_234),
     }
 }
 

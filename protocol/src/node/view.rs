@@ -29,6 +29,8 @@ pub struct Info {
     pub chain_synced: bool,
     pub features_init: Vec<u8>,
     pub features_invoice: Vec<u8>,
+    /// What forwards earned, those included that no list shows any more.
+    pub fees_collected: Msat,
 }
 
 /// `listpeers`
@@ -277,6 +279,8 @@ pub struct Forward {
     pub received: Timestamp,
     pub resolved: Option<Timestamp>,
     pub created_index: u64,
+    /// It was paid on and is lost to us: so much.
+    pub lost: Option<Msat>,
 }
 
 /// A balance snapshot that was really signed (the seed's 余额分配方案).

@@ -39,7 +39,7 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
         "version": about.version,
         "blockheight": info.blockheight.0,
         "network": network_name(about.network),
-        "fees_collected_msat": 0, // not added up yet: listforwards has the fee of each
+        "fees_collected_msat": info.fees_collected.0,
         "lightning-dir": about.lightning_dir.display().to_string(),
         "our_features": {
             "init": to_hex(&info.features_init),
