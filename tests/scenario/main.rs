@@ -6,6 +6,7 @@ mod claims;
 mod clauses;
 mod close;
 mod crash;
+mod dear;
 mod determinism;
 mod faults;
 mod faults2;

@@ -115,6 +115,7 @@ pub fn channel(state: view::State) -> view::Channel {
         closing_txid: None,
         annals: annals(),
         outputs: Vec::new(),
+        resting: Vec::new(),
     }
 }
 

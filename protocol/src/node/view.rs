@@ -182,6 +182,8 @@ pub struct Channel {
     pub annals: Annals,
     /// What became of the outputs of a published commitment.
     pub outputs: Vec<Output>,
+    /// Those of them that are left until feerates fall, and what taking each would cost at least.
+    pub resting: Vec<(OutPoint, Sat)>,
 }
 
 /// Counters of a channel.
