@@ -69,6 +69,8 @@ use crate::channel::open::Opening;
 const MAX_DUST: Sat = Sat(50_000);
 /// Parts of a chain backend's words for: what it spends is spent, in a block or by a better transaction in the mempool.
 const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
+/// Parts of a chain backend's words for: a better fee would do.
+const LOW_FEE: [&str; 2] = ["min relay fee not met", "min fee not met"];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
 /// Names of published transactions that are remembered, so that each is logged once.
@@ -557,6 +559,12 @@ impl Node {
                     format!("claim {txid} was not taken ({reason}): raised, or made anew"),
                 );
             }
+            Err(reason) if LOW_FEE.iter().any(|words| reason.contains(words)) && self.has_child(txid) => {
+                let text = format!(
+                    "commitment {txid} pays too little for mempools now ({reason}): its child pays for both"
+                );
+                self.notice(Level::Info, text);
+            }
             Err(reason) => {
                 // Another spent it first, which blocks will tell; it is offered at each of them all the same.
                 let beaten = OVERTAKEN.iter().any(|words| reason.contains(words));
@@ -566,6 +574,13 @@ impl Node {
                 );
             }
         }
+    }
+
+    /// Whether it is a commitment of ours that a child of its own pays for.
+    fn has_child(&self, txid: Txid) -> bool {
+        let ours = |c: &&Channel| matches!(&c.phase, crate::channel::Phase::Onchain(o) if o.txid == txid);
+        let watch = self.channels.values().find(ours).and_then(|c| c.watch.as_ref());
+        watch.is_some_and(|w| w.claims.iter().any(|c| c.form == crate::onchain::claim::Form::Child))
     }
 
     fn is_one_of_two_closes(&self, txid: Txid) -> bool {
