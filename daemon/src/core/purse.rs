@@ -251,7 +251,9 @@ impl Purse {
                 most.map(WalletReply::MostFundable).map_err(|error| refusal(&error))
             }
             WalletRequest::KeptBack => {
-                Ok(WalletReply::KeptBack { amount: kept_for(self.channels), channels: self.channels })
+                // No more than there is.
+                let amount = kept_for(self.channels).min(self.wallet.balance().spendable());
+                Ok(WalletReply::KeptBack { amount, channels: self.channels })
             }
             WalletRequest::Feerates => Ok(WalletReply::Feerates(self.fee_table())),
         };
