@@ -412,7 +412,9 @@ fn entry(setting: &Setting) -> Option<ConfigEntry> {
         SettingValue::Int(n) => ConfigValue::Int(*n),
         SettingValue::Text(text) => ConfigValue::Text(text.clone()),
         SettingValue::List(list) => ConfigValue::Texts(list.clone()),
-        SettingValue::None => return None,
+        // Those for tests are not shown to others.
+        SettingValue::None if setting.name.starts_with("dev-") => return None,
+        SettingValue::None => ConfigValue::Set(false),
     };
     Some(ConfigEntry { name: setting.name.into(), value, source: setting.source.to_string() })
 }
