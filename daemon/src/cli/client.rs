@@ -171,8 +171,9 @@ impl Client {
             json!({ "jsonrpc": "2.0", "id": "chan-cli:getinfo", "method": "getinfo", "params": [] });
         let info = self.exchange(&format!("{request}\n"), &mut |_| false).ok();
         let fields = info.as_ref().and_then(|i| i.get("result")).and_then(Value::as_object);
-        let warning = fields.into_iter().flatten().find(|(name, _)| name.starts_with("warning_"));
-        match warning.and_then(|(_, text)| text.as_str()) {
+        let mut warnings = fields.into_iter().flatten().filter(|(name, _)| name.starts_with("warning_"));
+        let disk = fields.and_then(|f| f.get("warning_disk"));
+        match disk.or_else(|| warnings.next().map(|(_, text)| text)).and_then(Value::as_str) {
             Some(text) => Some(format!("{method} waits: {text}")),
             // That it waits is what it is for.
             None if method.starts_with("wait") => None,
