@@ -23,7 +23,7 @@ use chand_protocol::entropy::Entropy;
 use chand_protocol::id::{to_hex, NodeId};
 use chand_protocol::keys::NodeKeys;
 use chand_protocol::node::effect::Fees;
-use chand_protocol::node::{GossipConfig, Node, NodeConfig};
+use chand_protocol::node::{Dormant, GossipConfig, Node, NodeConfig};
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Entry, Store};
 use chand_protocol::tx::keys::ChannelSecrets;
@@ -85,8 +85,9 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let keys = Keys::of(&config, &seed)?;
     let store = open_store(&config, keys.node_id)?;
     let own = OwnAddresses::default();
-    let mut birth = birth(&config, &keys, seed, own.clone());
-    let (mut node, mut wallet) = birth(store.load().map_err(because)?).map_err(StartError)?;
+    let birth = birth(&config, &keys, seed, own.clone());
+    let (node, mut wallet) = birth(store.load().map_err(because)?).map_err(StartError)?;
+    let mut node = node.wake();
 
     let chain = tokio::select! {
         chain = reach_chain(&config) => chain?,
@@ -280,11 +281,11 @@ fn open_store(config: &Config, node_id: NodeId) -> Result<SledStore, StartError>
 /// Makes node and wallet from records.
 fn birth(config: &Config, keys: &Keys, seed: Seed, own: OwnAddresses) -> Birth {
     let (keys, settings, network) = (keys.clone(), node_config(config, keys), config.network.bitcoin);
-    Box::new(move |entries: Vec<Entry>| {
+    Arc::new(move |entries: Vec<Entry>| {
         let entropy = Entropy::new(*random().map_err(|e| e.to_string())?);
         let lightning = keys.lightning().map_err(|e| e.to_string())?;
         let crypto: Arc<dyn Crypto> = keys.crypto.clone();
-        let mut node = Node::restore(settings.clone(), lightning, entropy, crypto, entries)
+        let mut node = Dormant::restore(settings.clone(), lightning, entropy, crypto, entries)
             .map_err(|e| format!("the database cannot be understood: {e}"))?;
         let mut wallet =
             Wallet::load(&seed, network, node.take_wallet_changes()).map_err(|e| e.to_string())?;
@@ -475,7 +476,9 @@ fn entry(setting: &Setting) -> Option<ConfigEntry> {
         SettingValue::Int(n) => ConfigValue::Int(*n),
         SettingValue::Text(text) => ConfigValue::Text(text.clone()),
         SettingValue::List(list) => ConfigValue::Texts(list.clone()),
-        SettingValue::None => return None,
+        // Those for tests are not shown to others.
+        SettingValue::None if setting.name.starts_with("dev-") => return None,
+        SettingValue::None => ConfigValue::Set(false),
     };
     Some(ConfigEntry { name: setting.name.into(), value, source: setting.source.to_string() })
 }

@@ -68,7 +68,7 @@ pub(super) struct Heart {
 }
 
 /// A channel whose transactions take coins of the wallet for their fees when it closes on chain.
-fn may_need_coins(channel: &Channel) -> bool {
+pub(super) fn may_need_coins(channel: &Channel) -> bool {
     let over = match channel.phase {
         Phase::Closed(_) => true,
         Phase::Onchain(_) => channel.resolved_at().is_some(),
@@ -335,7 +335,7 @@ impl Heart {
         // A panic in here is no step's: a second try would have the same.
         let born = catch_unwind(AssertUnwindSafe(|| (self.birth)(entries)));
         let (node, wallet) = born.unwrap_or_else(|_| Err("it panicked".into())).map_err(CoreError::Reload)?;
-        self.node = node;
+        self.node = node.wake();
         self.purse = Purse::new(wallet, rates);
         self.count_channels();
         self.follow_chain();

@@ -17,6 +17,8 @@
 //!   number is under way), and answers go to one-shot channels;
 //! * the publisher waits for the chain backend and for the core thread, and nobody waits for the publisher.
 //!
+//! While the disk refuses, questions are answered from what it holds (`lookout`); everything else waits.
+//!
 //! Read next: `heart`.
 
 mod backend;
@@ -26,6 +28,7 @@ mod clock;
 mod heart;
 mod inbox;
 mod links;
+mod lookout;
 mod publish;
 mod purse;
 pub mod revoked;
@@ -44,7 +47,7 @@ use crate::routes::Routes;
 use crate::rpc::{About, ConfigEntry};
 use crate::tower::Towers;
 use crate::wallet::Wallet;
-use chand_protocol::node::Node;
+use chand_protocol::node::{Dormant, Node};
 use chand_protocol::store::{Entry, Store};
 use heart::Heart;
 use inbox::{Inbox, BROADCAST_QUEUE, ORDER_QUEUE, PEER_QUEUE};
@@ -57,8 +60,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use writer::{Exits, WriterError};
 
-/// Makes a node and its wallet from what the store holds: at the start, and again after a bug stopped a step.
-pub type Birth = Box<dyn FnMut(Vec<Entry>) -> Result<(Node, Wallet), String> + Send>;
+/// Makes a node and its wallet from what the store holds: at the start, again after a bug stopped a step, and to be asked
+/// while the disk refuses.
+pub type Birth = Arc<dyn Fn(Vec<Entry>) -> Result<(Dormant, Wallet), String> + Send + Sync>;
 
 /// Why the core ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +167,7 @@ impl Core {
         let (waiting, links) = (waiting::Waiting::default(), links::Links::default());
         let backlog = backlog::Backlog::default();
 
+        let lookout = lookout::Lookout::new(Arc::clone(&birth));
         let exits = Exits {
             peers: peers.clone(),
             links: links.clone(),
@@ -173,6 +178,7 @@ impl Core {
             towers: towers.clone(),
             routes,
             gossip: gossip.clone(),
+            lookout: lookout.clone(),
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -190,7 +196,7 @@ impl Core {
             routes: routes_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(orders, stop, towers, gossip.clone(), about, configs));
+        let daemon = Arc::new(Daemon::new(orders, stop, lookout, towers, gossip.clone(), about, configs));
         let (node, wallet) = alive;
         let heart = Heart {
             node,

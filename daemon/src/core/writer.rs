@@ -3,13 +3,15 @@
 //! In: batches in order, a bounded number of them (`backlog`). Out: all that waited in one synced write, then, in order, what each
 //! batch releases: messages, transactions, answers, log lines, work for the wallet.
 //! A disk that refuses is a local fault: the links end without a word, and the same batches are offered again until
-//! they are kept. Nothing leaves meanwhile but what needs no record, which the core thread publishes itself.
+//! they are kept. Nothing leaves meanwhile but what needs no record, which the core thread publishes itself; questions are
+//! answered from what was kept before (`lookout`).
 //! Nothing done here waits for anything but the disk, so the core thread may wait for this one (see `mod`).
 //! Read next: `chand_protocol::store`.
 
 use super::backlog::Backlog;
 use super::inbox::WalletJob;
 use super::links::Links;
+use super::lookout::Lookout;
 use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
@@ -60,6 +62,8 @@ pub(super) struct Exits {
     pub towers: Towers,
     /// Who spreads what we announce.
     pub gossip: GossipHandle,
+    /// Where questions are answered while the disk refuses.
+    pub lookout: Lookout,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
 }
@@ -88,6 +92,10 @@ impl<S: Store> Store for Shared<S> {
 
     fn load(&self) -> Result<Vec<Entry>, StoreError> {
         self.0.borrow().load()
+    }
+
+    fn load_kept(&self) -> Result<Vec<Entry>, StoreError> {
+        self.0.borrow().load_kept()
     }
 }
 
@@ -163,6 +171,8 @@ impl<S: Store> Writer<S> {
             let error = match self.journal.commit(batches) {
                 Ok(proof) => {
                     if self.trouble.take().is_some() {
+                        // Before anything leaves: who hears of something new is not shown something old afterwards.
+                        self.exits.lookout.close();
                         tracing::warn!("the database can be written again: going on");
                     }
                     return Ok(proof);
@@ -193,10 +203,13 @@ impl<S: Store> Writer<S> {
         let reason = error.to_string();
         if self.trouble.as_ref() != Some(&reason) {
             tracing::error!(
-                "{reason}. No message leaves and no command is answered until it can be; the links to all peers are \
-                 closed, no channel is. The chain is still watched, and a cheat is punished. Make room or repair the \
-                 disk; it is tried again by itself"
+                "{reason}. No message leaves and no command that changes something is answered until it can be; lists show \
+                 what was kept last. The links to all peers are closed, no channel is. The chain is still watched, and \
+                 a cheat is punished. Make room or repair the disk; it is tried again by itself"
             );
+            if let Ok(entries) = self.store.borrow().load_kept() {
+                self.exits.lookout.open(reason.clone(), entries);
+            }
             self.trouble = Some(reason);
         }
         self.exits.links.hang_up(&self.exits.peers, "the database cannot be written");

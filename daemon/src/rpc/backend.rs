@@ -27,6 +27,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Asks the on-chain wallet. What it changes is durable before this resolves.
     fn wallet(&self, request: WalletRequest) -> Pending<Result<WalletReply, CommandError>>;
 
+    /// Why answers to questions tell of an older state than there is, in words; `None` when they do not.
+    fn behind(&self) -> Option<String> {
+        None
+    }
+
     /// Begins the orderly shutdown. Called after the answer to `stop` was written.
     fn stop(&self);
 

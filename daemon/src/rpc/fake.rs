@@ -73,6 +73,7 @@ pub fn forward(status: &'static str) -> view::Forward {
         received: Timestamp(1_700_000_000_250),
         resolved: (status != "offered").then_some(Timestamp(1_700_000_001_500)),
         created_index: 1,
+        lost: None,
     }
 }
 
@@ -115,6 +116,7 @@ pub fn channel(state: view::State) -> view::Channel {
         closing_txid: None,
         annals: annals(),
         outputs: Vec::new(),
+        resting: Vec::new(),
     }
 }
 
@@ -362,6 +364,7 @@ fn info() -> view::Info {
         chain_synced: true,
         features_init: vec![8, 0],
         features_invoice: vec![2],
+        fees_collected: Msat(1_234),
     }
 }
 

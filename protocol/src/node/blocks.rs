@@ -6,14 +6,13 @@
 use crate::channel::cause::Why;
 use crate::channel::{Channel, Confirmed, Phase};
 use crate::id::{ChannelId, NodeId};
-use crate::node::effect::{Effect, Level};
+use crate::node::effect::{Effect, Level, Unattached};
 use crate::node::Node;
 use crate::record::{block_key, put};
 use crate::store::Change;
 use crate::tx::script;
 use crate::units::Height;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Transaction};
 
@@ -147,7 +146,7 @@ impl Node {
         &mut self,
         id: ChannelId,
         claim: u32,
-        result: Result<Transaction, String>,
+        result: Result<Transaction, Unattached>,
         spare_coins: u32,
     ) {
         let txid = result.as_ref().ok().map(Transaction::compute_txid);

@@ -330,6 +330,25 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it only asks: its answer changes nothing, and is made at once.
+    pub const fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Command::GetInfo
+                | Command::ListPeers { .. }
+                | Command::ListPeerChannels { .. }
+                | Command::ListClosedChannels { .. }
+                | Command::ListInvoices(_)
+                | Command::ListPays { .. }
+                | Command::ListForwards
+                | Command::ListHtlcs { .. }
+                | Command::ListSnapshots { .. }
+                | Command::Balance
+        )
+    }
+}
+
 /// One hop of a given route (Core Lightning's `sendpay`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RouteHop {

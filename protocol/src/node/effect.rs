@@ -62,6 +62,15 @@ pub struct AttachOrder {
     pub replaces: Option<Transaction>,
 }
 
+/// Why the wallet made no transaction of an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unattached {
+    /// It has too few coins; in words, with what there is.
+    NoCoins(String),
+    /// By the rules of relay and replacement it would cost at least so much, which is more than the order's `most`.
+    TooDear(Sat),
+}
+
 /// One event of the outside world.
 // Messages are moved, not boxed: an allocation for each would cost more than the copy.
 #[allow(clippy::large_enum_variant)]
@@ -165,8 +174,8 @@ pub enum Input {
         channel: ChannelId,
         /// The order's number.
         claim: u32,
-        /// The transaction with the wallet's inputs signed and the order's inputs not, or why there is none, in words.
-        result: Result<Transaction, String>,
+        /// The transaction with the wallet's inputs signed and the order's inputs not, or why there is none.
+        result: Result<Transaction, Unattached>,
         /// How many more such orders the wallet has coins for.
         spare_coins: u32,
         /// The wallet's change (reserved coins, change address), to be kept in the same batch.

@@ -43,7 +43,6 @@ impl Node {
         let Some(next) = peeled.next else { return };
         match self.check_forward(htlc, wish) {
             Err(failure) => {
-                self.forwards.refused();
                 self.fail_back(channel, htlc.id.id, &peeled.shared_secret, &failure);
             }
             Ok(to) => self.apply_forward(incoming, htlc, to, wish, next),
@@ -150,7 +149,14 @@ impl Node {
     /// The next hop showed the secret: it goes upstream, wherever that channel stands. `false` when it is no forward's.
     pub(super) fn forward_fulfilled(&mut self, channel: ChannelId, id: HtlcId, preimage: &Preimage) -> bool {
         let outgoing = Place { channel, htlc: id.id };
-        let Some(incoming) = self.end_forward(outgoing, true) else { return false };
+        let Some(incoming) = self.end_forward(outgoing, true) else {
+            // It had failed, and a reorganisation took that back: the channel has said what it costs.
+            let Some(incoming) = self.forwards.ended(outgoing) else { return false };
+            if !self.forwards.is_settled(incoming) {
+                self.lose_forward(incoming);
+            }
+            return true;
+        };
         let name = HtlcId { offered_by: Side::Remote, id: incoming.htlc };
         // BOLT 2, 5 [2.forward.4, 5.localoffer.7, 5.remoteoffer.3].
         let preimage = preimage.clone();
@@ -198,9 +204,15 @@ impl Node {
     }
 
     fn end_forward(&mut self, outgoing: Place, settled: bool) -> Option<Place> {
-        let (incoming, changes) = self.forwards.end(outgoing, settled, self.wall())?;
+        let (incoming, changes, forgotten) = self.forwards.end(outgoing, settled, self.wall())?;
         self.out.changes.extend(changes);
+        self.counters.add_fees(forgotten);
         Some(incoming)
+    }
+
+    fn lose_forward(&mut self, incoming: Place) {
+        let change = self.forwards.lose(incoming, self.wall());
+        self.out.changes.extend(change);
     }
 
     /// The key of what goes back to the payer.
@@ -214,6 +226,7 @@ impl Node {
 
     /// The money went on and does not come in: the one thing a forward must never end in.
     fn lost_upstream(&mut self, incoming: Place) {
+        self.lose_forward(incoming);
         let text = format!(
             "HTLC {} was paid on and cannot be taken any more: its payer took it back on chain. That amount is lost",
             incoming.htlc

@@ -10,7 +10,7 @@
 //! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `announce` – what the network is told of us
 //! * `query` – answers that change nothing
-//! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
+//! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
@@ -19,6 +19,7 @@ mod blocks;
 mod channels;
 pub mod command;
 pub mod config;
+mod dormant;
 pub mod effect;
 mod fork;
 mod forward;
@@ -38,6 +39,7 @@ pub mod view;
 
 pub use announce::GossipConfig;
 pub use config::NodeConfig;
+pub use dormant::Dormant;
 pub use restore::RestoreError;
 
 use crate::channel::cause::{Trigger, Why};
@@ -72,6 +74,8 @@ use crate::channel::open::Opening;
 const MAX_DUST: Sat = Sat(50_000);
 /// Parts of a chain backend's words for: what it spends is spent, in a block or by a better transaction in the mempool.
 const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
+/// Parts of a chain backend's words for: a better fee would do.
+const LOW_FEE: [&str; 2] = ["min relay fee not met", "min fee not met"];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
 /// Names of published transactions that are remembered, so that each is logged once.
@@ -577,6 +581,12 @@ impl Node {
                     format!("claim {txid} was not taken ({reason}): raised, or made anew"),
                 );
             }
+            Err(reason) if LOW_FEE.iter().any(|words| reason.contains(words)) && self.has_child(txid) => {
+                let text = format!(
+                    "commitment {txid} pays too little for mempools now ({reason}): its child pays for both"
+                );
+                self.notice(Level::Info, text);
+            }
             Err(reason) => {
                 // Another spent it first, which blocks will tell; it is offered at each of them all the same.
                 let beaten = OVERTAKEN.iter().any(|words| reason.contains(words));
@@ -586,6 +596,13 @@ impl Node {
                 );
             }
         }
+    }
+
+    /// Whether it is a commitment of ours that a child of its own pays for.
+    fn has_child(&self, txid: Txid) -> bool {
+        let ours = |c: &&Channel| matches!(&c.phase, crate::channel::Phase::Onchain(o) if o.txid == txid);
+        let watch = self.channels.values().find(ours).and_then(|c| c.watch.as_ref());
+        watch.is_some_and(|w| w.claims.iter().any(|c| c.form == crate::onchain::claim::Form::Child))
     }
 
     fn is_one_of_two_closes(&self, txid: Txid) -> bool {

@@ -129,6 +129,7 @@ impl Node {
             chain_synced: self.chain.synced,
             features_init: features.as_bytes().to_vec(),
             features_invoice: invoice::our_features().as_bytes().to_vec(),
+            fees_collected: self.forwards.earned().saturating_add(self.counters.fees()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! In: every entry of the store, in key order. Out: the node as it was after its last durable batch, or the record
 //! that cannot be understood. Nothing is guessed: a damaged record stops the start, so that no old state is used.
-//! Read next: `crate::record`, `crate::channel::save`.
+//! Read next: `dormant` (before it starts), `crate::record`, `crate::channel::save`.
 
 use crate::channel::save::Loaded;
 use crate::channel::{ChannelEvent, Phase};
@@ -10,6 +10,7 @@ use crate::entropy::Entropy;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
 use crate::node::announce::Introduced;
+use crate::node::dormant::Dormant;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
@@ -113,8 +114,8 @@ impl Found {
     }
 }
 
-impl Node {
-    /// Makes the node that wrote these entries, or a new one from none.
+impl Dormant {
+    /// The node that wrote these entries, or a new one from none; it does nothing yet.
     ///
     /// # Errors
     /// [`RestoreError`] names the first record that cannot be understood, or does not fit the others.
@@ -124,7 +125,7 @@ impl Node {
         entropy: Entropy,
         crypto: Arc<dyn Crypto>,
         entries: Vec<Entry>,
-    ) -> Result<Node, RestoreError> {
+    ) -> Result<Dormant, RestoreError> {
         let mut found = Found::default();
         for (key, value) in entries {
             found.add(&key, value).map_err(|why| RestoreError { key: crate::id::to_hex(&key), why })?;
@@ -141,7 +142,7 @@ impl Node {
         let funding = channels.values().map(|c| (c.terms.funding, c.id())).collect();
         let watched = channels.values().flat_map(crate::channel::Channel::watched).collect();
         let floor = Feerate::FLOOR;
-        let mut node = Node {
+        let node = Node {
             config,
             keys,
             id,
@@ -180,8 +181,23 @@ impl Node {
             wallet_changes: found.wallet,
             wallet_kept: found.wallet_kept,
         };
-        node.resume(&found.reserved);
-        Ok(node)
+        Ok(Dormant { node, reserved: found.reserved })
+    }
+}
+
+impl Node {
+    /// Makes the node that wrote these entries, or a new one from none, and starts it.
+    ///
+    /// # Errors
+    /// [`RestoreError`] names the first record that cannot be understood, or does not fit the others.
+    pub fn restore(
+        config: NodeConfig,
+        keys: NodeKeys,
+        entropy: Entropy,
+        crypto: Arc<dyn Crypto>,
+        entries: Vec<Entry>,
+    ) -> Result<Node, RestoreError> {
+        Dormant::restore(config, keys, entropy, crypto, entries).map(Dormant::wake)
     }
 
     /// Every record that the store must hold of this node now, in key order: what the batches so far add up to, and
@@ -209,7 +225,7 @@ impl Node {
     }
 
     /// What a start has to take up again; it goes out with the first step.
-    fn resume(&mut self, reserved: &[(ChannelId, Txid)]) {
+    pub(super) fn resume(&mut self, reserved: &[(ChannelId, Txid)]) {
         // Coins set aside for channels that never came to be are free again.
         for (temporary, txid) in reserved {
             let used = self.channels.values().any(|c| c.terms.funding.txid == *txid);

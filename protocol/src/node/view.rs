@@ -29,6 +29,8 @@ pub struct Info {
     pub chain_synced: bool,
     pub features_init: Vec<u8>,
     pub features_invoice: Vec<u8>,
+    /// What forwards earned, those included that no list shows any more.
+    pub fees_collected: Msat,
 }
 
 /// `listpeers`
@@ -180,6 +182,8 @@ pub struct Channel {
     pub annals: Annals,
     /// What became of the outputs of a published commitment.
     pub outputs: Vec<Output>,
+    /// Those of them that are left until feerates fall, and what taking each would cost at least.
+    pub resting: Vec<(OutPoint, Sat)>,
 }
 
 /// Counters of a channel.
@@ -277,6 +281,8 @@ pub struct Forward {
     pub received: Timestamp,
     pub resolved: Option<Timestamp>,
     pub created_index: u64,
+    /// It was paid on and is lost to us: so much.
+    pub lost: Option<Msat>,
 }
 
 /// A balance snapshot that was really signed (the seed's 余额分配方案).
