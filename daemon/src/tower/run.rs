@@ -69,6 +69,7 @@ async fn live(options: Options) -> Result<(), String> {
         clients: options.clients.iter().copied().collect(),
         keeper: Arc::clone(&keeper),
         late: Arc::clone(&late),
+        guests: serve::Guests::default(),
     };
     let serving = tokio::spawn(serve::run(listener, Arc::new(office)));
     tracing::info!(
