@@ -112,6 +112,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "states_kept",
                 "bytes_kept",
                 "bytes_quota",
+                "unprotected",
             ],
         ),
         ("getlog", json!({}), "", &["created_at", "bytes_used", "bytes_max", "log"]),

@@ -60,6 +60,7 @@ impl Node {
         self.close_overdue(height);
         self.plan_claims();
         self.retire_channels(height);
+        self.age_tower_notes();
         self.send_waiting();
     }
 

@@ -360,6 +360,15 @@ fn is_worth(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
     output.amount > feerate.fee(weight)
 }
 
+/// A cheat's output that can pay for a transaction of its own at what mempools ask for, and leave an output.
+pub(crate) fn is_worth_alone(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
+    let base = unsigned(&[(output, way)], Height(0), cx.close_script).base_size() as u64;
+    let weight = base.saturating_mul(4).saturating_add(2).saturating_add(way.witness_weight());
+    let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
+    let fee = cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight);
+    output.amount >= fee.saturating_add(dust)
+}
+
 /// The most that taking these may cost: a cheat gets nothing, so that his outputs may go to fees whole; of our own
 /// money at most half, unless it would be lost otherwise.
 fn most_fee(total: Sat, dust: Sat, inputs: &[(&Output, &Way)], cx: &Context<'_>) -> Option<Sat> {

@@ -96,6 +96,11 @@ impl Seat {
         }
     }
 
+    /// Changes what it is told at its next start.
+    pub fn configure(&mut self, change: impl FnOnce(&mut NodeConfig)) {
+        change(&mut self.config);
+    }
+
     /// A node made of `entries`, as the next start would make it.
     pub fn reborn(&self, entries: Vec<Entry>) -> Node {
         self.reborn_with(entries, self.crypto.clone())
