@@ -1,12 +1,13 @@
-//! One payment in several parts (BOLT 4, "Basic Multi-Part Payments"): as few as can be.
+//! One payment in several parts (BOLT 4, "Basic Multi-Part Payments"): as few as are likely to arrive.
 //!
-//! In: a query whose amount goes through no single route. Out: routes that add up to it and together stay within the fee,
-//! within what our own channels hold, and within what others are believed to. Each part is the largest that finds a
-//! route beside those before it; if these come to more than allowed, equal parts are tried.
+//! In: a query whose amount goes through no single route, or hardly. Out: routes that add up to it and together stay within
+//! the fee, within what our own channels hold, and within what others are believed to. Equal parts first, as many as
+//! weigh least with fees and risk together; if none fit, each part is the largest that finds a route beside those before.
 //! Read next: `search`, `taken`.
 
-use super::cost::Aim;
+use super::cost::{Aim, Prices};
 use super::ends::Ends;
+use super::log::ONE;
 use super::query::{NoRoute, Query, Route};
 use super::score::Scorer;
 use super::search::{Search, Task};
@@ -18,6 +19,8 @@ use alloc::vec::Vec;
 
 /// How closely the largest part is looked for: halvings of the gap.
 const CLOSER: u32 = 7;
+/// A route this likely to work is not cut: three in four.
+const CALM: u32 = ONE * 42 / 100;
 
 impl Search {
     /// The routes of all parts, one if that is enough.
@@ -25,11 +28,16 @@ impl Search {
     /// # Errors
     /// [`NoRoute`]: which limit stood in the way.
     pub fn parts(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Result<Vec<Route>, NoRoute> {
-        let found = self.some_parts(graph, scorer, query, Aim::Balanced);
+        let found = self.try_parts(graph, scorer, query);
         found.ok_or_else(|| why::explain(self, graph, scorer, query))
     }
 
-    /// The same without saying why not.
+    /// The same for who will not tell anybody why there is none: that costs many searches more.
+    pub fn try_parts(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Option<Vec<Route>> {
+        self.some_parts(graph, scorer, query, Aim::Balanced)
+    }
+
+    /// With one measure first.
     pub(super) fn some_parts(
         &mut self,
         graph: &Graph,
@@ -37,19 +45,14 @@ impl Search {
         query: &Query,
         aim: Aim,
     ) -> Option<Vec<Route>> {
-        if let Some(route) = self.whole(graph, scorer, query, aim) {
-            return Some(vec![route]);
-        }
-        if query.max_parts < 2 || query.amount.0 < 2 {
-            return None;
+        let whole = self.whole(graph, scorer, query, aim).map(|route| vec![route]);
+        let calm = whole.as_ref().is_some_and(|parts| parts.iter().all(|route| route.risk <= CALM));
+        if calm || query.max_parts < 2 || query.amount.0 < 2 || aim != Aim::Balanced && whole.is_some() {
+            return whole;
         }
         let ends = Ends::new(graph, query);
         let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim };
-        cut.greedy().or_else(|| {
-            let counts = [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|n| *n <= query.max_parts);
-            let mut counts = counts.filter(|n| *n as u64 <= query.amount.0);
-            counts.find_map(|n| cut.equal(n as u64))
-        })
+        cut.best_equal(whole).or_else(|| cut.greedy())
     }
 
     /// The largest amount up to the query's that goes through in one part, roughly; and its route.
@@ -74,6 +77,22 @@ impl Cut<'_> {
     fn find(&mut self, taken: &Taken, amount: u64, max_fee: u64) -> Option<Route> {
         let Cut { graph, scorer, query, ends, aim, .. } = *self;
         self.search.find(&Task { graph, scorer, query, ends, taken, amount, max_fee, aim })
+    }
+
+    /// `whole`, or equal parts that weigh less: more of them cost more fixed fees and risk less each. More and more are
+    /// tried until that gains nothing.
+    fn best_equal(&mut self, whole: Option<Vec<Route>>) -> Option<Vec<Route>> {
+        let most = self.query.max_parts.min(usize::try_from(self.query.amount.0).unwrap_or(usize::MAX));
+        let mut best = whole.map(|parts| (weight(&parts), parts));
+        for count in [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|count| *count <= most) {
+            let Some(parts) = self.equal(count as u64) else { continue };
+            let weight = weight(&parts);
+            if best.as_ref().is_some_and(|(least, _)| *least <= weight) {
+                break;
+            }
+            best = Some((weight, parts));
+        }
+        best.map(|(_, parts)| parts)
     }
 
     /// The largest part first, then the largest of what is left.
@@ -137,6 +156,15 @@ impl Cut<'_> {
         }
         Some(best)
     }
+}
+
+/// What these cost, risk included, msat.
+fn weight(parts: &[Route]) -> u64 {
+    let one = |route: &Route| {
+        let risk = Prices::new(route.amount.0, Aim::Balanced).of(route.risk, 0);
+        route.fee.0.saturating_add(risk)
+    };
+    parts.iter().map(one).fold(0, u64::saturating_add)
 }
 
 /// The part of `fee` that is for `amount` of `all`, rounded up.
