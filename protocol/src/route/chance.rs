@@ -23,7 +23,7 @@ fn share_below(x: u64) -> u64 {
     const HALF: i64 = 1 << 23;
     let d = x as i64 - HALF;
     // 4·d³ + 1/2, three quarters of it; 24 bits away before each product.
-    let cubed = ((d * d) >> 24) * d >> 22;
+    let cubed = (((d * d) >> 24) * d) >> 22;
     let steep = (cubed + HALF) as u64;
     (x + 3 * steep) >> 2
 }

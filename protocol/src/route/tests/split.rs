@@ -100,7 +100,7 @@ fn whatever_is_found_fits_together() {
         for scid in 1..=18 {
             let (a, b) = (roll(7) as usize, roll(7) as usize);
             if a != b {
-                let most = FREE.htlc_maximum.0.min(10_000_000 + roll(200_000_000));
+                let most = 10_000_000 + roll(200_000_000);
                 let mut policy = || Policy {
                     htlc_maximum: Msat(most),
                     ..asks(roll(2_000) as u32, roll(2_000) as u32, roll(80) as u16)
