@@ -82,11 +82,12 @@ impl Cut<'_> {
     /// `whole`, or equal parts that weigh less: more of them cost more fixed fees and risk less each. More and more are
     /// tried until that gains nothing.
     fn best_equal(&mut self, whole: Option<Vec<Route>>) -> Option<Vec<Route>> {
-        let most = self.query.max_parts.min(usize::try_from(self.query.amount.0).unwrap_or(usize::MAX));
-        let mut best = whole.map(|parts| (weight(&parts), parts));
+        let amount = self.query.amount.0;
+        let most = self.query.max_parts.min(usize::try_from(amount).unwrap_or(usize::MAX));
+        let mut best = whole.map(|parts| (weight(amount, &parts), parts));
         for count in [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|count| *count <= most) {
             let Some(parts) = self.equal(count as u64) else { continue };
-            let weight = weight(&parts);
+            let weight = weight(amount, &parts);
             if best.as_ref().is_some_and(|(least, _)| *least <= weight) {
                 break;
             }
@@ -158,12 +159,10 @@ impl Cut<'_> {
     }
 }
 
-/// What these cost, risk included, msat.
-fn weight(parts: &[Route]) -> u64 {
-    let one = |route: &Route| {
-        let risk = Prices::new(route.amount.0, Aim::Balanced).of(route.risk, 0);
-        route.fee.0.saturating_add(risk)
-    };
+/// What these cost, msat, the risk that one of them fails included: then the whole payment waits.
+fn weight(amount: u64, parts: &[Route]) -> u64 {
+    let prices = Prices::new(amount, Aim::Balanced);
+    let one = |route: &Route| route.fee.0.saturating_add(prices.of(route.risk, 0));
     parts.iter().map(one).fold(0, u64::saturating_add)
 }
 

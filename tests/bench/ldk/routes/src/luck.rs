@@ -98,7 +98,7 @@ struct Score {
     searching: Duration,
 }
 
-pub fn run(map: &Map, ids: &[NodeId], seed: u64, count: usize) {
+pub fn run(map: &Map, ids: &[NodeId], seed: u64, count: usize, alone: bool) {
     let graph = map.graph(ids);
     let net = ldk::network(map, ids);
     println!("**Payments with unknown liquidity**, {count} a row, the same for both, what is learned is kept from one to the next\n");
@@ -133,7 +133,7 @@ pub fn run(map: &Map, ids: &[NodeId], seed: u64, count: usize) {
                     .collect();
                 let mut sides: [Box<dyn Side + '_>; 2] =
                     [Box::new(Ours::new(&graph, map, ids, false)), Box::new(Ldk::new(&net, map, ids, false))];
-                for side in &mut sides {
+                for side in sides.iter_mut().take(if alone { 1 } else { 2 }) {
                     let mut world = World::new(map, draw, &payers, seed);
                     let mut score = Score::default();
                     for ask in &asks {
