@@ -59,6 +59,7 @@ pub fn request(label: &str, amount_msat: Option<u64>) -> InvoiceRequest {
         preimage: None,
         cltv_blocks: None,
         hold: None,
+        expose_private: None,
     }
 }
 

@@ -68,6 +68,7 @@ fn request(label: String, amount: Option<u64>, hold: Option<PaymentHash>) -> Inv
         preimage: None,
         cltv_blocks: None,
         hold,
+        expose_private: None,
     }
 }
 
