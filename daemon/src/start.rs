@@ -464,10 +464,7 @@ fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>, own: Optio
         dev: config.dev.is_some(),
         addresses: own.into_iter().flatten().map(ToString::to_string).collect(),
         bindings,
-        features: rpc::backend::FeatureSets {
-            node: features.as_bytes().to_vec(),
-            channel: Vec::new(),
-        },
+        features: rpc::backend::FeatureSets { node: features.as_bytes().to_vec(), channel: Vec::new() },
     }
 }
 

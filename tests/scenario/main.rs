@@ -12,6 +12,7 @@ mod faults2;
 mod forget;
 mod forward;
 mod golden;
+mod gossip;
 mod greet;
 mod history;
 mod hold;

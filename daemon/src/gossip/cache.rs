@@ -91,7 +91,9 @@ impl Cache {
     }
 
     fn give_up(&mut self, error: &io::Error) {
-        tracing::warn!("the gossip cache cannot be written ({error}): what is learned is gone at the next start");
+        tracing::warn!(
+            "the gossip cache cannot be written ({error}): what is learned is gone at the next start"
+        );
         self.file = None;
         self.dirty = false;
     }

@@ -289,9 +289,8 @@ impl Thread {
             .map(|link| (link, LINK_BYTES.saturating_sub(waiting.get(&link).copied().unwrap_or(0))))
             .filter(|(_, room)| *room > 0)
             .collect();
-        let spoken: Vec<Spoken> = self.write(|machine| {
-            room.into_iter().flat_map(|(link, room)| machine.pump(link, room)).collect()
-        });
+        let spoken: Vec<Spoken> = self
+            .write(|machine| room.into_iter().flat_map(|(link, room)| machine.pump(link, room)).collect());
         self.peers.speak(spoken);
         !self.machine.read().unwrap_or_else(PoisonError::into_inner).hungry().is_empty()
     }

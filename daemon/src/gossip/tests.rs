@@ -1,11 +1,11 @@
 //! The cache's file: what comes back, what a damaged one costs, how it shrinks.
 
 use super::Cache;
+use bitcoin::hashes::Hash;
+use bitcoin::Txid;
 use chand_protocol::gossip::{Kept, Store};
 use chand_protocol::id::ShortChannelId;
 use chand_protocol::units::Sat;
-use bitcoin::hashes::Hash;
-use bitcoin::Txid;
 use secp256k1::{PublicKey, Secp256k1, SecretKey};
 use std::fs;
 

@@ -6,7 +6,8 @@
 
 use super::backend::Pending;
 use super::call::{
-    channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet, Context,
+    channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet,
+    Context,
 };
 use super::message::RpcError;
 use super::params::{Args, Kind, Param};
@@ -248,7 +249,12 @@ pub static METHODS: &[Method] = &[
             req("id", Kind::NodeAddress, "the node; with id@host:port chand connects first"),
             req("amount", Kind::SatOrAll, "the channel's size, or `all`"),
             opt("feerate", Kind::Feerate, "normal", "of the funding transaction and the first commitment"),
-            opt("announce", Kind::Bool, "true", "ask for a public channel: announced once it is six blocks deep"),
+            opt(
+                "announce",
+                Kind::Bool,
+                "true",
+                "ask for a public channel: announced once it is six blocks deep"
+            ),
             later("minconf"),
             opt(
                 "push_msat",

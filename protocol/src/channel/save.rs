@@ -362,19 +362,18 @@ impl Channel {
     /// The keys of every record this channel may have, to be deleted when it is done with.
     pub fn all_keys(&self) -> Vec<Vec<u8>> {
         let id = self.id();
-        let mut keys: Vec<Vec<u8>> =
-            [
-                Kind::Terms,
-                Kind::State,
-                Kind::Signatures,
-                Kind::FundingTx,
-                Kind::Watch,
-                Kind::Annals,
-                Kind::Announce,
-            ]
-                .into_iter()
-                .map(|k| channel_key(k, &id))
-                .collect();
+        let mut keys: Vec<Vec<u8>> = [
+            Kind::Terms,
+            Kind::State,
+            Kind::Signatures,
+            Kind::FundingTx,
+            Kind::Watch,
+            Kind::Annals,
+            Kind::Announce,
+        ]
+        .into_iter()
+        .map(|k| channel_key(k, &id))
+        .collect();
         keys.extend((0..49u64).map(|slot| numbered_key(Kind::Secret, &id, slot)));
         keys.extend(self.commits.snapshots.iter().map(|s| numbered_key(Kind::Snapshot, &id, s.number)));
         keys.extend(self.past().iter().map(|p| htlc_key(Kind::Past, &id, p.id)));

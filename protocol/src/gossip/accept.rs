@@ -189,7 +189,8 @@ impl Gossip {
         // "if the channel output has been spent: MUST ignore channel_updates, unless they have the disable bit set"
         // BOLT 7 [7.update.19].
         let over = channel.spent.is_some() && !m.is_disabled();
-        let newer = channel.updates[usize::from(m.direction())].as_ref().is_none_or(|u| u.timestamp < m.timestamp);
+        let newer =
+            channel.updates[usize::from(m.direction())].as_ref().is_none_or(|u| u.timestamp < m.timestamp);
         if from == self.settings.us || over || !newer {
             return;
         }
@@ -253,7 +254,9 @@ impl Gossip {
         if self.pending.verifying.len() >= MAX_VERIFYING {
             return self.charge(link);
         }
-        let Some((bytes, Message::NodeAnnouncement(m))) = bytes_of(Message::NodeAnnouncement(m)) else { return };
+        let Some((bytes, Message::NodeAnnouncement(m))) = bytes_of(Message::NodeAnnouncement(m)) else {
+            return;
+        };
         let Some(digest) = signed_digest(&bytes, 1) else { return };
         // BOLT 7 [7.node.12].
         let job = VerifyJob { digest, signature: m.signature, key: m.node_id.0 };
@@ -306,7 +309,9 @@ impl Gossip {
         self.pending.coming.remove(&scid);
         let funding = match utxo {
             // BOLT 7 [7.announce.16].
-            Utxo::Found { script, .. } if *script != script::p2wsh(&script::funding(&m.bitcoin_key_1, &m.bitcoin_key_2)) => {
+            Utxo::Found { script, .. }
+                if *script != script::p2wsh(&script::funding(&m.bitcoin_key_1, &m.bitcoin_key_2)) =>
+            {
                 self.refuse(scid);
                 return self.mute(link, "it announced a channel whose output is another's");
             }
@@ -373,7 +378,11 @@ impl Gossip {
             if id == self.settings.us || self.blacklist.len() >= MAX_BLACKLIST {
                 continue;
             }
-            self.notice(Level::Warn, "this node announced one channel in two names: it is ignored from now on", Some(id));
+            self.notice(
+                Level::Warn,
+                "this node announced one channel in two names: it is ignored from now on",
+                Some(id),
+            );
             self.blacklist.insert(id);
             for scid in self.store.channels_of(&id) {
                 self.forget(scid);
@@ -411,7 +420,9 @@ impl Gossip {
     }
 
     pub(super) fn own_node(&mut self, m: NodeAnnouncement) {
-        let Some((bytes, Message::NodeAnnouncement(m))) = bytes_of(Message::NodeAnnouncement(m)) else { return };
+        let Some((bytes, Message::NodeAnnouncement(m))) = bytes_of(Message::NodeAnnouncement(m)) else {
+            return;
+        };
         let key = m.node_id.0.serialize();
         if self.store.has_node(&key) && self.store.told(&key).is_none_or(|t| t.timestamp < m.timestamp) {
             let kept = self.store.set_node(&m, bytes);

@@ -54,7 +54,8 @@ impl Gossip {
         }
         let flags = flags.map(|flags| flags.as_slice());
         let wanted = m.short_channel_ids.0.iter().enumerate();
-        let left = wanted.map(|(at, scid)| (*scid, flags.and_then(|f| f.get(at)).copied().unwrap_or(ALL_FLAGS)));
+        let left =
+            wanted.map(|(at, scid)| (*scid, flags.and_then(|f| f.get(at)).copied().unwrap_or(ALL_FLAGS)));
         let left = left.collect();
         let Some(peer) = self.peers.get_mut(&link) else { return };
         if peer.answer.is_some() {
@@ -69,8 +70,7 @@ impl Gossip {
         let Some((scid, flags)) = answer.left.pop_front() else {
             peer.answer = None;
             // BOLT 7 [7.query.11].
-            let end =
-                ReplyShortChannelIdsEnd { chain_hash: self.settings.chain_hash, full_information: 1 };
+            let end = ReplyShortChannelIdsEnd { chain_hash: self.settings.chain_hash, full_information: 1 };
             return encoded(&Message::ReplyShortChannelIdsEnd(end));
         };
         let mut batch = Vec::new();
@@ -121,7 +121,8 @@ impl Gossip {
         let range = peer.range.take()?;
         let (first, count) = (range.query.first_blocknum.0, range.query.number_of_blocks);
         let end = first.saturating_add(count);
-        let told = self.store.channels_from(range.from).filter(|(_, c)| c.newest().is_some() && c.spent.is_none());
+        let told =
+            self.store.channels_from(range.from).filter(|(_, c)| c.newest().is_some() && c.spent.is_none());
         let (mut ids, mut stamps, mut next) = (Vec::new(), Vec::new(), None);
         for (scid, channel) in told.take_while(|(scid, _)| block_of(**scid) < end) {
             if ids.len() == RANGE_IDS {

@@ -312,7 +312,9 @@ impl Gossip {
     fn hold_early(&mut self, link: LinkId, message: Message) {
         let asks = matches!(
             message,
-            Message::QueryShortChannelIds(_) | Message::QueryChannelRange(_) | Message::GossipTimestampFilter(_)
+            Message::QueryShortChannelIds(_)
+                | Message::QueryChannelRange(_)
+                | Message::GossipTimestampFilter(_)
         );
         if !asks {
             return;

@@ -192,7 +192,8 @@ impl Gossip {
             self.asking = None;
         }
         self.notice(Level::Warn, alloc::format!("its gossip is ignored for ten minutes: {why}"), Some(id));
-        let told = ErrorMessage::new(ChannelId::ALL, &alloc::format!("your gossip is ignored for a while: {why}"));
+        let told =
+            ErrorMessage::new(ChannelId::ALL, &alloc::format!("your gossip is ignored for a while: {why}"));
         self.send(link, &Message::Warning(told));
     }
 

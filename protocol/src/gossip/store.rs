@@ -190,11 +190,18 @@ impl Store {
             self.by_funding.insert(outpoint(txid, scid), scid);
         }
         let updates = [None, None];
-        let channel = Announced { announcement, updates, nodes, capacity, txid, spent: None, since_s, foreign };
+        let channel =
+            Announced { announcement, updates, nodes, capacity, txid, spent: None, since_s, foreign };
         self.channels.insert(scid, channel);
     }
 
-    pub(super) fn set_update(&mut self, m: &ChannelUpdate, bytes: Box<[u8]>, now_s: u32, refill_s: u32) -> Kept {
+    pub(super) fn set_update(
+        &mut self,
+        m: &ChannelUpdate,
+        bytes: Box<[u8]>,
+        now_s: u32,
+        refill_s: u32,
+    ) -> Kept {
         let direction = usize::from(m.direction());
         self.newest = self.newest.max(m.timestamp);
         let kept = Kept::Update { update: bytes.clone() };
@@ -202,8 +209,7 @@ impl Store {
             let before = channel.updates[direction].as_ref();
             let (tokens, refilled_s) = tokens(before, now_s, refill_s);
             let tokens = tokens.saturating_sub(1);
-            channel.updates[direction] =
-                Some(Heard { bytes, timestamp: m.timestamp, tokens, refilled_s });
+            channel.updates[direction] = Some(Heard { bytes, timestamp: m.timestamp, tokens, refilled_s });
         }
         self.graph.set_policy(m.short_channel_id, Direction::from_flags(m.channel_flags), policy(m));
         kept
@@ -278,8 +284,7 @@ impl Store {
             let announcement = c.announcement.clone();
             let funding = c.txid.zip(c.capacity);
             let channel = Kept::Channel { announcement, funding, since_s: c.since_s };
-            let updates =
-                c.updates.iter().flatten().map(|u| Kept::Update { update: u.bytes.clone() });
+            let updates = c.updates.iter().flatten().map(|u| Kept::Update { update: u.bytes.clone() });
             let spent = c.spent.map(|height| Kept::Spent { scid: *scid, height: Some(height) });
             core::iter::once(channel).chain(updates).chain(spent)
         });

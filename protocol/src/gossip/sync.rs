@@ -10,8 +10,8 @@ use crate::id::{LinkId, ShortChannelId};
 use crate::node::effect::Level;
 use crate::units::{Height, Timestamp};
 use crate::wire::gossip::{
-    GossipTimestampFilter, QueryChannelRange, QueryShortChannelIds, ReplyChannelRange, ReplyShortChannelIdsEnd,
-    ShortChannelIds,
+    GossipTimestampFilter, QueryChannelRange, QueryShortChannelIds, ReplyChannelRange,
+    ReplyShortChannelIdsEnd, ShortChannelIds,
 };
 use crate::wire::Message;
 use alloc::collections::{BTreeSet, VecDeque};

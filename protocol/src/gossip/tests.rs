@@ -318,7 +318,10 @@ fn each_signature_is_needed_and_a_forger_loses_its_gossip_only() {
         assert_eq!(world.gossip.store().node(&id(10)), None);
         assert!(world.gossip.is_muted(BOB) && !world.gossip.is_muted(CAROL));
         let warned = world.heard_by(BOB);
-        assert!(matches!(warned.as_slice(), [Message::Warning(w)] if w.channel_id == ChannelId::ALL), "{warned:?}");
+        assert!(
+            matches!(warned.as_slice(), [Message::Warning(w)] if w.channel_id == ChannelId::ALL),
+            "{warned:?}"
+        );
         // Nothing of it counts now, all of it again later.
         world.channel(501, 12, 13);
         assert!(!world.knows(501));

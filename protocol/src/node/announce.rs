@@ -111,7 +111,8 @@ impl Node {
             return Ok(());
         }
         let mut channels = self.channels.values_mut();
-        let found = channels.find(|c| c.terms.peer == peer && c.short_channel_id() == Some(m.short_channel_id));
+        let found =
+            channels.find(|c| c.terms.peer == peer && c.short_channel_id() == Some(m.short_channel_id));
         let Some(channel) = found else { return Ok(()) };
         if channel.announce.asked.is_some_and(|asked| asked.timestamp >= m.timestamp) {
             return Ok(());
@@ -252,8 +253,15 @@ impl Node {
         }
         if due {
             // BOLT 7 [7.sigs.1, 7.sigs.4, 7.sigs.5].
-            let Some(short_channel_id) = self.channels.get(&id).and_then(Channel::short_channel_id) else { return };
-            let m = AnnouncementSignatures { channel_id: id, short_channel_id, node_signature, bitcoin_signature };
+            let Some(short_channel_id) = self.channels.get(&id).and_then(Channel::short_channel_id) else {
+                return;
+            };
+            let m = AnnouncementSignatures {
+                channel_id: id,
+                short_channel_id,
+                node_signature,
+                bitcoin_signature,
+            };
             self.send(peer, Message::AnnouncementSignatures(m));
         }
     }
@@ -383,8 +391,7 @@ fn take_theirs(
     crypto: &dyn Crypto,
     secret: &SecretKey,
 ) -> Result<(), Trouble> {
-    let theirs =
-        Theirs { scid: m.short_channel_id, node: m.node_signature, bitcoin: m.bitcoin_signature };
+    let theirs = Theirs { scid: m.short_channel_id, node: m.node_signature, bitcoin: m.bitcoin_signature };
     if channel.announce.theirs == Some(theirs) {
         return Ok(());
     }

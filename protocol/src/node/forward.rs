@@ -61,7 +61,10 @@ impl Node {
         // Made when it is needed: most HTLCs need none.
         let update = || self.update_bytes(named);
         if wish.amt_to_forward < policy.min {
-            return Err(Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update: update() });
+            return Err(Failure::AmountBelowMinimum {
+                htlc_msat: wish.amt_to_forward,
+                channel_update: update(),
+            });
         }
         if wish.amt_to_forward > policy.largest() {
             return Err(Failure::TemporaryChannelFailure { channel_update: update() });
@@ -74,7 +77,10 @@ impl Node {
         }
         // BOLT 4 [4.read.24].
         if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(policy.delta_blocks.into()) {
-            return Err(Failure::IncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry, channel_update: update() });
+            return Err(Failure::IncorrectCltvExpiry {
+                cltv_expiry: htlc.cltv_expiry,
+                channel_update: update(),
+            });
         }
         let tip = self.tip_height();
         // BOLT 2 [2.forward.3].

@@ -231,8 +231,14 @@ impl Node {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
         let publishing = self.publishing.values().flatten().map(|p| p.2).min();
         let announce = self.announce_deadline();
-        let all =
-            [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers, announce];
+        let all = [
+            publishing,
+            self.peers_deadline(),
+            self.receive_deadline(),
+            self.send_deadline(),
+            closers,
+            announce,
+        ];
         let next = all.into_iter().flatten().min()?;
         Some(Timestamp(next.0.saturating_sub(self.ahead_ms)))
     }

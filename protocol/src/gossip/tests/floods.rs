@@ -188,11 +188,14 @@ fn what_a_peer_asks_before_the_node_tells_of_it_is_not_lost() {
     let (link, dave) = (LinkId(9), 9);
     world.filter(link, 0);
     for n in 0..1_000 {
-        world.tell(LinkId(1_000 + n), Message::GossipTimestampFilter(GossipTimestampFilter {
-            chain_hash: CHAIN.chain_hash(),
-            first_timestamp: 0,
-            timestamp_range: 1,
-        }));
+        world.tell(
+            LinkId(1_000 + n),
+            Message::GossipTimestampFilter(GossipTimestampFilter {
+                chain_hash: CHAIN.chain_hash(),
+                first_timestamp: 0,
+                timestamp_range: 1,
+            }),
+        );
     }
     // Of very many such links the oldest give way.
     assert!(world.gossip.waiting() <= 300, "{}", world.gossip.waiting());
