@@ -269,7 +269,7 @@ impl Gossip {
             if let What::Channel(m, _) = &what {
                 self.pending.coming.remove(&m.short_channel_id);
             }
-            // BOLT 7 [7.announce.18, 7.node.13, 7.update.22].
+            // BOLT 7 [7.announce.18, 7.node.12, 7.update.21].
             return self.mute(link, "a signature in its gossip does not hold");
         }
         match what {
