@@ -52,13 +52,19 @@ pub(super) struct Pending {
     /// Channels of `verifying` and `waiting`, each with where it came from.
     coming: BTreeSet<ShortChannelId>,
     /// Signatures hold; the output is being looked up.
-    waiting: BTreeMap<ShortChannelId, (LinkId, Box<ChannelAnnouncement>, Box<[u8]>)>,
+    waiting: BTreeMap<ShortChannelId, Signed>,
     /// Of those: not deep enough to be looked up.
     young: BTreeSet<ShortChannelId>,
-    updates: BTreeMap<ShortChannelId, (u32, Vec<(LinkId, ChannelUpdate)>)>,
+    updates: BTreeMap<ShortChannelId, Orphans>,
     nodes: BTreeMap<NodeKey, (u32, LinkId, NodeAnnouncement)>,
     refused: BTreeSet<ShortChannelId>,
 }
+
+/// An announcement whose signatures hold, where it came from, and its bytes.
+type Signed = (LinkId, Box<ChannelAnnouncement>, Box<[u8]>);
+
+/// Updates of one channel, each with where it came from; since when they wait.
+type Orphans = (u32, Vec<(LinkId, ChannelUpdate)>);
 
 /// What its signatures will prove.
 #[derive(Debug)]
