@@ -20,6 +20,7 @@ pub mod noise;
 pub mod onchain;
 pub mod onion;
 pub mod record;
+pub mod route;
 pub mod sign;
 pub mod store;
 pub mod tower;

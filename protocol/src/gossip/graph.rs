@@ -2,7 +2,7 @@
 //!
 //! In: channels and policies that somebody else has verified. Out: look-ups by name, and, for the search, the
 //! directions that lead *into* a node, side by side in memory: a search goes backwards from the payee, so one node's
-//! step reads one run of bytes. Nodes and channels have small numbers inside; gaps are used again.
+//! step reads one run of bytes. Nodes have small numbers inside; gaps are used again.
 //! Nothing here knows a signature, an alias or an address. Read next: `crate::route::search`.
 
 use crate::id::{NodeId, ShortChannelId};
@@ -110,15 +110,13 @@ pub struct ChannelView {
 pub(crate) struct Arc {
     /// The node that sends, and whose policy this is.
     pub(crate) from: u32,
-    /// The channel's number.
-    pub(crate) channel: u32,
+    pub(crate) scid: ShortChannelId,
     pub(crate) htlc_minimum: u64,
     pub(crate) htlc_maximum: u64,
     /// Msat; 0 when not known.
     pub(crate) capacity: u64,
     pub(crate) fee_base: u32,
     pub(crate) fee_millionths: u32,
-    pub(crate) timestamp: u32,
     pub(crate) cltv_delta: u16,
     pub(crate) direction: Direction,
     pub(crate) state: State,
@@ -134,23 +132,22 @@ pub(crate) enum State {
 }
 
 impl Arc {
-    fn new(from: u32, channel: u32, direction: Direction, capacity: u64) -> Arc {
+    fn new(from: u32, scid: ShortChannelId, direction: Direction, capacity: u64) -> Arc {
         Arc {
             from,
-            channel,
+            scid,
             htlc_minimum: 0,
             htlc_maximum: 0,
             capacity,
             fee_base: 0,
             fee_millionths: 0,
-            timestamp: 0,
             cltv_delta: 0,
             direction,
             state: State::Unknown,
         }
     }
 
-    fn policy(&self) -> Option<Policy> {
+    fn policy(&self, timestamp: u32) -> Option<Policy> {
         (self.state != State::Unknown).then_some(Policy {
             disabled: self.state == State::Disabled,
             cltv_expiry_delta: self.cltv_delta,
@@ -158,7 +155,7 @@ impl Arc {
             htlc_maximum: Msat(self.htlc_maximum),
             fee_base_msat: self.fee_base,
             fee_proportional_millionths: self.fee_millionths,
-            timestamp: self.timestamp,
+            timestamp,
         })
     }
 
@@ -169,7 +166,6 @@ impl Arc {
         self.htlc_maximum = policy.htlc_maximum.0;
         self.fee_base = policy.fee_base_msat;
         self.fee_millionths = policy.fee_proportional_millionths;
-        self.timestamp = policy.timestamp;
     }
 
     /// What the channel holds at most, msat: its capacity, or the largest HTLC when that is not known.
@@ -184,11 +180,12 @@ impl Arc {
 
 #[derive(Clone, Copy, Debug)]
 struct Channel {
-    scid: ShortChannelId,
     /// In lexical order of their ids.
     nodes: [u32; 2],
     /// Where the arc of each direction stands among those of the node it leads to.
     at: [u32; 2],
+    /// Of the newest update of each direction.
+    timestamps: [u32; 2],
 }
 
 /// The public channels.
@@ -197,11 +194,9 @@ pub struct Graph {
     ids: Vec<NodeId>,
     /// By node: the directions that lead to it.
     into: Vec<Vec<Arc>>,
-    channels: Vec<Channel>,
     by_id: BTreeMap<[u8; 33], u32>,
-    by_scid: BTreeMap<ShortChannelId, u32>,
-    free_nodes: Vec<u32>,
-    free_channels: Vec<u32>,
+    channels: BTreeMap<ShortChannelId, Channel>,
+    free: Vec<u32>,
 }
 
 impl Graph {
@@ -214,25 +209,19 @@ impl Graph {
     /// False, and nothing is changed, when it is there already, or the order is wrong.
     pub fn add_channel(&mut self, scid: ShortChannelId, nodes: [NodeId; 2], capacity: Option<Sat>) -> bool {
         let keys = nodes.map(|id| id.0.serialize());
-        if keys[0] >= keys[1] || self.by_scid.contains_key(&scid) {
+        if keys[0] >= keys[1] || self.channels.contains_key(&scid) {
             return false;
         }
         let ends = [self.enter(nodes[0], keys[0]), self.enter(nodes[1], keys[1])];
-        let number = self.free_channels.pop().unwrap_or(self.channels.len() as u32);
         let size = capacity.map_or(0, |sat| sat.to_msat().0);
         let mut at = [0; 2];
         for direction in Direction::BOTH {
             let (from, to) = (ends[direction.index()], ends[direction.other().index()]);
             let arcs = &mut self.into[to as usize];
             at[direction.index()] = arcs.len() as u32;
-            arcs.push(Arc::new(from, number, direction, size));
+            arcs.push(Arc::new(from, scid, direction, size));
         }
-        let channel = Channel { scid, nodes: ends, at };
-        match self.channels.get_mut(number as usize) {
-            Some(gap) => *gap = channel,
-            None => self.channels.push(channel),
-        }
-        self.by_scid.insert(scid, number);
+        self.channels.insert(scid, Channel { nodes: ends, at, timestamps: [0; 2] });
         true
     }
 
@@ -241,7 +230,7 @@ impl Graph {
         if let Some(number) = self.by_id.get(&key) {
             return *number;
         }
-        let number = match self.free_nodes.pop() {
+        let number = match self.free.pop() {
             Some(gap) => {
                 self.ids[gap as usize] = id;
                 gap
@@ -259,6 +248,8 @@ impl Graph {
     /// Sets what a direction asks for. False when there is no such channel. Which update is the newest is the caller's
     /// to know.
     pub fn set_policy(&mut self, scid: ShortChannelId, direction: Direction, policy: Policy) -> bool {
+        let Some(channel) = self.channels.get_mut(&scid) else { return false };
+        channel.timestamps[direction.index()] = policy.timestamp;
         self.arc_mut(scid, direction).map(|arc| arc.set(&policy)).is_some()
     }
 
@@ -271,52 +262,53 @@ impl Graph {
 
     /// What a direction asks for; `None` without such a channel, or before its first update.
     pub fn policy(&self, scid: ShortChannelId, direction: Direction) -> Option<Policy> {
-        self.arc(scid, direction)?.policy()
+        let channel = self.channels.get(&scid)?;
+        self.arc_of(channel, direction).policy(channel.timestamps[direction.index()])
     }
 
     /// Takes a channel out, and each of its ends that has no other; gives back what it was.
     /// Ask [`Graph::has_node`] whether an end is left.
     pub fn remove_channel(&mut self, scid: ShortChannelId) -> Option<ChannelView> {
         let view = self.channel(scid)?;
-        let number = self.by_scid.remove(&scid)?;
-        let channel = self.channels[number as usize];
+        let channel = self.channels.remove(&scid)?;
         for direction in Direction::BOTH {
             let to = channel.nodes[direction.other().index()];
             let place = channel.at[direction.index()];
             let arcs = &mut self.into[to as usize];
             arcs.swap_remove(place as usize);
             if let Some(moved) = arcs.get(place as usize) {
-                self.channels[moved.channel as usize].at[moved.direction.index()] = place;
+                if let Some(other) = self.channels.get_mut(&moved.scid) {
+                    other.at[moved.direction.index()] = place;
+                }
             }
             if arcs.is_empty() {
                 *arcs = Vec::new();
                 self.by_id.remove(&self.ids[to as usize].0.serialize());
-                self.free_nodes.push(to);
+                self.free.push(to);
             }
         }
-        self.free_channels.push(number);
         Some(view)
     }
 
     /// Whether the channel is here.
     pub fn has_channel(&self, scid: ShortChannelId) -> bool {
-        self.by_scid.contains_key(&scid)
+        self.channels.contains_key(&scid)
     }
 
     /// One channel.
     pub fn channel(&self, scid: ShortChannelId) -> Option<ChannelView> {
-        self.by_scid.get(&scid).map(|number| self.view(*number))
+        self.channels.get(&scid).map(|channel| self.view(scid, channel))
     }
 
     /// All channels, in the order of their names.
     pub fn channels(&self) -> impl Iterator<Item = ChannelView> + '_ {
-        self.by_scid.values().map(|number| self.view(*number))
+        self.channels.iter().map(|(scid, channel)| self.view(*scid, channel))
     }
 
     /// The channels of one node.
     pub fn channels_of(&self, node: &NodeId) -> impl Iterator<Item = ChannelView> + '_ {
         let arcs = self.number_of(node).map_or(&[][..], |number| self.arcs_into(number));
-        arcs.iter().map(|arc| self.view(arc.channel))
+        arcs.iter().filter_map(|arc| self.channel(arc.scid))
     }
 
     /// All nodes that have a channel, in lexical order.
@@ -336,7 +328,7 @@ impl Graph {
 
     /// How many channels.
     pub fn channel_count(&self) -> usize {
-        self.by_scid.len()
+        self.channels.len()
     }
 
     /// How many nodes.
@@ -353,21 +345,19 @@ impl Graph {
         arcs * size_of::<Arc>()
             + self.into.capacity() * size_of::<Vec<Arc>>()
             + self.ids.capacity() * size_of::<NodeId>()
-            + self.channels.capacity() * size_of::<Channel>()
             + tree(self.by_id.len(), 33 + 4)
-            + tree(self.by_scid.len(), 8 + 4)
-            + (self.free_nodes.capacity() + self.free_channels.capacity()) * 4
+            + tree(self.channels.len(), 8 + size_of::<Channel>())
+            + self.free.capacity() * 4
     }
 
-    fn view(&self, number: u32) -> ChannelView {
-        let channel = &self.channels[number as usize];
+    fn view(&self, scid: ShortChannelId, channel: &Channel) -> ChannelView {
         let arcs = Direction::BOTH.map(|direction| self.arc_of(channel, direction));
         let size = arcs[0].capacity;
         ChannelView {
-            scid: channel.scid,
+            scid,
             nodes: channel.nodes.map(|node| self.ids[node as usize]),
             capacity: (size != 0).then_some(Msat(size).floor_sat()),
-            policies: arcs.map(Arc::policy),
+            policies: Direction::BOTH.map(|d| arcs[d.index()].policy(channel.timestamps[d.index()])),
         }
     }
 
@@ -377,7 +367,7 @@ impl Graph {
     }
 
     fn arc_mut(&mut self, scid: ShortChannelId, direction: Direction) -> Option<&mut Arc> {
-        let channel = self.channels.get(*self.by_scid.get(&scid)? as usize)?;
+        let channel = self.channels.get(&scid)?;
         let to = channel.nodes[direction.other().index()];
         self.into.get_mut(to as usize)?.get_mut(channel.at[direction.index()] as usize)
     }
@@ -398,18 +388,10 @@ impl Graph {
         self.ids[node as usize]
     }
 
-    pub(crate) fn scid_of(&self, channel: u32) -> ShortChannelId {
-        self.channels[channel as usize].scid
-    }
-
     /// The directions that lead to a node.
     #[inline]
     pub(crate) fn arcs_into(&self, node: u32) -> &[Arc] {
         &self.into[node as usize]
-    }
-
-    pub(crate) fn arc(&self, scid: ShortChannelId, direction: Direction) -> Option<&Arc> {
-        Some(self.arc_of(self.channels.get(*self.by_scid.get(&scid)? as usize)?, direction))
     }
 }
 
