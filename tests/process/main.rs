@@ -13,6 +13,7 @@ mod door;
 mod fees;
 mod files;
 mod forward;
+mod gossip;
 mod hold;
 mod kill;
 mod line;

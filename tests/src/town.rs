@@ -5,6 +5,8 @@
 //! What two nodes say to each other is `duet`'s matter; this is for what goes through one to the next.
 //! Read next: `duet::seat` (one node and its disk), `tests/scenario/forward.rs`.
 
+pub mod gossip;
+
 use crate::duet::chain::{TinyChain, FIRST_HEIGHT};
 use crate::duet::judge::compare;
 use crate::duet::play::{request, Open};
@@ -12,6 +14,7 @@ use crate::duet::seat::Seat;
 use crate::duet::{crypto, Answer, When};
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::gossip::graph::{Direction, Graph, Policy};
+use chand_protocol::gossip::Event;
 use chand_protocol::id::{ChannelId, CommandId, LinkId, NodeId, ShortChannelId};
 use chand_protocol::node::command::{Command, CommandError, InvoiceRequest, Reply, RouteHop};
 use chand_protocol::node::effect::{After, FundAmount, Input, Level};
@@ -20,6 +23,7 @@ use chand_protocol::route::Router;
 use chand_protocol::store::Batch;
 use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
 use chand_protocol::wire::Message;
+use gossip::Machines;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The seed's four.
@@ -66,15 +70,20 @@ pub struct Town {
     next_command: u64,
     answers: BTreeMap<CommandId, Answer>,
     rng: u64,
+    machines: Machines,
 }
 
 impl Town {
     /// `count` new nodes that know the chain and not yet each other.
     pub fn new(count: usize, seed: u64, change: impl Fn(usize, &mut NodeConfig)) -> Town {
         let mut chain = TinyChain::new();
-        let seats = (0..count).map(|p| Seat::new(p, seed, &mut chain, crypto(), &change)).collect();
+        let seats: Vec<Seat> =
+            (0..count).map(|p| Seat::new(p, seed, &mut chain, crypto(), &change)).collect();
+        let now = Timestamp(1_700_000_000_000);
+        let takes_part = |s: &Seat| s.gossips().then_some(s.id);
+        let machines = Machines::new(seats.iter().map(takes_part), now);
         let mut town = Town {
-            now: Timestamp(1_700_000_000_000),
+            now,
             seats,
             chain,
             silent: BTreeSet::new(),
@@ -91,6 +100,7 @@ impl Town {
             next_command: 0,
             answers: BTreeMap::new(),
             rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            machines,
         };
         (0..count).for_each(|seat| town.follow(seat));
         town
@@ -127,7 +137,7 @@ impl Town {
             peer: self.seats[to].id,
             amount: Some(Sat(open.sat)),
             feerate: Some(Feerate(open.feerate)),
-            announce: false,
+            announce: open.announce,
             push_msat: Msat(open.push_msat),
             close_to: None,
             mindepth: None,
@@ -320,7 +330,8 @@ impl Town {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.seats.iter().filter_map(|s| s.node.next_deadline()).min()
+        let nodes = self.seats.iter().filter_map(|s| s.node.next_deadline());
+        nodes.chain(self.machines.next_deadline()).min()
     }
 
     /// Takes what waits until nothing does. Time moves by a millisecond a step.
@@ -344,7 +355,11 @@ impl Town {
                 return true;
             }
         }
-        if (0..self.seats.len()).any(|seat| self.next_block(seat)) || self.carry() || self.call() {
+        if (0..self.seats.len()).any(|seat| self.next_block(seat))
+            || self.carry()
+            || self.call()
+            || self.whisper()
+        {
             return true;
         }
         let due = |s: &Seat| s.node.next_deadline().is_some_and(|due| due <= self.now);
@@ -457,7 +472,8 @@ impl Town {
                 self.lessons += 1;
                 self.routers[seat].learn(&map, &lesson, now);
             }
-            After::DevRevoked { .. } | After::Tower | After::Gossip(_) => {}
+            After::DevRevoked { .. } | After::Tower => {}
+            After::Gossip(news) => self.news(seat, *news),
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }
@@ -480,6 +496,11 @@ impl Town {
         };
         let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
         let (link, peer) = (*link, self.seats[from].id);
+        let private = matches!(&message, Message::ChannelUpdate(update) if update.is_private());
+        if self.machines.has(to) && message.is_gossip() && !private {
+            self.machines.push(to, Event::Message { peer, link, message });
+            return true;
+        }
         self.step(to, vec![Input::Message { peer, link, message }]);
         true
     }
@@ -521,9 +542,15 @@ impl Town {
         (0..self.seats.len()).for_each(|other| self.part(seat, other, "the link was cut"));
     }
 
+    /// The link between two, while there is one.
+    pub fn link(&self, seat: usize, other: usize) -> Option<LinkId> {
+        self.links.get(&(seat, other)).copied()
+    }
+
     /// A node dies and comes back from its disk.
     pub fn restart(&mut self, seat: usize) {
         self.seats[seat].restart();
+        self.machines.restart(seat, self.seats[seat].id, self.now);
         self.dials.retain(|(dialler, _)| *dialler != seat);
         for other in 0..self.seats.len() {
             if let Some(link) = self.links.remove(&(seat, other)) {
@@ -548,6 +575,7 @@ impl Town {
         let next = match self.seats[seat].node.tip() {
             None => FIRST_HEIGHT,
             Some((height, hash)) if self.chain.block(height.0).is_none_or(|b| b.hash != hash) => {
+                self.machines.push(seat, Event::BlockGone { height });
                 self.step(seat, vec![Input::BlockDisconnected { height, hash, wallet: None }]);
                 return true;
             }
@@ -556,6 +584,8 @@ impl Town {
         let Some(block) = self.chain.block(next).cloned() else { return false };
         let (hash, time_s, txs) = (block.hash, block.time_s, block.txs);
         let height = Height(next);
+        let spent = txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
+        self.machines.push(seat, Event::Block { height, spent });
         self.step(seat, vec![Input::BlockConnected { height, hash, time_s, txs, wallet: None }]);
         true
     }

@@ -309,7 +309,7 @@ impl Node {
         alias.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         let mut m = NodeAnnouncement {
             signature: placeholder(&*self.crypto, secret),
-            // BOLT 7 [7.node.9].
+            // BOLT 7 [7.node.7].
             features: self.node_features().as_bytes().to_vec(),
             timestamp: 0,
             node_id: self.id,
