@@ -378,6 +378,12 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             sendpay,
         ),
         ("waitsendpay", json!([hash]), "", &["id", "created_index", "status", "payment_preimage"]),
+        (
+            "getroute",
+            json!([fake::node(3).to_string(), 5_000]),
+            "/route/0",
+            &["id", "channel", "direction", "amount_msat", "delay", "style"],
+        ),
         ("listsendpays", json!([]), "/payments/0", &["groupid", "payment_preimage", "amount_sent_msat"]),
         ("listsendpays", json!([]), "/payments/2", sendpay),
         (
@@ -407,6 +413,9 @@ async fn required_fields_are_there() {
         "dev-broadcast-revoked",
         "checkmessage",
         "waitanyinvoice",
+        // Of real networks: the process tests `gossip` and `routes`.
+        "listchannels",
+        "listnodes",
     ]);
     for (method, params, place, fields) in shapes() {
         tried.insert(method);
