@@ -102,6 +102,7 @@ fn what_fits_no_single_way_goes_in_parts() {
     let bill = town.bill(DAVE, "parts", 900_000_000);
     let before = town.balance_msat(DAVE);
     let done = paid(town.ask(ALICE, pay(&bill.bolt11, RouteLimits::default())));
+    // BOLT 4 [4.mpp.1, 4.mpp.4, 4.mpp.5].
     assert!(done.parts >= 2 && done.amount_msat.0 == 900_000_000, "{done:?}");
     assert_eq!(town.balance_msat(DAVE) - before, 900_000_000);
     let rows = [BOB, CAROL].map(|seat| town.forwards(seat)).concat();
