@@ -98,7 +98,7 @@ impl Play<'_> {
         let link = LinkId(u64::from(self.feed.u8() % 3));
         let event = match self.feed.u8() % 16 {
             0 => {
-                let features = Features::of(if self.feed.u8() % 2 == 0 { &[7] } else { &[] });
+                let features = Features::of(if self.feed.u8().is_multiple_of(2) { &[7] } else { &[] });
                 Event::News(News::Linked { peer: node(link.0 as usize + 1), link, features })
             }
             1 => {
@@ -113,7 +113,7 @@ impl Play<'_> {
             }
             3 => Event::BlockGone { height: Height(self.height) },
             4 | 5 => match self.checks.pop() {
-                Some(ticket) => Event::Verified { ticket, good: self.feed.u8() % 16 != 0 },
+                Some(ticket) => Event::Verified { ticket, good: !self.feed.u8().is_multiple_of(16) },
                 None => Event::Verified { ticket: self.feed.u64(), good: true },
             },
             6 => {
