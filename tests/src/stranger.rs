@@ -117,7 +117,7 @@ impl Stranger {
         Ok(self.opener.open_body(&mut body).expect("the node's frame").to_vec())
     }
 
-    /// Asks for a pong and waits for it, whatever else is said before; the other messages.
+    /// Asks for a pong and waits for it, whatever else is said before; the other messages, without gossip.
     ///
     /// # Errors
     /// When the node hung up instead.
@@ -130,6 +130,8 @@ impl Stranger {
                 Message::Pong(pong) if pong.byteslen == pong_bytes => return Ok(others),
                 // The node asks, too, when it has heard nothing for long.
                 Message::Ping(_) => {}
+                // What it wants to hear of the network.
+                message if message.is_gossip() => {}
                 other => others.push(other),
             }
         }

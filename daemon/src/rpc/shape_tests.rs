@@ -333,6 +333,8 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             "",
             &["payment_hash", "expires_at", "created_index", "bolt11", "payment_secret"],
         ),
+        ("listchannels", json!([]), "", &["channels"]),
+        ("listnodes", json!([]), "", &["nodes"]),
         ("listinvoices", json!([]), "/invoices/1", invoice),
         ("listinvoices", json!([]), "/invoices/0", paid),
         ("delinvoice", json!(["coffee", "paid"]), "", invoice),
