@@ -1,6 +1,6 @@
 //! Route search on a graph of the real network's size: chand's beside LDK's, same graph, same queries, one process.
 //!
-//! In: `ldk-routes [--quick] [--seed N] [--payments N] [--alone] [CSV]`: a table of channels (`-`: from stdin), or none:
+//! In: `ldk-routes [--quick] [--seed N] [--payments N] [--payments-only] [--alone] [CSV]`: a table of channels (`-`: from stdin), or none:
 //! one is grown from the seed. `--alone`: payments of chand's only, for who tries other prices.
 //! Out: figures for docs/PERFORMANCE.md on stdout, as tables.
 //! * `side`: what both must do; `ours`, `ldk`: the two; `search`: times and fees; `luck`: payments whose outcome is not
@@ -24,7 +24,7 @@ use std::io::Read;
 
 fn main() {
     let mut quick = false;
-    let mut alone = false;
+    let (mut alone, mut payments_only) = (false, false);
     let mut seed = 1;
     let mut payments = 150;
     let mut table = None;
@@ -33,6 +33,7 @@ fn main() {
         match arg.as_str() {
             "--quick" => quick = true,
             "--alone" => alone = true,
+            "--payments-only" => payments_only = true,
             "--seed" => seed = args.next().and_then(|n| n.parse().ok()).expect("--seed wants a number"),
             "--payments" => {
                 payments = args.next().and_then(|n| n.parse().ok()).expect("--payments wants a number")
@@ -52,7 +53,7 @@ fn main() {
     };
     println!("{} nodes, {} channels, {from}; seed {seed}\n", map.nodes, map.roads.len());
     let ids = map::ids(map.nodes);
-    if !alone {
+    if !alone && !payments_only {
         search::run(&map, &ids, seed, quick);
     }
     luck::run(&map, &ids, seed, if quick { 20 } else { payments }, alone);
