@@ -148,16 +148,7 @@ pub async fn set_out(stage: &Stage, teller: &mut Teller, label: &str) -> Result<
         "bolt11": invoice["bolt11"],
     });
     alice.call("sendpay", params).await?;
-    let held = || async {
-        let answer = dave.line().try_call("listinvoices", json!({ "payment_hash": hash })).await;
-        let invoice = answer.map_err(|e| e.to_string())?["invoices"][0].clone();
-        if invoice["hold"] == "accepted" {
-            Ok(())
-        } else {
-            Err(invoice.to_string())
-        }
-    };
-    wait_for("Dave to hold the payment", held).await?;
+    story::wait_held(&dave.line(), &hash).await?;
 
     let mut expiries = [0_u64; 3];
     for (hop, (from, to)) in [(alice, bob), (bob, carol), (carol, dave)].into_iter().enumerate() {

@@ -38,8 +38,10 @@ pub async fn close_alone(stage: &mut Stage, teller: &mut Teller) -> Result<(), D
     story::open_channel(stage, Who::Alice, CAPACITY_SAT, BOBS_MSAT).await?;
     let (alice, bob) = (stage.alice.line(), stage.bob.line());
     let water = begin(bob.clone(), alice.clone(), "water", WATER_MSAT).await?;
-    begin(alice.clone(), bob, "bread", BREAD_MSAT).await?;
+    let bread = begin(alice.clone(), bob, "bread", BREAD_MSAT).await?;
     let all = agreed(stage, |s| s.htlcs.len() == 2).await?;
+    water.wait().await?;
+    bread.wait().await?;
     teller.snapshot(&all);
     let expiry = all.htlcs.iter().find(|h| h.amount_msat == BREAD_MSAT).map_or(0, |h| h.expiry);
     let before = wallet_sat(&alice).await?;

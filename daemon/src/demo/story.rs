@@ -313,7 +313,26 @@ pub async fn begin(from: Line, to: Line, label: &'static str, amount_msat: u64) 
     Ok(Held { label, to, from, amount_msat, preimage, paying })
 }
 
+/// Waits until the payee holds the money of a hold invoice: an HTLC is in both snapshots a moment before that.
+pub async fn wait_held(payee: &Line, hash: &str) -> Result<(), DemoError> {
+    wait_for(&format!("{} to hold the payment", payee.name), || async {
+        let answer = payee.try_call("listinvoices", json!({ "payment_hash": hash })).await;
+        let invoice = answer.map_err(|e| e.to_string())?["invoices"][0].clone();
+        if invoice["hold"] == "accepted" {
+            Ok(())
+        } else {
+            Err(invoice.to_string())
+        }
+    })
+    .await
+}
+
 impl Held {
+    /// Waits until its payee has the money.
+    pub async fn wait(&self) -> Result<(), DemoError> {
+        wait_held(&self.to, &self.hash()?).await
+    }
+
     /// Its R.
     pub fn preimage(&self) -> &str {
         &self.preimage
@@ -377,6 +396,9 @@ async fn hold(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
         held.push(begin(from.clone(), to.clone(), label, cents * CENT_MSAT).await?);
     }
     let all = agreed(stage, |s| s.htlcs.len() == held.len()).await?;
+    for one in &held {
+        one.wait().await?;
+    }
     teller.snapshot(&all);
     let sum = |to_alice: bool, held: &[Held]| -> u64 {
         held.iter().filter(|h| h.to_alice() == to_alice).map(|h| h.amount_msat).sum()

@@ -183,8 +183,11 @@ impl Payment {
             description: self.description.clone(),
             status,
             amount_msat: self.amount,
-            // Of one that failed, what was to be sent.
-            amount_sent_msat: self.sent.max(self.amount),
+            // Of one that is not paid, what was to be sent.
+            amount_sent_msat: match &self.status {
+                Status::Complete { .. } => self.sent,
+                _ => self.sent.max(self.amount),
+            },
             created_at_s: self.created_at_s,
             completed_at_s,
             preimage,

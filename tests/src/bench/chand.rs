@@ -2,7 +2,7 @@
 //!
 //! In: a chain and a folder on the disk that is to be measured. Out: a [`Pair`]. All options are chand's defaults:
 //! writes are durable, one process a node, driven through the control socket as a user would.
-//! Read next: `drive` (how it pays), `pair`.
+//! Read next: `drive` (how it pays), `pair`, `line` (four of them).
 
 use super::pair::{Paid, Pair, AMOUNT_MSAT, CAPACITY_SAT};
 use super::{drive, syncs};
@@ -69,24 +69,9 @@ impl Pair for Chands {
     }
 
     fn invoices(&mut self, count: u64) -> Vec<String> {
-        let mut client = self.world.bob.client();
-        let mut made = Vec::new();
-        let (mut asked, mut open) = (0, 0);
-        while (made.len() as u64) < count {
-            while asked < count && open < MAKING {
-                let label = format!("bench {}", self.invoices_made);
-                let params = json!({ "amount_msat": AMOUNT_MSAT, "label": label, "description": "tea", "expiry": 36_000 });
-                client.send("invoice", &params).expect("a request to the payee");
-                self.invoices_made += 1;
-                asked += 1;
-                open += 1;
-            }
-            let (_, answer) = client.receive().expect("an answer of the payee");
-            let answer: Value = answer.unwrap_or_else(|e| panic!("invoice: {e}"));
-            made.push(answer["bolt11"].as_str().expect("bolt11").to_string());
-            open -= 1;
-        }
-        made
+        let first = self.invoices_made;
+        self.invoices_made += count;
+        make_invoices(&self.world.bob, first, count)
     }
 
     fn pay(&mut self, invoices: Vec<String>, in_flight: usize) -> Paid {
@@ -98,16 +83,47 @@ impl Pair for Chands {
     }
 
     fn restart(&mut self) -> [f64; 2] {
-        [&mut self.world.alice, &mut self.world.bob].map(|node| {
-            node.stop();
-            let start = Instant::now();
-            node.spawn();
-            // The socket is asked again and again, so that the answer is as old as it can be.
-            while node.try_call("getinfo", json!({})).is_err() {
-                assert!(node.process().ended().is_none(), "{} ended at its start", node.name());
-                std::thread::yield_now();
-            }
-            start.elapsed().as_secs_f64() * 1_000.0
-        })
+        [&mut self.world.alice, &mut self.world.bob].map(start_again)
     }
+}
+
+/// Makes invoices that nobody has yet, the first with this number.
+///
+/// # Panics
+/// When the node does not answer.
+pub fn make_invoices(payee: &Node, first: u64, count: u64) -> Vec<String> {
+    let mut client = payee.client();
+    let mut made = Vec::new();
+    let (mut asked, mut open) = (0, 0);
+    while (made.len() as u64) < count {
+        while asked < count && open < MAKING {
+            let label = format!("bench {}", first + asked);
+            let params =
+                json!({ "amount_msat": AMOUNT_MSAT, "label": label, "description": "tea", "expiry": 36_000 });
+            client.send("invoice", &params).expect("a request to the payee");
+            asked += 1;
+            open += 1;
+        }
+        let (_, answer) = client.receive().expect("an answer of the payee");
+        let answer: Value = answer.unwrap_or_else(|e| panic!("invoice: {e}"));
+        made.push(answer["bolt11"].as_str().expect("bolt11").to_string());
+        open -= 1;
+    }
+    made
+}
+
+/// Ends a node in order and starts it again; milliseconds until it answers.
+///
+/// # Panics
+/// When it does not come up.
+pub fn start_again(node: &mut Node) -> f64 {
+    node.stop();
+    let start = Instant::now();
+    node.spawn();
+    // The socket is asked again and again, so that the answer is as old as it can be.
+    while node.try_call("getinfo", json!({})).is_err() {
+        assert!(node.process().ended().is_none(), "{} ended at its start", node.name());
+        std::thread::yield_now();
+    }
+    start.elapsed().as_secs_f64() * 1_000.0
 }

@@ -1,4 +1,4 @@
-//! Two LDK nodes with one channel, as a benchmark sees them.
+//! LDK nodes in a line, as a benchmark sees them: two with one channel, or more.
 //!
 //! In: the program of `tests/bench/ldk`, which of its two nodes, a chain of ours. Out: a [`Pair`].
 //! Each node is a process that takes a command a line and answers a line; payments are begun within the payer's
@@ -117,10 +117,10 @@ impl Drop for Seat {
     }
 }
 
-/// The first pays, the second is paid.
+/// The first pays, the last is paid.
 #[derive(Debug)]
 pub struct Ldks {
-    seats: [Seat; 2],
+    seats: Vec<Seat>,
     received: u64,
     chain: Chain,
     dir: TempDir,
@@ -132,12 +132,21 @@ impl Ldks {
     /// # Panics
     /// When they do not come up or the channel does not open.
     pub fn open(program: &Path, kind: Kind, base: &Path, counted: bool) -> Ldks {
+        Ldks::in_line(2, program, kind, base, counted)
+    }
+
+    /// The same with so many nodes, each with a channel to the next. More than two only of [`Kind::Engine`], whose payments
+    /// take the way that they are told.
+    ///
+    /// # Panics
+    /// When they do not come up or a channel does not open.
+    pub fn in_line(nodes: u8, program: &Path, kind: Kind, base: &Path, counted: bool) -> Ldks {
         let dir = tempfile::Builder::new().prefix("ldk-").tempdir_in(base).expect("a folder for the nodes");
         let chain = Chain::start(dir.path());
         let url = chain.url();
         let (login, addr) = url.trim_start_matches("http://").split_once('@').expect("a login");
         let (user, password) = login.split_once(':').expect("a password");
-        let seats = [1u8, 2].map(|seed| {
+        let seats = (1..=nodes).map(|seed| {
             let home = dir.path().join(format!("node-{seed}"));
             std::fs::create_dir_all(&home).expect("a folder for the node");
             let mut line = if counted { syncs::trace_of(&sync_file(dir.path(), seed)) } else { Vec::new() };
@@ -147,6 +156,7 @@ impl Ldks {
             line.extend([kind.name(), &data, &port, &seed, addr, user, password].map(String::from));
             Seat::spawn(line, home.join("log"))
         });
+        let seats = seats.collect();
         let mut pair = Ldks { seats, received: 0, chain, dir };
         pair.open_channel();
         pair
@@ -158,36 +168,51 @@ impl Ldks {
     }
 
     fn open_channel(&mut self) {
-        let [_, payee] = self.both(&json!({ "c": "start" }));
-        for address in self.both(&json!({ "c": "address" })).iter().filter_map(Value::as_str) {
+        let nodes = self.all(&json!({ "c": "start" }));
+        for address in self.all(&json!({ "c": "address" })).iter().filter_map(Value::as_str) {
             self.chain.send(address, COINS_SAT);
         }
         self.mine();
-        let open = json!({
-            "c": "open", "id": payee["id"], "addr": payee["addr"], "sat": CAPACITY_SAT,
-            "push_msat": CAPACITY_SAT * 1_000 / 2,
-        });
-        let refused = self.seats[0].ask(&open);
-        assert!(refused.is_null(), "LDK opens no channel: {refused}");
-        wait_until("LDK's funding transaction", || !self.chain.mempool().is_empty());
-        self.mine();
-        wait_within(PATIENCE, "LDK's channel in use", || {
-            let usable = self.both(&json!({ "c": "usable" }));
-            if usable.iter().all(|n| n == 1) {
-                Ok(())
-            } else {
-                Err(format!("{usable:?}"))
+        for (from, to) in nodes.iter().skip(1).enumerate() {
+            let open = json!({
+                "c": "open", "id": to["id"], "addr": to["addr"], "sat": CAPACITY_SAT,
+                "push_msat": CAPACITY_SAT * 1_000 / 2,
+            });
+            let refused = self.seats[from].ask(&open);
+            assert!(refused.is_null(), "LDK opens no channel: {refused}");
+            wait_until("LDK's funding transaction", || !self.chain.mempool().is_empty());
+            self.mine();
+        }
+        let last = nodes.len() - 1;
+        wait_within(PATIENCE, "LDK's channels in use", || {
+            let usable = self.all(&json!({ "c": "usable" }));
+            let all = usable.iter().enumerate().all(|(seat, n)| *n == 1 + u8::from(seat > 0 && seat < last));
+            match all {
+                true => Ok(()),
+                false => Err(format!("{usable:?}")),
             }
         });
+        if last > 1 {
+            let scid = |(seat, to): (usize, &Value)| {
+                let scid = self.seats[seat].ask(&json!({ "c": "scid", "id": to["id"] }));
+                json!({ "id": to["id"], "scid": scid })
+            };
+            let hops: Vec<Value> = nodes.iter().skip(1).enumerate().map(scid).collect();
+            self.seats[0].ask(&json!({ "c": "via", "hops": hops }));
+        }
     }
 
-    fn both(&mut self, command: &Value) -> [Value; 2] {
-        self.seats.each_mut().map(|seat| seat.ask(command))
+    fn all(&mut self, command: &Value) -> Vec<Value> {
+        self.seats.iter_mut().map(|seat| seat.ask(command)).collect()
+    }
+
+    fn payee(&mut self) -> &mut Seat {
+        self.seats.last_mut().expect("a node")
     }
 
     fn mine(&mut self) {
         self.chain.mine(CONFIRMATIONS);
-        self.both(&json!({ "c": "sync" }));
+        self.all(&json!({ "c": "sync" }));
     }
 }
 
@@ -197,11 +222,16 @@ fn sync_file(dir: &Path, seed: u8) -> PathBuf {
 
 impl Pair for Ldks {
     fn process_ids(&mut self) -> [u32; 2] {
-        self.seats.each_ref().map(|seat| seat.child.id())
+        [self.seats[0].child.id(), self.payee().child.id()]
+    }
+
+    fn between(&mut self) -> Vec<u32> {
+        let last = self.seats.len() - 1;
+        self.seats[1..last].iter().map(|seat| seat.child.id()).collect()
     }
 
     fn invoices(&mut self, count: u64) -> Vec<String> {
-        let made = self.seats[1].ask(&json!({ "c": "invoices", "n": count, "amount_msat": AMOUNT_MSAT }));
+        let made = self.payee().ask(&json!({ "c": "invoices", "n": count, "amount_msat": AMOUNT_MSAT }));
         let made = made.as_array().expect("invoices");
         made.iter().map(|text| text.as_str().expect("an invoice").to_string()).collect()
     }
@@ -221,7 +251,7 @@ impl Pair for Ldks {
     fn rest(&mut self) {
         let all = self.received;
         wait_within(PATIENCE, "the payee to have been paid", || {
-            let received = self.seats[1].ask(&json!({ "c": "received" }));
+            let received = self.payee().ask(&json!({ "c": "received" }));
             if received == all {
                 Ok(())
             } else {
@@ -232,6 +262,6 @@ impl Pair for Ldks {
     }
 
     fn restart(&mut self) -> [f64; 2] {
-        self.seats.each_mut().map(Seat::again)
+        [self.seats[0].again(), self.payee().again()]
     }
 }

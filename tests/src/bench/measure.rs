@@ -56,11 +56,15 @@ fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round, profile: Op
             [Sampling::begin(dir, &file("payer"), ids[0]), Sampling::begin(dir, &file("payee"), ids[1])]
         })
         .collect();
+    let between = pair.between();
+    let way_before: Vec<Used> = between.iter().map(|id| Used::of(*id)).collect();
     let (whole, own, before) = (Whole::now(), Used::of(std::process::id()), ids.map(Used::of));
     let paid = pair.pay(invoices, in_flight);
     pair.rest();
     let [payer, payee] = [0, 1].map(|i| Used::of(ids[i]).since(before[i]));
-    let ours = payer.cpu_ms + payee.cpu_ms + Used::of(std::process::id()).since(own).cpu_ms;
+    let on_the_way = between.iter().zip(way_before).map(|(id, before)| Used::of(*id).since(before).cpu_ms);
+    let between_ms: f64 = on_the_way.sum();
+    let ours = between_ms + payer.cpu_ms + payee.cpu_ms + Used::of(std::process::id()).since(own).cpu_ms;
     let others = Whole::now().others_percent(whole, ours);
     sampling.into_iter().for_each(Sampling::end);
 
@@ -95,6 +99,7 @@ fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round, profile: Op
         "max_ms": ms(1.0),
         "cpu_payer_ms": rounded(payer.cpu_ms / done, 3),
         "cpu_payee_ms": rounded(payee.cpu_ms / done, 3),
+        "cpu_between_ms": rounded(between_ms / done, 3),
         "disk_payer_kb": each(payer.disk_bytes),
         "disk_payee_kb": each(payee.disk_bytes),
         "written_kb": each(payer.write_bytes + payee.write_bytes),

@@ -1,4 +1,4 @@
-//! What a measurement asks of two nodes with one channel between them, whoever wrote them.
+//! What a measurement asks of two nodes with one channel between them, or others in a line, whoever wrote them.
 //!
 //! In: orders (make invoices, pay them with so many in flight, come to rest, start again). Out: times and process
 //! ids, by which the kernel's counters are read. The first node pays, the second is paid.
@@ -26,10 +26,15 @@ pub struct Paid {
     pub first_error: Option<String>,
 }
 
-/// Two nodes in two processes with one usable channel.
+/// Two nodes in two processes with one usable channel, or with others between them.
 pub trait Pair {
     /// The processes: payer, payee.
     fn process_ids(&mut self) -> [u32; 2];
+
+    /// The processes between them, when they share no channel.
+    fn between(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
 
     /// Makes invoices of [`AMOUNT_MSAT`] at the payee.
     fn invoices(&mut self, count: u64) -> Vec<String>;

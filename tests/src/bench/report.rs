@@ -20,6 +20,10 @@ const END: &str = "<!-- end of what bench report wrote -->";
 const NODES: [(&str, &str); 3] =
     [("chand", "chand"), ("engine", "LDK's engine at its best"), ("shipped", "ldk-node as shipped")];
 
+/// The same in a line of four.
+const LINES_OF_FOUR: [(&str, &str); 2] =
+    [("chand-line", "chand"), ("engine-line", "LDK's engine, its route given")];
+
 /// The measurements of a file.
 #[derive(Clone, Debug)]
 pub struct Results(Vec<Value>);
@@ -82,6 +86,7 @@ impl Results {
         self.latencies(&mut out);
         self.costs(&mut out);
         self.lives(&mut out);
+        self.hops(&mut out);
         self.primitives_table(&mut out);
         out
     }
@@ -217,6 +222,44 @@ impl Results {
         out.push('\n');
     }
 
+    /// Four processes in a line.
+    fn hops(&self, out: &mut String) {
+        let measured =
+            LINES_OF_FOUR.into_iter().filter(|(key, _)| self.of("payments").any(|v| v["nodes"] == *key));
+        let measured: Vec<_> = measured.collect();
+        if measured.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = measured.iter().map(|(_, name)| *name).collect();
+        let cell = |text: &dyn Fn(&str, usize) -> Option<String>, in_flight, column: usize| {
+            measured.get(column).and_then(|(key, _)| text(key, in_flight))
+        };
+        let rate =
+            |key: &str, n| self.figure(key, n, |v| v["per_s"].as_f64()).map(|rate| format!("{rate:.0}"));
+        self.table(out, "Over three hops, four processes: payments per second", &names, |n, c| {
+            cell(&rate, n, c)
+        });
+        let time = |key: &str, n| {
+            let p50 = self.figure(key, n, |v| v["p50_ms"].as_f64())?;
+            let p99 = self.figure(key, n, |v| v["p99_ms"].as_f64())?;
+            Some(format!("{} / {}", short(p50), short(p99)))
+        };
+        self.table(out, "Over three hops: from request to reply, ms: p50 / p99", &names, |n, c| {
+            cell(&time, n, c)
+        });
+        let cpu = |key: &str, n| {
+            let of = |field: &'static str| self.figure(key, n, move |v| v[field].as_f64());
+            let (ends, way) = (of("cpu_payer_ms")? + of("cpu_payee_ms")?, of("cpu_between_ms")?);
+            Some(format!("{:.2} ({:.2} + {:.2})", ends + way, ends, way))
+        };
+        self.table(
+            out,
+            "Over three hops: CPU ms for a payment (both ends + the two between)",
+            &names,
+            |n, c| cell(&cpu, n, c),
+        );
+    }
+
     fn primitives_table(&self, out: &mut String) {
         let all: Vec<&Value> = self.of("primitives").collect();
         let Some(first) = all.first().and_then(|v| v.as_object()) else { return };
@@ -299,6 +342,7 @@ mod tests {
 {"kind":"machine","cores":2,"cpu":"a cpu","memory_gb":4.0,"kernel":"6","chand":"0.1.0"}
 {"kind":"payments","nodes":"chand","run":1,"in_flight":10,"per_s":100.0,"p50_ms":9.0,"p99_ms":20.0,"cpu_payer_ms":1.0,"cpu_payee_ms":0.5,"disk_payer_kb":10.0,"disk_payee_kb":5.0,"others_cpu_percent":1.0,"load":[0.5]}
 {"kind":"payments","nodes":"chand","run":2,"in_flight":10,"per_s":300.0,"p50_ms":7.0,"p99_ms":10.0,"cpu_payer_ms":1.0,"cpu_payee_ms":0.5,"disk_payer_kb":10.0,"disk_payee_kb":5.0,"others_cpu_percent":30.0,"load":[2.0]}
+{"kind":"payments","nodes":"chand-line","run":1,"in_flight":10,"per_s":55.0,"p50_ms":70.0,"p99_ms":80.0,"cpu_payer_ms":1.0,"cpu_payee_ms":0.5,"cpu_between_ms":2.0,"others_cpu_percent":1.0,"load":[0.5]}
 {"kind":"syncs","measured":true,"nodes":"chand","in_flight":10,"payer":{"fdatasync":0.5},"payee":{"fdatasync":0.25}}
 "#;
 
@@ -308,7 +352,8 @@ mod tests {
         assert!(text.contains("| 10 | 200 | – |"), "{text}");
         assert!(text.contains("| 10 | 8.00 / 15.0 |"), "{text}");
         assert!(text.contains("1.50 (1.00 + 0.50)") && text.contains("| 10 | 0.50 + 0.25 |"), "{text}");
-        assert!(text.contains("1 of 2 measurements were disturbed"), "{text}");
+        assert!(text.contains("| 10 | 55 |") && text.contains("3.50 (1.50 + 2.00)"), "{text}");
+        assert!(text.contains("1 of 3 measurements were disturbed"), "{text}");
         assert!(
             Results::read("no").is_err() && Results::read("").is_err() && Results::read("\n5\n").is_err()
         );

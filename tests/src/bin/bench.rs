@@ -6,6 +6,7 @@
 
 use chand_tests::bench::chand::Chands;
 use chand_tests::bench::ldk::{Kind, Ldks};
+use chand_tests::bench::line::Line;
 use chand_tests::bench::plan::{Plan, HELP};
 use chand_tests::bench::report::{put_into, Results};
 use chand_tests::bench::{machine, measure, plot, primitives};
@@ -48,8 +49,17 @@ fn run(plan: &Plan) -> Result<(), String> {
         if plan.has("chand") {
             measure::life(&mut Chands::open(&base, false, plan.tower), "chand", number, plan);
         }
-        for kind in ldk.iter().flat_map(|_| [Kind::Engine, Kind::Shipped]) {
-            let program = ldk.expect("just seen");
+        if plan.has("line") {
+            measure::life(&mut Line::open(&base), "chand-line", number, plan);
+        }
+        if let Some(program) = ldk.filter(|_| plan.has("line")) {
+            let mut line = Ldks::in_line(4, program, Kind::Engine, &base, false);
+            measure::life(&mut line, "engine-line", number, plan);
+        }
+        // Whoever asks for the line alone wants no pairs of LDK's.
+        let pairs = ldk.filter(|_| plan.has("chand") || !plan.has("line"));
+        for kind in pairs.iter().flat_map(|_| [Kind::Engine, Kind::Shipped]) {
+            let program = pairs.expect("just seen");
             let fitting = Plan { rounds: kind.fitting(&plan.rounds), ..plan.clone() };
             measure::life(&mut Ldks::open(program, kind, &base, false), kind.name(), number, &fitting);
         }

@@ -1,12 +1,14 @@
 //! LDK's engine at its best: the crate `lightning` put together by hand for this benchmark.
 //!
-//! In: a [`Config`]. Out: a running [`Node`]. What it has and `ldk-node` has not: the store is one log with group commit,
+//! In: a [`Config`]. Out: a running [`Node`]. Over several hops its payments take a route that it is told, without a search: that
+//! favours it. What it has and `ldk-node` has not: the store is one log with group commit,
 //! a channel takes 483 HTLCs, TCP_NODELAY is set, received HTLCs are processed at once (LDK's own background processor
 //! waits about 50 ms, for privacy), and there is no payment, event or wallet database.
 //! Read next: `background` (its loop), `store`, `node`.
 
 mod background;
 mod parts;
+mod way;
 
 use crate::node::{public_key, Config, Node};
 use crate::pay::Flight;
@@ -18,7 +20,7 @@ use ldk_node::lightning as ln;
 use ldk_node::lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description};
 use ln::chain::{BestBlock, Watch};
 use ln::ln::channelmanager::{
-    Bolt11InvoiceParameters, ChainParameters, ChannelManagerReadArgs, PaymentId, Retry,
+    Bolt11InvoiceParameters, ChainParameters, ChannelManagerReadArgs, PaymentId, RecipientOnionFields, Retry,
 };
 use ln::ln::peer_handler::{IgnoringMessageHandler, MessageHandler};
 use ln::onion_message::messenger::DefaultMessageRouter;
@@ -28,6 +30,7 @@ use ln::routing::scoring::{
     ProbabilisticScorer, ProbabilisticScoringDecayParameters, ProbabilisticScoringFeeParameters,
 };
 use ln::sign::{EntropySource, KeysManager, NodeSigner, Recipient};
+use ln::types::payment::PaymentHash;
 use ln::util::config::{MaxDustHTLCExposure, UserConfig};
 use ln::util::persist::KVStoreSync;
 use ln::util::ser::ReadableArgs;
@@ -55,6 +58,7 @@ struct Engine {
     threads: Mutex<Vec<JoinHandle<()>>>,
     config: Config,
     user_config: UserConfig,
+    way: Mutex<Vec<(PublicKey, u64)>>,
 }
 
 fn user_config() -> UserConfig {
@@ -64,6 +68,7 @@ fn user_config() -> UserConfig {
     config.channel_handshake_config.negotiate_anchors_zero_fee_htlc_tx = true;
     config.channel_handshake_config.minimum_depth = 1;
     config.manually_accept_inbound_channels = true;
+    config.accept_forwards_to_priv_channels = true;
     config.channel_config.max_dust_htlc_exposure = MaxDustHTLCExposure::FixedLimitMsat(1_000_000_000);
     config
 }
@@ -175,6 +180,7 @@ pub fn start(config: &Config, flight: Arc<Flight>) -> Arc<dyn Node> {
         threads: Mutex::new(background::spawn(running)),
         config: config.clone(),
         user_config,
+        way: Mutex::new(Vec::new()),
     })
 }
 
@@ -239,6 +245,15 @@ impl Node for Engine {
         self.manager.list_channels().iter().filter(|c| c.is_usable).count()
     }
 
+    fn scid(&self, id: &str) -> Option<u64> {
+        let all = self.manager.list_channels();
+        all.iter().find(|c| c.counterparty.node_id == public_key(id) && c.is_usable)?.short_channel_id
+    }
+
+    fn via(&self, hops: Vec<(String, u64)>) {
+        *self.way.lock().unwrap() = hops.iter().map(|(id, scid)| (public_key(id), *scid)).collect();
+    }
+
     fn invoice(&self, amount_msat: u64) -> String {
         let words = Description::new("tea".into()).expect("short");
         let parameters = Bolt11InvoiceParameters {
@@ -256,10 +271,18 @@ impl Node for Engine {
             return Err("no free HTLC".into());
         }
         let id = PaymentId(invoice.payment_hash().to_byte_array());
-        let limits = RouteParametersConfig::default();
-        self.manager
-            .pay_for_bolt11_invoice(invoice, id, None, limits, Retry::Attempts(0))
-            .map_err(|e| format!("{e:?}"))?;
+        let way = self.way.lock().unwrap().clone();
+        if way.is_empty() {
+            let limits = RouteParametersConfig::default();
+            self.manager
+                .pay_for_bolt11_invoice(invoice, id, None, limits, Retry::Attempts(0))
+                .map_err(|e| format!("{e:?}"))?;
+        } else {
+            let secret = RecipientOnionFields::secret_only(*invoice.payment_secret());
+            let hash = PaymentHash(invoice.payment_hash().to_byte_array());
+            let route = way::route(&way, amount, invoice.min_final_cltv_expiry_delta());
+            self.manager.send_payment_with_route(route, hash, secret, id).map_err(|e| format!("{e:?}"))?;
+        }
         self.peers.process_events();
         Ok(())
     }

@@ -35,6 +35,10 @@ pub trait Node: Send + Sync {
     fn open(&self, id: &str, addr: &str, sat: u64, push_msat: u64) -> Result<(), String>;
     /// Usable channels.
     fn usable(&self) -> usize;
+    /// The short channel id of the usable channel with a node.
+    fn scid(&self, id: &str) -> Option<u64>;
+    /// Every later payment goes this way: each node on it, with the channel that leads there. Only the engine can.
+    fn via(&self, hops: Vec<(String, u64)>);
     /// Makes an invoice.
     fn invoice(&self, amount_msat: u64) -> String;
     /// Begins to pay one; how it ended comes to the [`Flight`].
@@ -83,6 +87,15 @@ impl Host {
                 json!(self.node().open(text("id"), text("addr"), number("sat"), number("push_msat")).err())
             }
             "usable" => json!(self.node().usable()),
+            "scid" => json!(self.node().scid(text("id"))),
+            "via" => {
+                let hops = command["hops"].as_array().expect("hops").iter();
+                let hop = |h: &Value| {
+                    (h["id"].as_str().expect("an id").to_string(), h["scid"].as_u64().expect("a channel"))
+                };
+                self.node().via(hops.map(hop).collect());
+                json!(true)
+            }
             "invoices" => {
                 let invoices: Vec<String> =
                     (0..number("n")).map(|_| self.node().invoice(number("amount_msat"))).collect();

@@ -91,6 +91,15 @@ impl Node for Shipped {
         self.node.list_channels().iter().filter(|c| c.is_usable).count()
     }
 
+    fn scid(&self, id: &str) -> Option<u64> {
+        let all = self.node.list_channels();
+        all.iter().find(|c| c.counterparty_node_id == public_key(id))?.short_channel_id
+    }
+
+    fn via(&self, _hops: Vec<(String, u64)>) {
+        panic!("ldk-node takes no route of its user's");
+    }
+
     fn invoice(&self, amount_msat: u64) -> String {
         let words = Bolt11InvoiceDescription::Direct(Description::new("tea".into()).expect("short"));
         self.node.bolt11_payment().receive(amount_msat, &words, 36_000).expect("an invoice").to_string()
