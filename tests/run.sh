@@ -80,7 +80,7 @@ part_tools() {
 part_format() {
     cargo fmt --all -- --check
     cargo fmt --manifest-path "$INTEROP" --package ldk-peer --package ldk-agree -- --check
-    cargo fmt --manifest-path tests/bench/ldk/Cargo.toml -- --check
+    cargo fmt --manifest-path tests/bench/ldk/Cargo.toml --package ldk-bench --package ldk-routes -- --check
 }
 
 # By itself, so that no other crate's features bring std in.

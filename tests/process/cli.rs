@@ -69,7 +69,7 @@ fn the_node_lists_and_explains_its_methods() {
                    newaddr listfunds withdraw feerates \
                    fundchannel close listpeerchannels listclosedchannels setchannel listhtlcs \
                    invoice listinvoices delinvoice waitinvoice waitanyinvoice holdinvoice settleinvoice cancelinvoice decode \
-                   pay xpay keysend listpays sendpay waitsendpay listsendpays listsnapshots balance";
+                   pay xpay keysend listpays sendpay waitsendpay listsendpays listsnapshots balance listchannels listnodes";
     for method in promised.split_whitespace() {
         let there = listed.iter().any(|c| c.split_whitespace().next() == Some(method));
         assert!(there, "{method} is not in {listed:?}");

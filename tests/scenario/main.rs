@@ -13,6 +13,7 @@ mod faults2;
 mod forget;
 mod forward;
 mod golden;
+mod gossip;
 mod greet;
 mod history;
 mod hold;

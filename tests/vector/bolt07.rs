@@ -64,7 +64,7 @@ fn check(message: &Message, said: &Value) {
 
 #[test]
 fn queries_as_published() {
-    // BOLT 7 [7.query.4, 7.query.5].
+    // BOLT 7 [7.query.1, 7.query.4, 7.query.5].
     let vectors: Value = serde_json::from_str(include_str!("data/bolt07-queries.json")).expect("JSON");
     let (mut plain, mut compressed) = (0, 0);
     for case in vectors["cases"].as_array().expect("a list") {

@@ -22,6 +22,7 @@ use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
 use crate::wallet::WalletError;
 use chand_protocol::channel::{Channel, Phase};
+use chand_protocol::gossip::News;
 use chand_protocol::node::command::CommandError;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::{step, Node};
@@ -323,6 +324,8 @@ impl Heart {
         let entries = entries.recv().map_err(|_| gone())?.map_err(|e| CoreError::Reload(e.to_string()))?;
         // All that the old node asked for has left by now; what the wallet was asked is not for the new one.
         self.inbox.drop_wallet_jobs();
+        // The new node never heard of these, so it will not tell of their end.
+        self.links.all().into_iter().for_each(|link| self.gossip.news(News::Unlinked { link }));
         self.links.forget();
         let lost = CommandError {
             code: INTERNAL_ERROR,

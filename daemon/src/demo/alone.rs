@@ -2,7 +2,7 @@
 //!
 //! In: two nodes at rest, a chain. Out: each output of her commitment in the wallet that its script says, at the height
 //! that its script says; every fee is read from the transaction that paid it.
-//! Read next: `look`.
+//! Read next: `look`, `across`.
 
 use super::cheat::closed_entry;
 use super::look::{self, head, narrate, outpoint, spent_output, the_output, Way};
@@ -52,8 +52,9 @@ pub async fn close_alone(stage: &mut Stage, teller: &mut Teller) -> Result<(), D
     teller.say("kill -9: Bob is gone. Alice shows R of “water”, and nobody hears it");
     let closed = alice.call("close", json!({ "id": id, "unilateraltimeout": 1 })).await?;
     teller.check("she closes", text(&closed, "type")?.as_str(), "unilateral");
-    let born = stage.mine(1).await?;
     let txid = first(&closed["txids"])?;
+    stage.published(&txid).await?;
+    let born = stage.mine(1).await?;
     teller.say(&format!(
         "her commitment {} is in block {born}; she must wait for {delay_blocks} blocks",
         head(&txid)
@@ -162,13 +163,14 @@ impl Scene {
 }
 
 /// The output with the index of the input that spends `spends`: what an HTLC transaction pays to.
-fn paired(tx: &Transaction, spends: OutPoint) -> Result<OutPoint, DemoError> {
+pub fn paired(tx: &Transaction, spends: OutPoint) -> Result<OutPoint, DemoError> {
     let index = tx.input.iter().position(|i| i.previous_output == spends).and_then(|i| u32::try_from(i).ok());
     let vout = index.ok_or_else(|| DemoError::Odd(format!("{spends} is not spent there")))?;
     Ok(OutPoint { txid: tx.compute_txid(), vout })
 }
 
-async fn mine_to(stage: &Stage, height: u64) -> Result<(), DemoError> {
+/// Mines until the chain is so high.
+pub async fn mine_to(stage: &Stage, height: u64) -> Result<(), DemoError> {
     let blocks = height.saturating_sub(stage.height().await?);
     if blocks > 0 {
         stage.mine(blocks).await?;

@@ -38,6 +38,7 @@ pub async fn cheat(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoErr
     let id = text(&ours, "channel_id")?;
     let published = stage.bob.call("dev-broadcast-revoked", json!({ "id": id, "number": OLD })).await?;
     let txid = text(&published, "txid")?;
+    stage.published(&txid).await?;
     let born = stage.mine(1).await?;
     teller.say(&format!("Bob publishes his old commitment {OLD}: {}, now in block {born}", head(&txid)));
     let entry = closed_entry(stage, Who::Alice, &id, |_| true).await?;

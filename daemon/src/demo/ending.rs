@@ -21,7 +21,7 @@ pub async fn close(stage: &mut Stage, teller: &mut Teller, funding_fee_sat: u64)
     teller.check("closed", text(&closed, "type")?.as_str(), "mutual");
     let txid = closed["txids"][0].as_str().or(closed["txid"].as_str());
     let txid = txid.ok_or_else(|| DemoError::Odd(format!("no txid in {closed}")))?.to_string();
-    let tx = stage.transaction(&txid).await?;
+    let tx = stage.published(&txid).await?;
     let fee_sat = stage.fee_sat(&tx).await?;
     let height = stage.mine(1).await?;
     let shown = txid.get(..20).unwrap_or_default();

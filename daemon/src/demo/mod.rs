@@ -1,9 +1,10 @@
 //! `chand demo`: the tour, by real processes.
 //!
-//! In: this very program, started again as a chain, as Alice and as Bob. Out: a story in which every number was read
+//! In: this very program, started again as a chain, as Alice, Bob, Carol and Dave. Out: a story in which every number was read
 //! back from one of them, and an exit status that is 0 only when every check of it held.
 //! Read next: `story` (what happens), `stage` (who runs), `tell` (how it is told).
 
+mod across;
 mod alone;
 mod cheat;
 mod ending;
@@ -11,6 +12,7 @@ mod line;
 mod look;
 mod money;
 mod rush;
+mod silent;
 mod stage;
 mod story;
 mod tell;

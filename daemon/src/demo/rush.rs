@@ -134,7 +134,7 @@ async fn pay_some(board: Arc<Board>) -> Result<(), DemoError> {
         }
         let (from, to) = match payer(payment) {
             Who::Alice => (&board.alice, &board.bob),
-            Who::Bob => (&board.bob, &board.alice),
+            _ => (&board.bob, &board.alice),
         };
         pay_one(from, to, payment).await?;
         board.paid.fetch_add(1, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Who runs: the chain, Alice and Bob, each a process of its own.
+//! Who runs: the chain and up to four nodes, each a process of its own.
 //!
 //! In: this program's own executable. Out: processes that can be asked, killed and started again; all of them end
 //! with the tour.
@@ -13,6 +13,8 @@ use std::sync::Arc;
 use tokio::process::{Child, Command};
 
 const USER: &str = "demo";
+/// What each of them asks for a payment that goes on: 0.001 BTC, and a day between two expiries.
+const TERMS: [&str; 6] = ["--fee-base", "100000000", "--fee-per-satoshi", "0", "--cltv-delta", "144"];
 /// Lines of a log that are shown when the tour broke off.
 const TAIL_LINES: usize = 15;
 
@@ -40,7 +42,7 @@ impl Line {
 /// One node on stage.
 #[derive(Debug)]
 pub struct Actor {
-    /// Alice or Bob.
+    /// Alice, Bob, Carol or Dave.
     pub name: &'static str,
     /// Its node id, once it said so.
     pub id: String,
@@ -94,10 +96,14 @@ pub struct Stage {
     chain: Option<Child>,
     chain_port: u16,
     password: String,
-    /// The first of the two.
+    /// The first of the two of most chapters.
     pub alice: Actor,
     /// The second.
     pub bob: Actor,
+    /// Bob's neighbour; she and the next come on stage late.
+    pub carol: Actor,
+    /// Carol's neighbour.
+    pub dave: Actor,
 }
 
 impl Stage {
@@ -105,8 +111,8 @@ impl Stage {
     pub fn new(home: PathBuf) -> Stage {
         let actor =
             |name| Actor { name, id: String::new(), port: 0, dev: false, home: home.clone(), child: None };
-        let (alice, bob) = (actor("Alice"), actor("Bob"));
-        Stage { chain: None, chain_port: 0, password: String::new(), alice, bob, home }
+        let [alice, bob, carol, dave] = ["Alice", "Bob", "Carol", "Dave"].map(actor);
+        Stage { chain: None, chain_port: 0, password: String::new(), alice, bob, carol, dave, home }
     }
 
     /// Starts the chain.
@@ -152,6 +158,7 @@ impl Stage {
             "--alias".into(),
             actor.name.into(),
         ];
+        args.extend(TERMS.map(String::from));
         if actor.dev {
             args.push("--dev".into());
         }
@@ -174,18 +181,33 @@ impl Stage {
         Ok(())
     }
 
-    /// Where one of the two can be asked.
+    /// Where one of them can be asked.
     pub fn line(&self, who: Who) -> Line {
+        self.node(who).line()
+    }
+
+    /// All four, in order.
+    pub fn nodes(&self) -> [&Actor; 4] {
+        [&self.alice, &self.bob, &self.carol, &self.dave]
+    }
+
+    /// One of them.
+    pub fn node(&self, who: Who) -> &Actor {
         match who {
-            Who::Alice => self.alice.line(),
-            Who::Bob => self.bob.line(),
+            Who::Alice => &self.alice,
+            Who::Bob => &self.bob,
+            Who::Carol => &self.carol,
+            Who::Dave => &self.dave,
         }
     }
 
-    fn actor(&mut self, who: Who) -> &mut Actor {
+    /// One of them, to be killed.
+    pub fn actor(&mut self, who: Who) -> &mut Actor {
         match who {
             Who::Alice => &mut self.alice,
             Who::Bob => &mut self.bob,
+            Who::Carol => &mut self.carol,
+            Who::Dave => &mut self.dave,
         }
     }
 
@@ -205,7 +227,7 @@ impl Stage {
         let address = self.chain("getnewaddress", json!([])).await?;
         self.chain("generatetoaddress", json!([blocks, address])).await?;
         let height = self.height().await?;
-        for actor in [&self.alice, &self.bob].into_iter().filter(|a| a.child.is_some()) {
+        for actor in self.nodes().into_iter().filter(|a| a.child.is_some()) {
             let line = actor.line();
             let there = || async {
                 let info = line.try_call("getinfo", json!({})).await.map_err(|e| e.to_string())?;
@@ -234,6 +256,12 @@ impl Stage {
         bitcoin::consensus::encode::deserialize_hex(hex).map_err(|e| DemoError::Odd(format!("{txid}: {e}")))
     }
 
+    /// The same, once the chain has it: a node answers before it has offered what it publishes.
+    pub async fn published(&self, txid: &str) -> Result<bitcoin::Transaction, DemoError> {
+        let there = || async { self.transaction(txid).await.map_err(|e| e.to_string()) };
+        wait_for(&format!("transaction {txid} at the chain"), there).await
+    }
+
     /// What a transaction pays in fees, in satoshi: all that goes in less all that comes out.
     pub async fn fee_sat(&self, tx: &bitcoin::Transaction) -> Result<u64, DemoError> {
         let mut spent = 0_u64;
@@ -251,13 +279,13 @@ impl Stage {
     /// Where everything is that runs, for people.
     pub fn addresses(&self) -> Vec<(String, String)> {
         let url = format!("http://{USER}:{}@127.0.0.1:{}", self.password, self.chain_port);
-        vec![
-            ("Alice".into(), self.alice.data_dir().display().to_string()),
-            ("Alice's socket".into(), self.alice.socket().display().to_string()),
-            ("Bob".into(), self.bob.data_dir().display().to_string()),
-            ("Bob's socket".into(), self.bob.socket().display().to_string()),
-            ("the chain".into(), url),
-        ]
+        let mut all = Vec::new();
+        for actor in self.nodes().into_iter().filter(|a| a.child.is_some()) {
+            all.push((actor.name.to_string(), actor.data_dir().display().to_string()));
+            all.push((format!("{}'s socket", actor.name), actor.socket().display().to_string()));
+        }
+        all.push(("the chain".into(), url));
+        all
     }
 
     /// The last lines that each of them printed.
@@ -269,12 +297,12 @@ impl Stage {
             let from = lines.len().saturating_sub(TAIL_LINES);
             (name, lines.get(from..).unwrap_or_default().join("\n"))
         };
-        ["chain", "alice", "bob"].map(tail).into()
+        ["chain", "alice", "bob", "carol", "dave"].map(tail).into()
     }
 
     /// Ends all of them: nodes in good order, the chain last.
     pub async fn end(&mut self) {
-        for actor in [&mut self.alice, &mut self.bob] {
+        for actor in [&mut self.alice, &mut self.bob, &mut self.carol, &mut self.dave] {
             let Some(mut child) = actor.child.take() else { continue };
             let line = Line {
                 name: actor.name,
@@ -291,13 +319,27 @@ impl Stage {
     }
 }
 
-/// One of the two.
+/// One of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
     /// The first.
     Alice,
     /// The second.
     Bob,
+    /// The third.
+    Carol,
+    /// The last.
+    Dave,
+}
+
+impl Who {
+    /// The other of the two of most chapters.
+    pub const fn other(self) -> Who {
+        match self {
+            Who::Alice => Who::Bob,
+            _ => Who::Alice,
+        }
+    }
 }
 
 /// Starts this program again with other arguments; what it prints goes to a file.

@@ -1,13 +1,14 @@
 //! What happens: a chain, two nodes, one channel; a payment, HTLCs in both directions, a thousand small payments
-//! with a murder in the middle, and a close by agreement; a second channel and a cheat; a third, closed by one alone.
+//! with a murder in the middle, and a close by agreement; a second channel and a cheat; a third, closed by one alone;
+//! then four nodes in a line, and payments across channels that nobody shares.
 //!
 //! In: the stage. Out: the same story every time, with the numbers that the nodes gave this time.
-//! Read next: `rush` (the thousand), `ending` (the close), `cheat`, `alone`.
+//! Read next: `rush` (the thousand), `ending` (the close), `cheat`, `alone`, `across` (four in a line), `silent`.
 
 use super::money::{short, BITCOIN_MSAT};
-use super::stage::{list, number, random_hex, text, Line, Stage, Who};
+use super::stage::{list, number, random_hex, text, Actor, Line, Stage, Who};
 use super::tell::{ShownHtlc, ShownSnapshot, Teller};
-use super::{alone, cheat, ending, rush, wait_for, DemoError};
+use super::{across, alone, cheat, ending, rush, silent, wait_for, DemoError};
 use chand_protocol::id::to_hex;
 use serde_json::{json, Value};
 use sha2::{Digest, Sha256};
@@ -31,7 +32,10 @@ pub async fn tell(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoErro
     rush::thousand(stage, teller).await?;
     ending::close(stage, teller, funding_fee_sat).await?;
     cheat::cheat(stage, teller).await?;
-    alone::close_alone(stage, teller).await
+    alone::close_alone(stage, teller).await?;
+    across::pay_dave(stage, teller).await?;
+    silent::without_the_secret(stage, teller).await?;
+    silent::with_the_secret(stage, teller).await
 }
 
 async fn set_up(stage: &mut Stage, teller: &mut Teller) -> Result<(), DemoError> {
@@ -135,17 +139,11 @@ async fn open_channel_told(
     push_msat: u64,
     teller: Option<&Teller>,
 ) -> Result<(u64, u64), DemoError> {
-    let (opener, other) = match opener {
-        Who::Alice => (&stage.alice, &stage.bob),
-        Who::Bob => (&stage.bob, &stage.alice),
-    };
-    opener.call("connect", json!({ "id": other.id, "host": "127.0.0.1", "port": other.port })).await?;
-    let params = json!({ "id": other.id, "amount": capacity_sat, "push_msat": push_msat, "announce": false });
-    let txid = text(&opener.call("fundchannel", params).await?, "txid")?;
-    let tx = wait_for("the funding transaction at the chain", || async {
-        stage.transaction(&txid).await.map_err(|e| e.to_string())
-    })
-    .await?;
+    let other = opener.other();
+    let opener = stage.node(opener);
+    let params = json!({ "amount": capacity_sat, "push_msat": push_msat, "announce": false });
+    let tx = fund_channel(stage, opener, stage.node(other), params).await?;
+    let txid = tx.compute_txid().to_string();
     let fee = stage.fee_sat(&tx).await?;
     if let Some(teller) = teller {
         let shown = txid.get(..20).unwrap_or_default();
@@ -156,9 +154,27 @@ async fn open_channel_told(
     Ok((fee, height))
 }
 
-/// Waits until both can use the channel.
+/// Connects, begins to open a channel, and returns its funding transaction once the chain has it.
+pub async fn fund_channel(
+    stage: &Stage,
+    opener: &Actor,
+    other: &Actor,
+    mut params: Value,
+) -> Result<bitcoin::Transaction, DemoError> {
+    opener.call("connect", json!({ "id": other.id, "host": "127.0.0.1", "port": other.port })).await?;
+    params["id"] = json!(other.id);
+    let txid = text(&opener.call("fundchannel", params).await?, "txid")?;
+    stage.published(&txid).await
+}
+
+/// Waits until Alice and Bob can use their channel.
 pub async fn wait_open(stage: &Stage) -> Result<(), DemoError> {
-    for (actor, peer) in [(&stage.alice, &stage.bob), (&stage.bob, &stage.alice)] {
+    wait_ready(&stage.alice, &stage.bob).await
+}
+
+/// Waits until both can use their channel.
+pub async fn wait_ready(one: &Actor, other: &Actor) -> Result<(), DemoError> {
+    for (actor, peer) in [(one, other), (other, one)] {
         let line = actor.line();
         let ready = || async {
             let params = json!({ "id": peer.id });
@@ -183,10 +199,11 @@ fn living(answer: &Value) -> Option<&Value> {
 
 /// The one channel in use, as one of the two sees it.
 pub async fn channel(stage: &Stage, who: Who) -> Result<Value, DemoError> {
-    let (actor, peer) = match who {
-        Who::Alice => (&stage.alice, &stage.bob),
-        Who::Bob => (&stage.bob, &stage.alice),
-    };
+    channel_between(stage.node(who), stage.node(who.other())).await
+}
+
+/// The one channel in use between two, as the first sees it.
+pub async fn channel_between(actor: &Actor, peer: &Actor) -> Result<Value, DemoError> {
     let answer = actor.call("listpeerchannels", json!({ "id": peer.id })).await?;
     living(&answer).cloned().ok_or_else(|| DemoError::Odd(format!("{} has no channel", actor.name)))
 }

@@ -8,7 +8,7 @@
 
 use chand_protocol::gossip::{Kept, Store};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ const HEAD_BYTES: usize = MAGIC.len() + 32;
 const RECORD_HEAD: usize = 8;
 /// No record is longer: a message and what is known beside it.
 const MAX_RECORD: usize = 70_000;
+/// Read at once.
+const READ_BYTES: usize = 256 * 1_024;
 /// What may be outdated in a file however small.
 const SLACK_BYTES: u64 = 4 * 1_024 * 1_024;
 
@@ -40,8 +42,8 @@ impl Cache {
     pub fn open(path: &Path, chain_hash: &[u8; 32], now_s: u64) -> (Store, Cache) {
         let mut store = Store::new();
         let now_s = u32::try_from(now_s).unwrap_or(u32::MAX);
-        let good = match fs::read(path) {
-            Ok(bytes) => read(&bytes, chain_hash, |kept| store.restore(kept, chain_hash, now_s)),
+        let good = match File::open(path) {
+            Ok(file) => read(file, chain_hash, |kept| store.restore(kept, chain_hash, now_s)),
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     tracing::warn!("the gossip cache cannot be read ({error}): begun anew");
@@ -172,25 +174,28 @@ fn framed(kept: &Kept) -> Vec<u8> {
 }
 
 /// Gives every whole record to `take`, and how many bytes they are with the head; `None` when the head is another.
-fn read(bytes: &[u8], chain_hash: &[u8; 32], mut take: impl FnMut(Kept)) -> Option<u64> {
-    if bytes.get(..HEAD_BYTES)? != head(chain_hash) {
-        return None;
-    }
-    let mut good = HEAD_BYTES;
-    while let Some((kept, after)) = next(bytes, good) {
+fn read(file: File, chain_hash: &[u8; 32], mut take: impl FnMut(Kept)) -> Option<u64> {
+    let mut file = BufReader::with_capacity(READ_BYTES, file);
+    let mut start = [0; HEAD_BYTES];
+    file.read_exact(&mut start).ok().filter(|()| start[..] == head(chain_hash))?;
+    let (mut good, mut body) = (HEAD_BYTES, Vec::new());
+    while let Some(kept) = next(&mut file, &mut body) {
         take(kept);
-        good = after;
+        good += RECORD_HEAD + body.len();
     }
     Some(good as u64)
 }
 
-fn next(bytes: &[u8], at: usize) -> Option<(Kept, usize)> {
-    let (length, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<4>()?;
+/// The next record, its bytes left in `body`; `None` at the end, and where the file is damaged.
+fn next(file: &mut impl Read, body: &mut Vec<u8>) -> Option<Kept> {
+    let mut start = [0; RECORD_HEAD];
+    file.read_exact(&mut start).ok()?;
+    let (length, sum) = start.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok().filter(|l| *l <= MAX_RECORD)?;
-    let body = rest.get(..length)?;
-    if crc32fast::hash(body) != u32::from_be_bytes(*sum) {
+    body.resize(length, 0);
+    file.read_exact(body).ok()?;
+    if crc32fast::hash(body).to_be_bytes()[..] != *sum {
         return None;
     }
-    Some((Kept::decode(body).ok()?, at + RECORD_HEAD + length))
+    Kept::decode(body).ok()
 }

@@ -192,8 +192,7 @@ fn heard((peer, link, message): PeerGossip) -> Event {
 impl Thread {
     fn run(mut self) {
         let mut hungry = false;
-        loop {
-            let Some(events) = self.wait(hungry) else { break };
+        while let Some(events) = self.wait(hungry) {
             let actions = self.write(|machine| machine.step(now(), events));
             self.act(actions);
             hungry = self.pump();

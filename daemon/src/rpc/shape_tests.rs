@@ -333,6 +333,8 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             "",
             &["payment_hash", "expires_at", "created_index", "bolt11", "payment_secret"],
         ),
+        ("listchannels", json!([]), "", &["channels"]),
+        ("listnodes", json!([]), "", &["nodes"]),
         ("listinvoices", json!([]), "/invoices/1", invoice),
         ("listinvoices", json!([]), "/invoices/0", paid),
         ("delinvoice", json!(["coffee", "paid"]), "", invoice),
@@ -378,6 +380,12 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             sendpay,
         ),
         ("waitsendpay", json!([hash]), "", &["id", "created_index", "status", "payment_preimage"]),
+        (
+            "getroute",
+            json!([fake::node(3).to_string(), 5_000]),
+            "/route/0",
+            &["id", "channel", "direction", "amount_msat", "delay", "style"],
+        ),
         ("listsendpays", json!([]), "/payments/0", &["groupid", "payment_preimage", "amount_sent_msat"]),
         ("listsendpays", json!([]), "/payments/2", sendpay),
         (
@@ -407,6 +415,9 @@ async fn required_fields_are_there() {
         "dev-broadcast-revoked",
         "checkmessage",
         "waitanyinvoice",
+        // Of real networks: the process tests `gossip` and `routes`.
+        "listchannels",
+        "listnodes",
     ]);
     for (method, params, place, fields) in shapes() {
         tried.insert(method);

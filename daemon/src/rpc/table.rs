@@ -390,7 +390,12 @@ pub static METHODS: &[Method] = &[
             opt("expiry", Kind::U64, "604800", "seconds it can be paid"),
             later("fallbacks"),
             opt("preimage", Kind::Secret, "random", "the secret R; never use one twice"),
-            later("exposeprivatechannels"),
+            opt(
+                "exposeprivatechannels",
+                Kind::Bool,
+                "if none is public",
+                "name channels that are not public"
+            ),
             opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
             opt("deschashonly", Kind::Bool, "false", "put only the description's hash in the invoice"),
         ]

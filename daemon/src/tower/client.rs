@@ -153,13 +153,10 @@ impl Task {
         *met = true;
         self.note(|s| (s.connected, s.quota, s.trouble) = (true, quota, None));
         tracing::info!(tower = %self.tower.id, mode = self.tower.mode.name(), "the watchtower is there");
-        let mut session = Session { wire, known: BTreeMap::new(), full: None };
+        let mut session = Session { wire, known: BTreeMap::new(), full: BTreeMap::new() };
         loop {
             news.borrow_and_update();
-            if session.full.is_none_or(|since| since.elapsed() > SIGN_OF_LIFE) {
-                session.full = None;
-                self.round(&mut session).await?;
-            }
+            self.round(&mut session).await?;
             if timeout(SIGN_OF_LIFE, news.changed()).await.is_err() {
                 ask(&mut session.wire, TowerMessage::Ask { tag: Tag::default() }).await?;
             }
@@ -173,12 +170,20 @@ impl Task {
             return Err(odd("an answer of another kind"));
         };
         for channel in &channels {
+            let tag = channel.tag(self.tower.mode);
+            let waits = session.full.get(&tag).is_some_and(|since| since.elapsed() <= SIGN_OF_LIFE);
             if channel.over {
+                session.full.remove(&tag);
                 self.forget(&mut session.wire, channel).await?;
-            } else if !self.bring(session, channel).await? {
+            } else if !waits && self.bring(session, channel).await? {
+                session.full.remove(&tag);
+            } else if !waits {
                 // Another channel may have less to say, or room of its own.
-                session.full = Some(Instant::now());
+                session.full.insert(tag, Instant::now());
             }
+        }
+        if session.full.is_empty() {
+            self.note(|s| s.trouble = None);
         }
         self.settle(&channels).await
     }
@@ -333,7 +338,7 @@ impl Task {
             self.note(|s| s.sent += count);
             match ask(wire, message).await? {
                 Answer::Have { used, .. } => self.note(|s| {
-                    (s.acknowledged, s.used, s.trouble) = (s.acknowledged + count, used, None);
+                    (s.acknowledged, s.used) = (s.acknowledged + count, used);
                 }),
                 Answer::Refused(reason) => return Ok(self.refused(reason)),
             }
@@ -342,8 +347,14 @@ impl Task {
     }
 
     fn refused(&self, reason: String) -> bool {
-        tracing::error!(tower = %self.tower.id, "the watchtower keeps no more: {reason}");
-        self.note(|s| s.trouble = Some(reason));
+        let mut news = false;
+        self.note(|s| {
+            news = s.trouble.as_ref() != Some(&reason);
+            s.trouble = Some(reason.clone());
+        });
+        if news {
+            tracing::error!(tower = %self.tower.id, "the watchtower keeps no more: {reason}");
+        }
         false
     }
 
@@ -371,8 +382,8 @@ struct Session {
     wire: Wire,
     /// How far the tower has each channel.
     known: BTreeMap<Tag, u64>,
-    /// Since when it takes no more; it is asked again after a while.
-    full: Option<Instant>,
+    /// Of which channels it takes no more, and since when; it is asked again after a while.
+    full: BTreeMap<Tag, Instant>,
 }
 
 enum Answer {

@@ -44,7 +44,7 @@ pub struct Options {
     /// Revoked states kept for one client
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
     pub quota_states: u64,
-    /// Make a new key although the old one is lost: clients have to be given the new ID@HOST:PORT
+    /// Make a new key, the old one being lost; clients need the new ID@HOST:PORT
     #[arg(long)]
     pub new_identity: bool,
     /// error, warn, info, debug or trace

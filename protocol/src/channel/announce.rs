@@ -140,6 +140,7 @@ impl UpdateTerms {
             message_flags: ChannelUpdate::MUST_BE_ONE | private,
             // BOLT 7 [7.update.9, 7.update.10].
             channel_flags: u8::from(second) | disabled,
+            // BOLT 7 [7.update.6, 7.update.23, 7.update.24].
             cltv_expiry_delta: self.delta_blocks,
             htlc_minimum_msat: self.min,
             fee_base_msat: self.base_msat,

@@ -52,13 +52,19 @@ pub(super) struct Pending {
     /// Channels of `verifying` and `waiting`, each with where it came from.
     coming: BTreeSet<ShortChannelId>,
     /// Signatures hold; the output is being looked up.
-    waiting: BTreeMap<ShortChannelId, (LinkId, Box<ChannelAnnouncement>, Box<[u8]>)>,
+    waiting: BTreeMap<ShortChannelId, Signed>,
     /// Of those: not deep enough to be looked up.
     young: BTreeSet<ShortChannelId>,
-    updates: BTreeMap<ShortChannelId, (u32, Vec<(LinkId, ChannelUpdate)>)>,
+    updates: BTreeMap<ShortChannelId, Orphans>,
     nodes: BTreeMap<NodeKey, (u32, LinkId, NodeAnnouncement)>,
     refused: BTreeSet<ShortChannelId>,
 }
+
+/// An announcement whose signatures hold, where it came from, and its bytes.
+type Signed = (LinkId, Box<ChannelAnnouncement>, Box<[u8]>);
+
+/// Updates of one channel, each with where it came from; since when they wait.
+type Orphans = (u32, Vec<(LinkId, ChannelUpdate)>);
 
 /// What its signatures will prove.
 #[derive(Debug)]
@@ -269,7 +275,7 @@ impl Gossip {
             if let What::Channel(m, _) = &what {
                 self.pending.coming.remove(&m.short_channel_id);
             }
-            // BOLT 7 [7.announce.18, 7.node.13, 7.update.22].
+            // BOLT 7 [7.announce.18, 7.node.12, 7.update.21].
             return self.mute(link, "a signature in its gossip does not hold");
         }
         match what {

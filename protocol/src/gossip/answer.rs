@@ -142,7 +142,7 @@ impl Gossip {
             None => first.saturating_add(count).saturating_sub(range.block).max(1),
         };
         let wants_stamps = range.query.query_option.is_some_and(|option| option.0 & 1 != 0);
-        // BOLT 7 [7.query.22, 7.query.24, 7.query.25, 7.query.26, 7.query.27, 7.query.29].
+        // BOLT 7 [7.query.22, 7.query.24, 7.query.25, 7.query.26, 7.query.27, 7.query.29, 7.query.30].
         let reply = ReplyChannelRange {
             chain_hash: range.query.chain_hash,
             first_blocknum: Height(range.block),

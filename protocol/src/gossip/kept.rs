@@ -4,7 +4,7 @@
 //! whole would work out 200,000 points for nothing. Whoever keeps them guards each record by a checksum.
 //! Read next: `store`.
 
-use crate::gossip::graph::{Direction, Policy};
+use crate::gossip::graph::Policy;
 use crate::id::ShortChannelId;
 use crate::units::{Height, Msat, Sat};
 use crate::wire::codec::{Malformed, Reader, Writer};
@@ -163,16 +163,31 @@ pub(super) fn channel_head(message: &[u8]) -> Option<ChannelHead> {
     read().ok()
 }
 
-pub(super) fn update_head(message: &[u8]) -> Option<(ShortChannelId, Direction, Policy)> {
+/// The feature bits of a `channel_announcement`.
+pub(super) fn channel_features(message: &[u8]) -> Option<&[u8]> {
+    let mut r = Reader::new(message);
+    r.take(2 + 4 * 64, "signatures").ok()?;
+    r.bytes16("features").ok()
+}
+
+/// What a `channel_update` says, without its signature.
+pub(super) struct UpdateHead {
+    pub scid: ShortChannelId,
+    pub message_flags: u8,
+    pub channel_flags: u8,
+    pub policy: Policy,
+}
+
+pub(super) fn update_head(message: &[u8]) -> Option<UpdateHead> {
     let read = || -> Result<_, Malformed> {
         let mut r = Reader::new(message);
         r.take(2 + 64 + 32, "signature")?;
         let scid = ShortChannelId(r.u64("scid")?);
         let timestamp = r.u32("timestamp")?;
-        r.u8("message_flags")?;
-        let flags = r.u8("channel_flags")?;
+        let message_flags = r.u8("message_flags")?;
+        let channel_flags = r.u8("channel_flags")?;
         let policy = Policy {
-            disabled: flags & 2 != 0,
+            disabled: channel_flags & 2 != 0,
             cltv_expiry_delta: r.u16("delta")?,
             htlc_minimum: Msat(r.u64("minimum")?),
             fee_base_msat: r.u32("base")?,
@@ -180,7 +195,7 @@ pub(super) fn update_head(message: &[u8]) -> Option<(ShortChannelId, Direction, 
             htlc_maximum: Msat(r.u64("maximum")?),
             timestamp,
         };
-        Ok((scid, Direction::from_flags(flags), policy))
+        Ok(UpdateHead { scid, message_flags, channel_flags, policy })
     };
     read().ok()
 }

@@ -281,7 +281,7 @@ impl Gossip {
         let own = self.is_own(&key);
         match key {
             // "If a channel_announcement has no corresponding channel_updates: MUST NOT send [it]."
-            // BOLT 7 [7.filter.2, 7.filter.3].
+            // BOLT 7 [7.filter.2, 7.filter.3, 7.filter.5].
             Key::Channel(scid) => {
                 let channel = self.store.channel(&scid).filter(|c| c.spent.is_none())?;
                 let newest = channel.newest()?;

@@ -4,7 +4,7 @@
 //! Read next: `kept`, `graph`.
 
 use crate::gossip::graph::{Direction, Graph, Policy};
-use crate::gossip::kept::Kept;
+use crate::gossip::kept::{self, Kept, UpdateHead};
 use crate::id::{NodeId, ShortChannelId};
 use crate::units::{Height, Sat};
 use crate::wire::features::Features;
@@ -59,6 +59,14 @@ pub struct Heard {
     pub(super) refilled_s: u32,
 }
 
+impl Heard {
+    /// `message_flags`, `channel_flags`, and what it asks for; without the work of reading its signature.
+    pub fn says(&self) -> Option<(u8, u8, Policy)> {
+        let head = kept::update_head(&self.bytes)?;
+        Some((head.message_flags, head.channel_flags, head.policy))
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -83,6 +91,11 @@ impl Announced {
     /// The newest of its updates.
     pub fn newest(&self) -> Option<u32> {
         self.updates.iter().flatten().map(|u| u.timestamp).max()
+    }
+
+    /// Its feature bits, as they were announced.
+    pub fn features(&self) -> &[u8] {
+        kept::channel_features(&self.announcement).unwrap_or_default()
     }
 
     /// Both ends were heard of lately enough.
@@ -296,7 +309,7 @@ impl Store {
     pub fn restore(&mut self, kept: Kept, chain_hash: &[u8; 32], now_s: u32) {
         match kept {
             Kept::Channel { announcement, funding, since_s } => {
-                let Some(head) = crate::gossip::kept::channel_head(&announcement) else { return };
+                let Some(head) = kept::channel_head(&announcement) else { return };
                 if head.chain_hash != *chain_hash || self.channels.contains_key(&head.scid) {
                     return;
                 }
@@ -305,11 +318,11 @@ impl Store {
             }
             Kept::Update { update } => {
                 // Without its signature it is no work to read.
-                let Some(m) = crate::gossip::kept::update_head(&update) else { return };
+                let Some(m) = kept::update_head(&update) else { return };
                 self.restore_update(&m, update, now_s);
             }
             Kept::Node { announcement } => {
-                let Some((key, timestamp)) = crate::gossip::kept::node_head(&announcement) else { return };
+                let Some((key, timestamp)) = kept::node_head(&announcement) else { return };
                 if self.ends.contains_key(&key) {
                     self.newest = self.newest.max(timestamp);
                     self.nodes.insert(key, Told { bytes: announcement, timestamp });
@@ -320,18 +333,13 @@ impl Store {
         }
     }
 
-    fn restore_update(
-        &mut self,
-        (scid, direction, policy): &(ShortChannelId, Direction, Policy),
-        bytes: Box<[u8]>,
-        now_s: u32,
-    ) {
-        let Some(channel) = self.channels.get_mut(scid) else { return };
-        let timestamp = policy.timestamp;
+    fn restore_update(&mut self, m: &UpdateHead, bytes: Box<[u8]>, now_s: u32) {
+        let Some(channel) = self.channels.get_mut(&m.scid) else { return };
+        let (timestamp, direction) = (m.policy.timestamp, Direction::from_flags(m.channel_flags));
         channel.updates[direction.index()] =
             Some(Heard { bytes, timestamp, tokens: BURST, refilled_s: now_s });
         self.newest = self.newest.max(timestamp);
-        self.graph.set_policy(*scid, *direction, *policy);
+        self.graph.set_policy(m.scid, direction, m.policy);
     }
 
     /// Two nodes by their bytes; the point of one seen before is not worked out again.

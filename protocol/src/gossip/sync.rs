@@ -104,7 +104,7 @@ impl Gossip {
         peer.sync.until = until;
         self.asking = Some(link);
         self.asked = self.asked.saturating_add(1);
-        // BOLT 7 [7.query.18, 7.query.19, 7.query.20].
+        // BOLT 7 [7.query.18, 7.query.19, 7.query.20, 7.query.21].
         let query = QueryChannelRange {
             chain_hash,
             first_blocknum: Height(0),

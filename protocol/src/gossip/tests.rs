@@ -278,7 +278,7 @@ fn a_channel_is_believed_kept_and_passed_on_with_its_first_update() {
 
 #[test]
 fn each_signature_is_needed_and_a_forger_loses_its_gossip_only() {
-    // BOLT 7 [7.announce.14, 7.announce.18, 7.node.12, 7.node.13, 7.update.21, 7.update.22].
+    // BOLT 7 [7.announce.14, 7.announce.18, 7.node.12, 7.update.21].
     for forged in 0..6 {
         let mut world = World::new();
         let mut m = announcement(&world.crypto, scid(500), 10, 11);

@@ -179,6 +179,7 @@ impl Node {
         // After a reorganisation the output may be elsewhere.
         if scid.is_some() && channel.announce.theirs.is_some_and(|t| Some(t.scid) != scid) {
             channel.announce.theirs = None;
+            (channel.announce.now.announced, channel.announce.now.sent) = (false, false);
             channel.dirty.announce = true;
         }
         if let Some(m) = channel.announce.now.early.take_if(|m| Some(m.short_channel_id) == scid) {
@@ -224,14 +225,16 @@ impl Node {
         let (us, chain_hash) = (self.id, self.config.network.chain_hash());
         let secret = self.keys.node_secret();
         let Some(channel) = self.channels.get_mut(&id) else { return };
-        let Some(mut m) = channel.announcement(us, chain_hash, placeholder(&*crypto, secret)) else { return };
-        let now = &mut channel.announce.now;
         let theirs = channel.announce.theirs;
-        let due = channel.link == Link::Up && !now.sent && (theirs.is_none() || now.owed);
-        let whole = theirs.is_some() && !now.announced;
+        let moment = &channel.announce.now;
+        let due = channel.link == Link::Up && !moment.sent && (theirs.is_none() || moment.owed);
+        let whole = theirs.is_some() && !moment.announced;
+        // Looked at in every step of the channel: nothing is signed for nothing.
         if !due && !whole {
             return;
         }
+        let Some(mut m) = channel.announcement(us, chain_hash, placeholder(&*crypto, secret)) else { return };
+        let now = &mut channel.announce.now;
         let Some(digest) = digest_of(&Message::ChannelAnnouncement(m.clone()), 4) else { return };
         // BOLT 7 [7.announce.9, 7.announce.10].
         let (node_signature, bitcoin_signature) =
@@ -309,7 +312,7 @@ impl Node {
         alias.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
         let mut m = NodeAnnouncement {
             signature: placeholder(&*self.crypto, secret),
-            // BOLT 7 [7.node.9].
+            // BOLT 7 [7.node.7].
             features: self.node_features().as_bytes().to_vec(),
             timestamp: 0,
             node_id: self.id,

@@ -226,7 +226,7 @@ impl Node {
 
 /// The output is there, with the agreed script and amount.
 fn funding_is_sound(channel: &Channel, tx: &Transaction) -> bool {
-    // BOLT 2 [2.ready.1].
+    // BOLT 2, 7 [2.ready.1, 7.announce.5].
     let terms = &channel.terms;
     let (ours, theirs) = (&terms.local.basepoints.funding_pubkey, &terms.remote.basepoints.funding_pubkey);
     let wanted = script::p2wsh(&script::funding(ours, theirs));

@@ -47,6 +47,8 @@ pub struct InvoiceRequest {
     pub cltv_blocks: Option<u32>,
     /// A hold invoice: the hash whose preimage only the caller knows.
     pub hold: Option<PaymentHash>,
+    /// Whether it names channels that are not public; `None`: when there is no public one.
+    pub expose_private: Option<bool>,
 }
 
 /// What a way to a payee may cost, and where it may not go. The default is any.

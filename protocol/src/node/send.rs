@@ -119,6 +119,7 @@ impl Node {
         let Some(payment) = self.payments.by_hash.get(&hash) else { return Ok(()) };
         let (Some(first), Some(last)) = (way.first(), way.last()) else { return Ok(()) };
         let (sent, amount) = (first.amount_msat, last.amount_msat);
+        // BOLT 4 [4.mpp.1, 4.mpp.5].
         if amount > payment.missing() {
             return Err(Retry::Never(-1, "internal: a part would be more than is missing".into()));
         }
@@ -175,7 +176,7 @@ impl Node {
         let last_expiry = slack(last_blocks);
         let last = match &payment.last {
             Final0::Invoice { secret, metadata } => {
-                // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.5, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
+                // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
                 let mut last = Final::invoice(amount, last_expiry, secret.clone(), payment.total);
                 // BOLT 4 [4.write.13, 4.write.14].
                 last.payment_metadata.clone_from(metadata);
@@ -253,7 +254,7 @@ impl Node {
         if let Some(lesson) = lesson_of_success(&part) {
             self.out.effects.push(Effect::Learn(Box::new(lesson)));
         }
-        // BOLT 4 [4.mpp.9]: the secret is the receipt for all of it; parts still under way end as they may.
+        // The secret is the receipt for all of it; parts still under way end as they may.
         self.payments.plans.remove(&hash);
         if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending)) {
             let at_s = self.wall().seconds();

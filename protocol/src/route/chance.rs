@@ -23,7 +23,7 @@ fn share_below(x: u64) -> u64 {
     const HALF: i64 = 1 << 23;
     let d = x as i64 - HALF;
     // 4·d³ + 1/2, three quarters of it; 24 bits away before each product.
-    let cubed = ((d * d) >> 24) * d >> 22;
+    let cubed = (((d * d) >> 24) * d) >> 22;
     let steep = (cubed + HALF) as u64;
     (x + 3 * steep) >> 2
 }
@@ -40,6 +40,12 @@ pub(super) fn risk(size: u64, bounds: Bounds, amount: u64) -> Option<u32> {
     // Sizes beyond 2^39 msat lose bits they do not need.
     let shift = (25 + u64::BITS - size.leading_zeros()).saturating_sub(u64::BITS);
     let x = |msat: u64| ((msat >> shift) << 24) / (size >> shift).max(1);
+    if bounds.low == 0 && bounds.high == size {
+        // Nothing is known, as of most channels.
+        return Some(
+            (24 * ONE).saturating_sub(log2((1 << 24) - share_below(x(amount)).min((1 << 24) - 1))).min(WORST),
+        );
+    }
     let (low, high) = (share_below(x(bounds.low)), share_below(x(bounds.high)));
     let spread = high.saturating_sub(low);
     let (good, all) = if spread < 1 << 8 {

@@ -49,7 +49,7 @@ pub(crate) fn log2(x: u64) -> u32 {
     let mantissa = (x << (63 - whole)) << 1;
     let (place, rest) = ((mantissa >> 56) as usize, (mantissa >> 40 & 0xffff) as u32);
     let (low, high) = (TABLE[place & 255], TABLE[(place & 255) + 1]);
-    (whole << 16) + low + ((high - low) * rest >> 16)
+    (whole << 16) + low + (((high - low) * rest) >> 16)
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ struct Step {
     arc: u32,
     fee_base: u32,
     fee_millionths: u32,
+    /// What `from` asks for by the measure, msat.
+    asked: u64,
     blocks: u32,
     risk: u32,
     hops: u32,
@@ -102,17 +104,17 @@ impl Search {
         found.ok_or_else(|| why::explain(self, graph, scorer, &query))
     }
 
-    /// The route with the least fee for the whole amount in one part, however likely it fails.
-    ///
-    /// # Errors
-    /// [`NoRoute`]: which limit stood in the way.
-    pub fn cheapest(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Result<Route, NoRoute> {
-        let query = Query { max_parts: 1, ..*query };
-        let found = self.whole(graph, scorer, &query, Aim::Cheapest);
-        found.ok_or_else(|| why::explain(self, graph, scorer, &query))
+    /// The same as [`Search::route`] for who will not tell anybody why there is none: that costs many searches more.
+    pub fn try_route(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Option<Route> {
+        self.whole(graph, scorer, query, Aim::Balanced)
     }
 
-    /// The same without saying why not.
+    /// The route with the least fee for the whole amount in one part, however likely it fails.
+    pub fn try_cheapest(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Option<Route> {
+        self.whole(graph, scorer, query, Aim::Cheapest)
+    }
+
+    /// The whole amount in one part, one measure first.
     pub(super) fn whole(&mut self, graph: &Graph, scorer: &Scorer, query: &Query, aim: Aim) -> Option<Route> {
         let (ends, taken) = (Ends::new(graph, query), Taken::by_user(query));
         let (amount, max_fee) = (query.amount.0, query.max_fee.0);
@@ -128,15 +130,25 @@ impl Search {
         if found.is_some() {
             return found;
         }
-        let again = [
-            (met.fee, Aim::Frugal),
-            (met.fee, Aim::Cheapest),
-            (met.cltv, Aim::Early),
-            (met.cltv, Aim::Earliest),
-            (met.hops, Aim::Shortest),
-        ];
-        let mut others = again.into_iter().filter(|(needed, aim)| *needed && *aim != task.aim);
-        others.find_map(|(_, aim)| self.run(task, aim).0)
+        // The measure of the limit alone shows whether it can be kept; then one that looks at the rest, too.
+        if met.fee && task.aim != Aim::Cheapest {
+            let (cheapest, still) = self.run(task, Aim::Cheapest);
+            if cheapest.is_some() {
+                return self.run(task, Aim::Frugal).0.or(cheapest);
+            }
+            if !still.cltv && !still.hops {
+                return None;
+            }
+        }
+        if met.cltv && task.aim != Aim::Earliest {
+            if let (Some(earliest), _) = self.run(task, Aim::Earliest) {
+                return self.run(task, Aim::Early).0.or(Some(earliest));
+            }
+        }
+        if met.hops && task.aim != Aim::Shortest {
+            return self.run(task, Aim::Shortest).0;
+        }
+        None
     }
 
     /// With one measure; and which limits it met.
@@ -154,15 +166,27 @@ impl Search {
             if let Some(route) = self.arrived(task, node, &label) {
                 return (Some(route), met);
             }
+            let on = if prices.compound { label.cost } else { label.amount };
             if task.ends.is_in_graph(node) {
                 for (place, arc) in task.graph.arcs_into(node).iter().enumerate() {
-                    if let Some(step) = self.along(task, arc, &label, node, place as u32, now_s) {
-                        self.relax(task, &prices, &label, &step, &mut met);
-                    }
+                    let Some((asked, risk)) = self.along(task, arc, &label, on, now_s) else { continue };
+                    let ours = task.ends.us == Some(arc.from);
+                    let step = Step {
+                        from: arc.from,
+                        to: node,
+                        arc: place as u32,
+                        fee_base: if ours { 0 } else { arc.fee_base },
+                        fee_millionths: if ours { 0 } else { arc.fee_millionths },
+                        asked,
+                        blocks: if ours { 0 } else { u32::from(arc.cltv_delta) },
+                        risk: risk + HOP_RISK,
+                        hops: 1,
+                    };
+                    self.relax(task, &prices, &label, &step, &mut met);
                 }
             }
             for (place, edge) in task.ends.edges.iter().enumerate().filter(|(_, edge)| edge.to == node) {
-                if let Some(step) = beside(task, edge, &label, place as u32, now_s) {
+                if let Some(step) = beside(task, edge, &label, on, place as u32, now_s) {
                     self.relax(task, &prices, &label, &step, &mut met);
                 }
             }
@@ -203,18 +227,26 @@ impl Search {
         self.heap.push(Reverse((task.amount, task.ends.payee)));
     }
 
-    /// An arc of the graph, if the amount at its end may come over it.
+    /// An arc of the graph, if the amount at its end may come over it, and its fee alone does not make it dearer than
+    /// what is known there.
     #[inline]
-    fn along(&self, task: &Task, arc: &Arc, label: &Label, to: u32, place: u32, now_s: u32) -> Option<Step> {
-        if arc.state != State::Enabled
-            || label.amount < arc.htlc_minimum
-            || label.amount > arc.htlc_maximum
-            || self.labels[arc.from as usize].closed == self.generation
-        {
+    fn along(&self, task: &Task, arc: &Arc, label: &Label, on: u64, now_s: u32) -> Option<(u64, u32)> {
+        if arc.state != State::Enabled || label.amount < arc.htlc_minimum || label.amount > arc.htlc_maximum {
             return None;
         }
-        // Who has no other channel passes nothing on.
-        if task.graph.arcs_into(arc.from).len() == 1 && !task.ends.is_gate(arc.from) {
+        let there = &self.labels[arc.from as usize];
+        if there.closed == self.generation {
+            return None;
+        }
+        // The payer asks itself for no fee and no blocks.
+        let ours = task.ends.us == Some(arc.from);
+        let asked = if ours { 0 } else { fee(arc.fee_base, arc.fee_millionths, on)? };
+        if there.seen == self.generation {
+            if there.cost <= label.cost.checked_add(asked)? {
+                return None;
+            }
+        } else if task.graph.arcs_into(arc.from).len() == 1 && !task.ends.is_gate(arc.from) {
+            // Who has no other channel passes nothing on.
             return None;
         }
         let size = arc.size();
@@ -222,18 +254,7 @@ impl Search {
         let most = label.amount.checked_add(other).filter(|sum| *sum <= size)?;
         let amount = task.amount.saturating_add(other).min(most);
         let risk = task.scorer.risk((arc.scid, arc.direction, size), (amount, most), now_s)?;
-        // The payer asks itself for no fee and no blocks.
-        let ours = task.ends.us == Some(arc.from);
-        Some(Step {
-            from: arc.from,
-            to,
-            arc: place,
-            fee_base: if ours { 0 } else { arc.fee_base },
-            fee_millionths: if ours { 0 } else { arc.fee_millionths },
-            blocks: if ours { 0 } else { u32::from(arc.cltv_delta) },
-            risk: risk + HOP_RISK,
-            hops: 1,
-        })
+        Some((asked, risk))
     }
 
     /// Goes one step back, if that is better than what is known there, and within the limits.
@@ -243,10 +264,10 @@ impl Search {
         if there.closed == self.generation {
             return;
         }
-        let on = if prices.compound { label.cost } else { label.amount };
-        let Some(asked) = fee(step.fee_base, step.fee_millionths, on) else { return };
         let extra = prices.of(step.risk, step.blocks);
-        let Some(cost) = label.cost.checked_add(asked).and_then(|sum| sum.checked_add(extra)) else { return };
+        let Some(cost) = label.cost.checked_add(step.asked).and_then(|sum| sum.checked_add(extra)) else {
+            return;
+        };
         if there.seen == self.generation && there.cost <= cost {
             return;
         }
@@ -342,7 +363,7 @@ impl Search {
 }
 
 /// An edge beside the graph, if the amount at its end may come over it.
-fn beside(task: &Task, edge: &Edge, label: &Label, place: u32, now_s: u32) -> Option<Step> {
+fn beside(task: &Task, edge: &Edge, label: &Label, on: u64, place: u32, now_s: u32) -> Option<Step> {
     if label.amount < edge.htlc_minimum || label.amount > edge.htlc_maximum {
         return None;
     }
@@ -360,6 +381,7 @@ fn beside(task: &Task, edge: &Edge, label: &Label, place: u32, now_s: u32) -> Op
         arc: place | BESIDE,
         fee_base: edge.fee_base,
         fee_millionths: edge.fee_millionths,
+        asked: fee(edge.fee_base, edge.fee_millionths, on)?,
         blocks: u32::from(edge.cltv_delta),
         risk: risk + HOP_RISK,
         hops: u32::from(edge.channel.is_some()),

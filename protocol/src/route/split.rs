@@ -1,11 +1,11 @@
-//! One payment in several parts (BOLT 4, "Basic Multi-Part Payments"): as few as can be.
+//! One payment in several parts (BOLT 4, "Basic Multi-Part Payments"): as few as are likely to arrive.
 //!
-//! In: a query whose amount goes through no single route. Out: routes that add up to it and together stay within the fee,
-//! within what our own channels hold, and within what others are believed to. Each part is the largest that finds a
-//! route beside those before it; if these come to more than allowed, equal parts are tried.
+//! In: a query whose amount goes through no single route, or hardly. Out: routes that add up to it and together stay within
+//! the fee, within what our own channels hold, and within what others are believed to. Equal parts first, as many as
+//! weigh least with fees and risk together; if none fit, each part is the largest that finds a route beside those before.
 //! Read next: `search`, `taken`.
 
-use super::cost::Aim;
+use super::cost::{Aim, Prices};
 use super::ends::Ends;
 use super::log::ONE;
 use super::query::{NoRoute, Query, Route};
@@ -17,11 +17,10 @@ use crate::gossip::graph::Graph;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// The risk of a part that is still taken readily: a chance of one in four. What failed for want of room is within a msat of
-/// what is believed to fit; only this makes the next part markedly smaller.
-const LIKELY: u32 = 2 * ONE;
 /// How closely the largest part is looked for: halvings of the gap.
 const CLOSER: u32 = 7;
+/// A route this likely to work is not cut: three in four.
+const CALM: u32 = ONE * 42 / 100;
 
 impl Search {
     /// The routes of all parts, one if that is enough.
@@ -29,11 +28,16 @@ impl Search {
     /// # Errors
     /// [`NoRoute`]: which limit stood in the way.
     pub fn parts(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Result<Vec<Route>, NoRoute> {
-        let found = self.some_parts(graph, scorer, query, Aim::Balanced);
+        let found = self.try_parts(graph, scorer, query);
         found.ok_or_else(|| why::explain(self, graph, scorer, query))
     }
 
-    /// The same without saying why not.
+    /// The same for who will not tell anybody why there is none: that costs many searches more.
+    pub fn try_parts(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Option<Vec<Route>> {
+        self.some_parts(graph, scorer, query, Aim::Balanced)
+    }
+
+    /// With one measure first.
     pub(super) fn some_parts(
         &mut self,
         graph: &Graph,
@@ -41,25 +45,20 @@ impl Search {
         query: &Query,
         aim: Aim,
     ) -> Option<Vec<Route>> {
-        let whole = self.whole(graph, scorer, query, aim);
-        let is_likely = whole.as_ref().is_some_and(|route| route.risk <= LIKELY);
-        if is_likely || query.max_parts < 2 || query.amount.0 < 2 {
-            return whole.map(|route| vec![route]);
+        let whole = self.whole(graph, scorer, query, aim).map(|route| vec![route]);
+        let calm = whole.as_ref().is_some_and(|parts| parts.iter().all(|route| route.risk <= CALM));
+        if calm || query.max_parts < 2 || query.amount.0 < 2 || aim != Aim::Balanced && whole.is_some() {
+            return whole;
         }
         let ends = Ends::new(graph, query);
-        let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim, risk: LIKELY };
-        if let Some(parts) = cut.parts() {
-            return Some(parts);
-        }
-        cut.risk = u32::MAX;
-        whole.map(|route| vec![route]).or_else(|| cut.parts())
+        let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim };
+        cut.best_equal(whole).or_else(|| cut.greedy())
     }
 
     /// The largest amount up to the query's that goes through in one part, roughly; and its route.
     pub(super) fn largest(&mut self, graph: &Graph, scorer: &Scorer, query: &Query) -> Option<Route> {
         let ends = Ends::new(graph, query);
-        let mut cut =
-            Cut { search: self, graph, scorer, query, ends: &ends, aim: Aim::Balanced, risk: u32::MAX };
+        let mut cut = Cut { search: self, graph, scorer, query, ends: &ends, aim: Aim::Balanced };
         cut.largest(&Taken::by_user(query), query.amount.0, 1, query.max_fee.0)
     }
 }
@@ -72,24 +71,29 @@ struct Cut<'a> {
     query: &'a Query<'a>,
     ends: &'a Ends<'a>,
     aim: Aim,
-    /// The most that a part may have.
-    risk: u32,
 }
 
 impl Cut<'_> {
     fn find(&mut self, taken: &Taken, amount: u64, max_fee: u64) -> Option<Route> {
         let Cut { graph, scorer, query, ends, aim, .. } = *self;
-        let found = self.search.find(&Task { graph, scorer, query, ends, taken, amount, max_fee, aim });
-        found.filter(|route| route.risk <= self.risk)
+        self.search.find(&Task { graph, scorer, query, ends, taken, amount, max_fee, aim })
     }
 
-    fn parts(&mut self) -> Option<Vec<Route>> {
-        let (most, amount) = (self.query.max_parts, self.query.amount.0);
-        self.greedy().or_else(|| {
-            let counts = [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|n| *n <= most);
-            let mut counts = counts.filter(|n| *n as u64 <= amount);
-            counts.find_map(|n| self.equal(n as u64))
-        })
+    /// `whole`, or equal parts that weigh less: more of them cost more fixed fees and risk less each. More and more are
+    /// tried until that gains nothing.
+    fn best_equal(&mut self, whole: Option<Vec<Route>>) -> Option<Vec<Route>> {
+        let amount = self.query.amount.0;
+        let most = self.query.max_parts.min(usize::try_from(amount).unwrap_or(usize::MAX));
+        let mut best = whole.map(|parts| (weight(amount, &parts), parts));
+        for count in [2, 3, 4, 6, 8, 12, 16, 24, 32].into_iter().filter(|count| *count <= most) {
+            let Some(parts) = self.equal(count as u64) else { continue };
+            let weight = weight(amount, &parts);
+            if best.as_ref().is_some_and(|(least, _)| *least <= weight) {
+                break;
+            }
+            best = Some((weight, parts));
+        }
+        best.map(|(_, parts)| parts)
     }
 
     /// The largest part first, then the largest of what is left.
@@ -153,6 +157,13 @@ impl Cut<'_> {
         }
         Some(best)
     }
+}
+
+/// What these cost, msat, the risk that one of them fails included: then the whole payment waits.
+fn weight(amount: u64, parts: &[Route]) -> u64 {
+    let prices = Prices::new(amount, Aim::Balanced);
+    let one = |route: &Route| route.fee.0.saturating_add(prices.of(route.risk, 0));
+    parts.iter().map(one).fold(0, u64::saturating_add)
 }
 
 /// The part of `fee` that is for `amount` of `all`, rounded up.

@@ -78,7 +78,7 @@ impl Field for Txid {
 
 impl Field for PublicKey {
     fn read(r: &mut Reader<'_>, name: &'static str) -> Result<Self, Malformed> {
-        // BOLT 2 [2.open.5, 2.open.25].
+        // BOLT 2, 7 [2.open.5, 2.open.25, 7.node.11].
         PublicKey::from_slice(&r.array::<33>(name)?).map_err(|_| Malformed::BadPoint(name))
     }
     fn write(&self, w: &mut Writer) {

@@ -225,11 +225,12 @@ pub struct UpdateChecksums(pub Vec<(u32, u32)>);
 /// The digest that an announcement's signatures sign, from the whole message with its type; `None` when it is too
 /// short to have `signatures` of them in front.
 pub fn signed_digest(message: &[u8], signatures: usize) -> Option<[u8; 32]> {
-    // BOLT 7 [7.announce.9, 7.node.2, 7.update.7].
+    // BOLT 7 [7.announce.8, 7.node.2, 7.update.7].
     let from = TYPE_BYTES + signatures * SIGNATURE_BYTES;
     Some(sha256d::Hash::hash(message.get(from..)?).to_byte_array())
 }
 
+// BOLT 7 [7.query.1].
 fn plain(r: &mut Reader<'_>, name: &'static str) -> Result<(), Malformed> {
     match r.u8(name)? {
         UNCOMPRESSED => Ok(()),
@@ -266,6 +267,7 @@ impl Record for QueryFlags {
     }
     fn write(&self, w: &mut Writer) {
         w.u8(UNCOMPRESSED);
+        // BOLT 7 [7.query.13].
         self.0.iter().for_each(|flags| w.bigsize(*flags));
     }
 }

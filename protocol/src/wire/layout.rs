@@ -117,6 +117,7 @@ signed_layout! {
         node_signature_1, node_signature_2, bitcoin_signature_1, bitcoin_signature_2, features, chain_hash,
         short_channel_id, node_id_1, node_id_2, bitcoin_key_1, bitcoin_key_2
     }
+    // BOLT 7 [7.node.4].
     NodeAnnouncement { signature, features, timestamp, node_id, rgb_color, alias, addresses }
     ChannelUpdate {
         signature, chain_hash, short_channel_id, timestamp, message_flags, channel_flags, cltv_expiry_delta,

@@ -22,11 +22,20 @@ pub struct Open {
     pub feerate: u32,
     /// What the peer must keep, sat.
     pub reserve: Option<u64>,
+    /// Everybody is to hear of it.
+    pub announce: bool,
 }
 
 impl Default for Open {
     fn default() -> Open {
-        Open { sat: 1_000_000, push_msat: 400_000_000, anchors: true, feerate: 1_000, reserve: None }
+        Open {
+            sat: 1_000_000,
+            push_msat: 400_000_000,
+            anchors: true,
+            feerate: 1_000,
+            reserve: None,
+            announce: false,
+        }
     }
 }
 
@@ -59,6 +68,7 @@ pub fn request(label: &str, amount_msat: Option<u64>) -> InvoiceRequest {
         preimage: None,
         cltv_blocks: None,
         hold: None,
+        expose_private: None,
     }
 }
 
@@ -77,7 +87,7 @@ impl Duet {
             peer: self.id(other(seat)),
             amount: Some(Sat(open.sat)),
             feerate: Some(Feerate(open.feerate)),
-            announce: false,
+            announce: open.announce,
             push_msat: Msat(open.push_msat),
             close_to: None,
             mindepth: None,

@@ -168,6 +168,11 @@ impl Seat {
         keys(&self.config, self.seed, self.place)
     }
 
+    /// Whether it takes part in gossip.
+    pub const fn gossips(&self) -> bool {
+        self.config.gossip.is_some()
+    }
+
     /// Log lines that hold `text`.
     pub fn logged(&self, text: &str) -> usize {
         self.log.iter().filter(|n| n.text.contains(text)).count()

@@ -68,6 +68,7 @@ fn request(label: String, amount: Option<u64>, hold: Option<PaymentHash>) -> Inv
         preimage: None,
         cltv_blocks: None,
         hold,
+        expose_private: None,
     }
 }
 
@@ -373,7 +374,7 @@ impl World {
             1 => Message::Pong(Pong { byteslen: 9 }),
             2 => Message::Warning(ErrorMessage::new(ChannelId::ALL, "hello")),
             3 => return self.send_bytes(seat, link, [&0x8001u16.to_be_bytes()[..], b"?"].concat()),
-            _ => return self.send_bytes(seat, link, [&258u16.to_be_bytes()[..], &[0; 60]].concat()),
+            _ => return self.send_bytes(seat, link, [&32_769u16.to_be_bytes()[..], &[0; 60]].concat()),
         };
         if let Ok(bytes) = message.encode() {
             self.send_bytes(seat, link, bytes);

@@ -4,6 +4,7 @@
 
 use super::{Town, Way};
 use crate::duet::chain::FIRST_HEIGHT;
+use chand_protocol::gossip::Event;
 use chand_protocol::id::{LinkId, NodeId};
 use chand_protocol::node::effect::{After, FundAmount, Input, Level};
 use chand_protocol::units::Height;
@@ -86,7 +87,8 @@ impl Town {
                 self.lessons += 1;
                 self.routers[seat].learn(&map, &lesson, now);
             }
-            After::DevRevoked { .. } | After::Tower | After::Gossip(_) => {}
+            After::DevRevoked { .. } | After::Tower => {}
+            After::Gossip(news) => self.news(seat, *news),
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }
@@ -110,6 +112,11 @@ impl Town {
         };
         let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
         let (link, peer) = (*link, self.seats[from].id);
+        let private = matches!(&message, Message::ChannelUpdate(update) if update.is_private());
+        if self.machines.has(to) && message.is_gossip() && !private {
+            self.machines.push(to, Event::Message { peer, link, message });
+            return true;
+        }
         self.step(to, vec![Input::Message { peer, link, message }]);
         true
     }
@@ -151,12 +158,18 @@ impl Town {
         (0..self.seats.len()).for_each(|other| self.part(seat, other, "the link was cut"));
     }
 
+    /// The link between two, while there is one.
+    pub fn link(&self, seat: usize, other: usize) -> Option<LinkId> {
+        self.links.get(&(seat, other)).copied()
+    }
+
     /// A node dies and comes back from its disk.
     pub fn restart(&mut self, seat: usize) {
         self.trace.note(self.now.0, b"death", || format!("{seat} dies"));
         self.deaths[seat] += 1;
         self.unwritten[seat].clear();
         self.seats[seat].restart();
+        self.machines.restart(seat, self.seats[seat].id, self.now);
         self.dials.retain(|(dialler, _)| *dialler != seat);
         for other in 0..self.seats.len() {
             if let Some(link) = self.links.remove(&(seat, other)) {
@@ -184,6 +197,7 @@ impl Town {
         let next = match self.seats[seat].node.tip() {
             None => FIRST_HEIGHT,
             Some((height, hash)) if self.chain.block(height.0).is_none_or(|b| b.hash != hash) => {
+                self.machines.push(seat, Event::BlockGone { height });
                 self.step(seat, vec![Input::BlockDisconnected { height, hash, wallet: None }]);
                 return true;
             }
@@ -192,6 +206,8 @@ impl Town {
         let Some(block) = self.chain.block(next).cloned() else { return false };
         let (hash, time_s, txs) = (block.hash, block.time_s, block.txs);
         let height = Height(next);
+        let spent = txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
+        self.machines.push(seat, Event::Block { height, spent });
         self.step(seat, vec![Input::BlockConnected { height, hash, time_s, txs, wallet: None }]);
         true
     }

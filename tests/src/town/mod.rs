@@ -8,6 +8,7 @@
 //! Read next: `duet::seat` (one node and its disk), `tests/scenario/forward.rs`; `region` plays seeds with it.
 
 mod disk;
+pub mod gossip;
 mod links;
 mod orders;
 
@@ -27,6 +28,7 @@ use chand_protocol::route::Router;
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::Batch;
 use chand_protocol::units::{Feerate, Msat, Sat, Timestamp};
+use gossip::Machines;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -84,6 +86,7 @@ pub struct Town {
     next_command: u64,
     answers: BTreeMap<CommandId, Answer>,
     rng: u64,
+    machines: Machines,
 }
 
 impl Town {
@@ -108,9 +111,13 @@ impl Town {
         change: impl Fn(usize, &mut NodeConfig),
     ) -> Town {
         let mut chain = TinyChain::new();
-        let seats = (0..count).map(|p| Seat::new(p, seed, &mut chain, crypto.clone(), &change)).collect();
+        let seats: Vec<Seat> =
+            (0..count).map(|p| Seat::new(p, seed, &mut chain, crypto.clone(), &change)).collect();
+        let now = Timestamp(1_700_000_000_000);
+        let takes_part = |s: &Seat| s.gossips().then_some(s.id);
+        let machines = Machines::new(seats.iter().map(takes_part), now);
         let mut town = Town {
-            now: Timestamp(1_700_000_000_000),
+            now,
             seats,
             chain,
             silent: BTreeSet::new(),
@@ -132,6 +139,7 @@ impl Town {
             next_command: 0,
             answers: BTreeMap::new(),
             rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            machines,
         };
         (0..count).for_each(|seat| town.follow(seat));
         town
@@ -168,7 +176,7 @@ impl Town {
             peer: self.seats[to].id,
             amount: Some(Sat(open.sat)),
             feerate: Some(Feerate(open.feerate)),
-            announce: false,
+            announce: open.announce,
             push_msat: Msat(open.push_msat),
             close_to: None,
             mindepth: None,
@@ -257,7 +265,8 @@ impl Town {
 
     fn next_deadline(&self) -> Option<Timestamp> {
         let awake = self.seats.iter().enumerate().filter(|(seat, _)| !self.is_stuck(*seat));
-        awake.filter_map(|(_, s)| s.node.next_deadline()).min()
+        let nodes = awake.filter_map(|(_, s)| s.node.next_deadline());
+        nodes.chain(self.machines.next_deadline()).min()
     }
 
     /// Takes what waits until nothing does. Time moves by a millisecond a step.
@@ -281,7 +290,11 @@ impl Town {
                 return true;
             }
         }
-        if (0..self.seats.len()).any(|seat| self.next_block(seat)) || self.carry() || self.call() {
+        if (0..self.seats.len()).any(|seat| self.next_block(seat))
+            || self.carry()
+            || self.call()
+            || self.whisper()
+        {
             return true;
         }
         let due = |seat: &usize| self.seats[*seat].node.next_deadline().is_some_and(|due| due <= self.now);

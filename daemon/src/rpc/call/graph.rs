@@ -12,8 +12,7 @@ use chand_protocol::gossip::graph::Direction;
 use chand_protocol::gossip::Announced;
 use chand_protocol::id::{to_hex, NodeId, ShortChannelId};
 use chand_protocol::wire::address;
-use chand_protocol::wire::gossip::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
-use chand_protocol::wire::Message;
+use chand_protocol::wire::gossip::NodeAnnouncement;
 use serde_json::{json, Value};
 use std::sync::Arc;
 
@@ -51,16 +50,8 @@ pub async fn listchannels(cx: Arc<Context>, args: Args) -> Outcome {
 
 /// One direction, once its node said what it asks for.
 fn half(scid: ShortChannelId, channel: &Announced, direction: Direction) -> Option<Value> {
-    let heard = channel.updates[direction.index()].as_ref()?;
-    let update: ChannelUpdate = match Message::decode(&heard.bytes) {
-        Ok(Message::ChannelUpdate(update)) => update,
-        _ => return None,
-    };
-    let announcement: ChannelAnnouncement = match Message::decode(&channel.announcement) {
-        Ok(Message::ChannelAnnouncement(announcement)) => announcement,
-        _ => return None,
-    };
-    let capacity_msat = channel.capacity.map_or(update.htlc_maximum_msat.0, |sat| sat.to_msat().0);
+    let (message_flags, channel_flags, policy) = channel.updates[direction.index()].as_ref()?.says()?;
+    let capacity_msat = channel.capacity.map_or(policy.htlc_maximum.0, |sat| sat.to_msat().0);
     Some(json!({
         "source": channel.nodes[direction.index()].to_string(),
         "destination": channel.nodes[direction.other().index()].to_string(),
@@ -68,16 +59,16 @@ fn half(scid: ShortChannelId, channel: &Announced, direction: Direction) -> Opti
         "direction": direction.index(),
         "public": true,
         "amount_msat": capacity_msat,
-        "message_flags": update.message_flags,
-        "channel_flags": update.channel_flags,
-        "active": !update.is_disabled() && channel.spent.is_none(),
-        "last_update": update.timestamp,
-        "base_fee_millisatoshi": update.fee_base_msat,
-        "fee_per_millionth": update.fee_proportional_millionths,
-        "delay": update.cltv_expiry_delta,
-        "htlc_minimum_msat": update.htlc_minimum_msat.0,
-        "htlc_maximum_msat": update.htlc_maximum_msat.0,
-        "features": to_hex(&announcement.features),
+        "message_flags": message_flags,
+        "channel_flags": channel_flags,
+        "active": !policy.disabled && channel.spent.is_none(),
+        "last_update": policy.timestamp,
+        "base_fee_millisatoshi": policy.fee_base_msat,
+        "fee_per_millionth": policy.fee_proportional_millionths,
+        "delay": policy.cltv_expiry_delta,
+        "htlc_minimum_msat": policy.htlc_minimum.0,
+        "htlc_maximum_msat": policy.htlc_maximum.0,
+        "features": to_hex(channel.features()),
     }))
 }
 

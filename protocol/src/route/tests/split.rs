@@ -44,7 +44,10 @@ fn two_ways() -> Graph {
 #[test]
 fn one_part_when_one_is_enough_and_two_when_not() {
     let graph = two_ways();
-    assert_eq!(cut(&graph, &Query { max_parts: 8, ..query(DAVE, 50_000_000) }).len(), 1);
+    assert_eq!(cut(&graph, &Query { max_parts: 8, ..query(DAVE, 10_000_000) }).len(), 1);
+    // It would go through in one, if all of a channel's money happened to be on the right side.
+    assert_eq!(cut(&graph, &Query { max_parts: 8, ..query(DAVE, 59_000_000) }).len(), 2);
+    assert_eq!(cut(&graph, &query(DAVE, 59_000_000)).len(), 1);
     assert_eq!(cut(&graph, &Query { max_parts: 8, ..query(DAVE, 100_000_000) }).len(), 2);
     let ours = [own(1, BOB, 40_000_000), own(3, CAROL, 30_000_000)];
     let asked = Query { max_parts: 2, first_hops: Some(&ours), ..query(DAVE, 60_000_000) };
@@ -97,7 +100,7 @@ fn whatever_is_found_fits_together() {
         for scid in 1..=18 {
             let (a, b) = (roll(7) as usize, roll(7) as usize);
             if a != b {
-                let most = FREE.htlc_maximum.0.min(10_000_000 + roll(200_000_000));
+                let most = 10_000_000 + roll(200_000_000);
                 let mut policy = || Policy {
                     htlc_maximum: Msat(most),
                     ..asks(roll(2_000) as u32, roll(2_000) as u32, roll(80) as u16)
