@@ -30,6 +30,7 @@ unit      the tests inside the crates
 vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
 sim       thousands of seeds through the simulator, new ones each time, and the kept plans
+towns     up to ten nodes in random graphs, payments, faults and crimes: fixed seeds that must show all, then new ones (TOWN_SECONDS)
 explore   two nodes, a few operations, every interleaving of messages, cuts and crashes (EXPLORE_STARTS)
 plants    bugs planted in a copy of the sources: the simulator or the explorer finds each of them
 fuzz      hostile bytes for every decoder and for two whole nodes, a minute of new ones (FUZZ_SECONDS)
@@ -43,7 +44,7 @@ agree     random transactions, keys, onions, invoices, messages: LDK's bytes and
 interop   an unmodified ldk-node opens, pays, holds, fails, is killed, closes (after build and interop-build)
 LIST
 }
-ALL=(tools format pure lint build unit vector doc sim explore plants fuzz process demo bench pyln deny interop-build agree interop)
+ALL=(tools format pure lint build unit vector doc sim towns explore plants fuzz process demo bench pyln deny interop-build agree interop)
 INTEROP=tests/interop/Cargo.toml
 INTEROP_TARGET=${CARGO_TARGET_DIR:-target}/interop
 
@@ -110,6 +111,12 @@ part_sim() {
     # Always the same seeds: each way on chain is gone by some of them.
     target/release/sim --marks --from 100000 --seeds "${SIM_MARK_SEEDS:-5000}"
     target/release/sim --seconds "${SIM_SECONDS:-45}"
+}
+
+part_towns() {
+    # Always the same seeds: everything on the list of marks is seen in some of them.
+    target/release/towns --marks --from 1000 --seeds "${TOWN_MARK_SEEDS:-60}"
+    target/release/towns --seconds "${TOWN_SECONDS:-15}"
 }
 
 part_plants() { tests/plants/run.sh; }

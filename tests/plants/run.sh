@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plants bugs in a copy of the sources and asks whether the simulator and the explorer find each of them, or a test.
+# Plants bugs in a copy of the sources and asks whether the simulators and the explorer find each of them, or a test.
 #
 #   tests/plants/run.sh                  all plants; fails when one is not caught, or when a sound node is blamed
 #   tests/plants/run.sh NAME…            only these
@@ -12,6 +12,7 @@
 #   Who: Alice     only her node has the bug: two nodes with one and the same bug agree with each other
 #   Seeds: N       how many seeds it may take (0: the simulator is not asked, it needs too many)
 #   Explore: NAME  the start from which the explorer finds it
+#   Towns: N       in how many seeds of many nodes (bin towns) it is found; for what two nodes alone do not have
 #   Test: NAME     the test in tests/scenario that fails: for what neither of the two has, the watchtower
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -22,9 +23,11 @@ TREE=$WORK/tree
 BUILD=$WORK/build
 SIM=$PWD/$BUILD/release/sim
 EXPLORE=$PWD/$BUILD/release/explore
+TOWNS=$PWD/$BUILD/release/towns
 # Seeds that a plant may need, and seeds that must find nothing while no plant is on.
 SEEDS=${SEEDS:-3000}
 SOUND_SEEDS=${SOUND_SEEDS:-300}
+SOUND_TOWNS=${SOUND_TOWNS:-100}
 # States that the explorer may look at.
 STATES=${STATES:-30000}
 LIMIT_S=${LIMIT_S:-100}
@@ -91,7 +94,7 @@ first() {
     shift
     exec 3< <(exec timeout "$LIMIT_S" "$@" 2>"$log")
     pid=$!
-    line=$(grep -m 1 -e '^FAILED ' -e '^sim seeds=' <&3 || true)
+    line=$(grep -m 1 -e '^FAILED ' -e '^sim seeds=' -e '^towns seeds=' <&3 || true)
     kill "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
     exec 3<&-
@@ -108,6 +111,21 @@ sim() {
         seed=$(sed -n 's/^FAILED seed=\([0-9]*\) .*/\1/p' <<<"$line")
         [ -n "$seed" ] || return 0
         if [ "$plant" = none ] || CHAND_PLANT=none timeout "$LIMIT_S" "$SIM" --seed "$seed" >"$WORK/logs/sound" 2>&1; then
+            sed -n 's/^FAILED seed=\([0-9]*\) judge=\([a-z_-]*\) .*/\2 \1/p' <<<"$line"
+            return 0
+        fi
+        from=$((seed + 1))
+    done
+}
+
+# towns PLANT SEEDS: as `sim`, with many nodes.
+towns() {
+    local plant=$1 seeds=$2 from=1 line seed
+    while [ "$from" -le "$seeds" ]; do
+        line=$(CHAND_PLANT=$plant first "$WORK/logs/$plant.towns" "$TOWNS" --from "$from" --seeds $((seeds - from + 1)) --threads 1)
+        seed=$(sed -n 's/^FAILED seed=\([0-9]*\) .*/\1/p' <<<"$line")
+        [ -n "$seed" ] || return 0
+        if [ "$plant" = none ] || CHAND_PLANT=none timeout "$LIMIT_S" "$TOWNS" --seed "$seed" >"$WORK/logs/sound" 2>&1; then
             sed -n 's/^FAILED seed=\([0-9]*\) judge=\([a-z_-]*\) .*/\2 \1/p' <<<"$line"
             return 0
         fi
@@ -142,7 +160,7 @@ prepare_tests() {
 
 # One plant: a line of the table, in $WORK/results.
 try() {
-    local name=$1 plant=$1 seeds starts by_sim by_explorer by_test=
+    local name=$1 plant=$1 seeds starts by_sim by_explorer by_towns= by_test=
     [ "$(head_of "$name" Who)" = Alice ] && plant=$name@Alice
     starts=$(head_of "$name" Explore)
     by_explorer=
@@ -152,33 +170,37 @@ try() {
     # Found already: only the table wants to know how many seeds it takes.
     [ -z "$by_explorer" ] || [ -n "${WHOLE:-}" ] || seeds=$((seeds < 50 ? seeds : 50))
     by_sim=$(sim "$plant" "$seeds")
+    [ -z "$(head_of "$name" Towns)" ] || by_towns=$(towns "$plant" "$(head_of "$name" Towns)")
     [ -z "$(head_of "$name" Test)" ] || by_test=$(test_of "$plant" "$(head_of "$name" Test)" || true)
-    printf '%s|%s|%s|%s\n' "$plant" "$by_sim" "$by_explorer" "$by_test" >"$WORK/results/$name"
-    printf '%-34s sim: %-28s explorer: %s test: %s\n' "$plant" "${by_sim:-–}" "${by_explorer:-–}" "${by_test:-–}"
+    printf '%s|%s|%s|%s|%s\n' "$plant" "$by_sim" "$by_explorer" "$by_towns" "$by_test" >"$WORK/results/$name"
+    printf '%-34s sim: %-28s explorer: %s towns: %s test: %s\n' \
+        "$plant" "${by_sim:-–}" "${by_explorer:-–}" "${by_towns:-–}" "${by_test:-–}"
 }
 
 # Without a plant nothing may be found, or a catch would mean nothing.
 sound() {
-    local by_sim by_explorer
+    local by_sim by_explorer by_towns
     by_sim=$(sim none "$SOUND_SEEDS")
     by_explorer=$(explore none A,fee)
-    if [ -n "$by_sim$by_explorer" ]; then
-        echo "no plant is on, and yet: $by_sim $by_explorer"
+    by_towns=$(towns none "$SOUND_TOWNS")
+    if [ -n "$by_sim$by_explorer$by_towns" ]; then
+        echo "no plant is on, and yet: $by_sim $by_explorer $by_towns"
         return 1
     fi
-    echo "no plant on: $SOUND_SEEDS seeds and the explorer's starts A, fee find nothing"
+    echo "no plant on: $SOUND_SEEDS seeds, $SOUND_TOWNS of many nodes and the explorer's starts A, fee find nothing"
 }
 
 # Markdown, one row a plant.
 table() {
-    local name plant by_sim by_explorer by_test
-    echo '| plant | what it breaks | simulator: judge, seeds | explorer: judge, moves; or a test |'
+    local name plant by_sim by_explorer by_towns by_test
+    echo '| plant | what it breaks | simulator: judge, seeds | explorer: judge, moves; or many nodes: judge, seeds; or a test |'
     echo '|---|---|---|---|'
     for name in $(names); do
-        IFS='|' read -r plant by_sim by_explorer by_test <"$WORK/results/$name"
-        printf '| `%s` | %s | %s | %s%s |\n' "$plant" "$(head_of "$name" Breaks)" \
+        IFS='|' read -r plant by_sim by_explorer by_towns by_test <"$WORK/results/$name"
+        printf '| `%s` | %s | %s | %s%s%s |\n' "$plant" "$(head_of "$name" Breaks)" \
             "$(awk 'NF { printf "%s, %s", $1, $2 }' <<<"$by_sim")" \
             "$(awk 'NF { printf "%s, %s (`%s`)", $1, $2, $3 }' <<<"$by_explorer")" \
+            "$(awk 'NF { printf "many nodes: %s, %s", $1, $2 }' <<<"$by_towns")" \
             "${by_test:+\`$by_test\`}"
     done
 }
@@ -194,19 +216,19 @@ keep_table() {
 }
 
 main() {
-    local keep= chosen=() word missed=0 known plant by_sim by_explorer by_test
+    local keep= chosen=() word missed=0 known plant by_sim by_explorer by_towns by_test
     known=$(names)
     for word in "$@"; do
         case $word in
             --table) keep=yes; export WHOLE=yes ;;
-            --prepare) prepare --bin sim --bin explore; return ;;
+            --prepare) prepare --bin sim --bin explore --bin towns; return ;;
             --try) try "$2"; return ;;
             *) grep -qx -e "$word" <<<"$known" || { echo "no plant is called $word"; return 2; }
                chosen+=("$word") ;;
         esac
     done
     mkdir -p "$WORK/logs" "$WORK/results"
-    prepare --bin sim --bin explore
+    prepare --bin sim --bin explore --bin towns
     sound
     [ ${#chosen[@]} -gt 0 ] || mapfile -t chosen <<<"$known"
     (cd "$WORK/results" && rm -f -- *)
@@ -215,8 +237,8 @@ main() {
     done
     printf '%s\n' "${chosen[@]}" | xargs -P "$(nproc)" -n 1 "$HERE/run.sh" --try
     for word in "${chosen[@]}"; do
-        IFS='|' read -r plant by_sim by_explorer by_test <"$WORK/results/$word"
-        if [ -z "$by_sim$by_explorer$by_test" ]; then
+        IFS='|' read -r plant by_sim by_explorer by_towns by_test <"$WORK/results/$word"
+        if [ -z "$by_sim$by_explorer$by_towns$by_test" ]; then
             echo "NOT CAUGHT: $plant: $(head_of "$word" Breaks)"
             missed=$((missed + 1))
         fi

@@ -19,6 +19,7 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod region;
 pub mod sim;
 pub mod socket;
 pub mod spec;

@@ -158,6 +158,11 @@ impl Seat {
         self.store = MemoryStore::with_entries(entries);
     }
 
+    /// What it signs with.
+    pub(crate) fn crypto(&self) -> Arc<dyn Crypto> {
+        self.crypto.clone()
+    }
+
     /// Its keys, for a test that signs in its name.
     pub fn keys(&self) -> NodeKeys {
         keys(&self.config, self.seed, self.place)
