@@ -9,11 +9,13 @@ pub mod config;
 pub mod core;
 pub mod crypto;
 pub mod demo;
+pub mod gossip;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
 pub mod log;
 pub mod peer;
 pub mod regtest;
+pub mod routes;
 pub mod rpc;
 pub mod seed;
 pub mod start;

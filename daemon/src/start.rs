@@ -11,6 +11,7 @@ use crate::chain::{Auth, Chain, RpcError};
 use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
 use crate::core::{peer_queue, Birth, Core, Parts};
 use crate::crypto::ParallelCrypto;
+use crate::gossip;
 use crate::log;
 use crate::peer::{os_ephemeral, Limits, Peers};
 use crate::rpc::{self, About, ConfigEntry, ConfigValue};
@@ -22,29 +23,32 @@ use chand_protocol::entropy::Entropy;
 use chand_protocol::id::{to_hex, NodeId};
 use chand_protocol::keys::NodeKeys;
 use chand_protocol::node::effect::Fees;
-use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::node::{Dormant, GossipConfig, Node, NodeConfig};
 use chand_protocol::sign::Crypto;
 use chand_protocol::store::{Entry, Store};
 use chand_protocol::tx::keys::ChannelSecrets;
 use chand_protocol::units::{Feerate, Height};
-use chand_protocol::wire::features::Features;
+use chand_protocol::wire::address::Address;
+use chand_protocol::wire::features::{Feature, Features};
 use chand_storage::{Owner, SledStore};
 use secp256k1::SecretKey;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{signal, SignalKind};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// A new wallet begins so many blocks below the tip: deeper reorganisations than this have never been.
 const BIRTHDAY_DEPTH: u32 = 144;
+/// With `--dev-fast-gossip`: how long a peer may be gone before its channels are told to be disabled.
+const FAST_DISABLE_MS: u64 = 2_000;
 /// How long links may take to flush at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -80,8 +84,10 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let seed = seed(&config)?;
     let keys = Keys::of(&config, &seed)?;
     let store = open_store(&config, keys.node_id)?;
-    let mut birth = birth(&config, &keys, seed);
+    let own = OwnAddresses::default();
+    let birth = birth(&config, &keys, seed, own.clone());
     let (node, mut wallet) = birth(store.load().map_err(because)?).map_err(StartError)?;
+    let mut node = node.wake();
 
     let chain = tokio::select! {
         chain = reach_chain(&config) => chain?,
@@ -92,11 +98,30 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let (events, peer_events) = peer_queue();
     let node_key = *keys.lightning()?.node_secret();
     let peers = Peers::new(node_key, Limits::default(), os_ephemeral, events, Handle::current());
+    let (gossip_queue, heard) = mpsc::channel(gossip::PEER_QUEUE);
+    peers.hear_gossip(gossip_queue);
     let bindings = listen(&config, &peers).await?;
+    // Said once: the ports are open for as long as the daemon lives.
+    let _ = own.set(announced(&config, &bindings));
+    node.set_addresses(own.get().cloned().unwrap_or_default());
     let socket = rpc::bind(&config.rpc_socket).map_err(because)?;
 
     let tower_key = keys.lightning()?.tower_client_secret();
     let towers = Towers::new(&config.watchtowers, tower_key);
+    let gossip_parts = gossip::Parts {
+        network: keys.network,
+        us: keys.node_id,
+        fast: config.dev.as_ref().is_some_and(|dev| dev.fast_gossip),
+        cache: config.dir.join("gossip.cache"),
+        peers: peers.clone(),
+        heard,
+        chain: chain.clone(),
+        crypto: keys.crypto.clone(),
+        stop: stop.subscribe(),
+        runtime: Handle::current(),
+    };
+    let no_thread = |e| StartError(format!("the system gives no thread: {e}"));
+    let (gossip, gossip_ended) = gossip::start(gossip_parts).map_err(no_thread)?;
     let parts = Parts {
         alive: (node, wallet),
         birth,
@@ -107,11 +132,12 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         follow: follow_config(&config),
         stop: stop.clone(),
         towers: towers.clone(),
-        about: about(&config, keys.node_id, bindings.clone()),
+        gossip,
+        about: about(&config, keys.node_id, bindings.clone(), own.get()),
         configs: config.settings.iter().filter_map(entry).collect(),
         runtime: Handle::current(),
     };
-    let mut core = Core::start(parts).map_err(|e| StartError(format!("the system gives no thread: {e}")))?;
+    let mut core = Core::start(parts).map_err(no_thread)?;
     towers.serve(&config.watchtowers, tower_key, core.daemon());
     let served = rpc::serve(socket, core.daemon(), ring, rpc::Limits::default(), stop.subscribe());
     let serving = tokio::spawn(served);
@@ -128,7 +154,13 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     tracing::info!("stopping");
     stop.send_replace(true);
     // From here on a second signal ends the process at once.
-    let ended = tokio::task::spawn_blocking(move || core.join()).await.map_err(because)?;
+    let ended = tokio::task::spawn_blocking(move || {
+        let ended = core.join();
+        // It saves its cache; when it cannot, or is gone, nothing of value is lost.
+        let _ = gossip_ended.join();
+        ended
+    });
+    let ended = ended.await.map_err(because)?;
     if timeout(FAREWELL, peers.shut_down()).await.is_err() {
         tracing::debug!("some links did not flush in time");
     }
@@ -247,18 +279,19 @@ fn open_store(config: &Config, node_id: NodeId) -> Result<SledStore, StartError>
 }
 
 /// Makes node and wallet from records.
-fn birth(config: &Config, keys: &Keys, seed: Seed) -> Birth {
+fn birth(config: &Config, keys: &Keys, seed: Seed, own: OwnAddresses) -> Birth {
     let (keys, settings, network) = (keys.clone(), node_config(config, keys), config.network.bitcoin);
-    Box::new(move |entries: Vec<Entry>| {
+    Arc::new(move |entries: Vec<Entry>| {
         let entropy = Entropy::new(*random().map_err(|e| e.to_string())?);
         let lightning = keys.lightning().map_err(|e| e.to_string())?;
         let crypto: Arc<dyn Crypto> = keys.crypto.clone();
-        let mut node = Node::restore(settings.clone(), lightning, entropy, crypto, entries)
+        let mut node = Dormant::restore(settings.clone(), lightning, entropy, crypto, entries)
             .map_err(|e| format!("the database cannot be understood: {e}"))?;
         let mut wallet =
             Wallet::load(&seed, network, node.take_wallet_changes()).map_err(|e| e.to_string())?;
         wallet.catch_up(&node.recent_blocks()).map_err(|e| e.to_string())?;
         node.set_close_script(wallet.unused_address(AddressKind::P2wpkh).script_pubkey());
+        node.set_addresses(own.get().cloned().unwrap_or_default());
         Ok((node, wallet))
     })
 }
@@ -280,11 +313,43 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
         simple_close: config.simple_close,
         restored: config.restored,
         tower: !config.watchtowers.is_empty(),
+        gossip: Some(gossip_config(config)),
         no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         dev: config.dev.is_some(),
         // The wallet's, as soon as there is one.
         ..NodeConfig::new(keys.network, &alias, bitcoin::ScriptBuf::new())
     }
+}
+
+/// Where others can call us; known once the ports are open.
+type OwnAddresses = Arc<OnceLock<Vec<Address>>>;
+
+/// How the node takes part in gossip.
+fn gossip_config(config: &Config) -> GossipConfig {
+    let fast = config.dev.as_ref().is_some_and(|dev| dev.fast_gossip);
+    let usual = GossipConfig::default();
+    GossipConfig { disable_after_ms: if fast { FAST_DISABLE_MS } else { usual.disable_after_ms }, ..usual }
+}
+
+/// Of the ports that are open, those that the world can reach; with `--dev-allow-localhost` those of this machine, too.
+fn announced(config: &Config, bindings: &[SocketAddr]) -> Vec<Address> {
+    let local = config.dev.as_ref().is_some_and(|dev| dev.allow_localhost);
+    let reachable = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => {
+            !ip.is_unspecified() && !ip.is_private() && !ip.is_link_local() && (local || !ip.is_loopback())
+        }
+        IpAddr::V6(ip) => {
+            !ip.is_unspecified()
+                && !ip.is_unique_local()
+                && !ip.is_unicast_link_local()
+                && (local || !ip.is_loopback())
+        }
+    };
+    let address = |binding: &SocketAddr| match binding.ip() {
+        IpAddr::V4(ip) => Address::Ipv4(ip, binding.port()),
+        IpAddr::V6(ip) => Address::Ipv6(ip, binding.port()),
+    };
+    bindings.iter().filter(|binding| reachable(binding.ip())).map(address).collect()
 }
 
 /// The backend, looked at once: a wrong chain or password is the user's to mend; one that is away may come back.
@@ -388,19 +453,19 @@ pub(crate) fn fallback_fees(config: &Config) -> Fees {
     }
 }
 
-fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>) -> About {
+fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>, own: Option<&Vec<Address>>) -> About {
+    let mut features = Features::ours_init(config.simple_close);
+    features.set(Feature::GossipQueries.odd());
+    features.set(Feature::Keysend.odd());
     About {
         node_id,
         network: config.network.bitcoin,
         version: env!("CARGO_PKG_VERSION").into(),
         lightning_dir: config.dir.clone(),
         dev: config.dev.is_some(),
-        addresses: Vec::new(),
+        addresses: own.into_iter().flatten().map(ToString::to_string).collect(),
         bindings,
-        features: rpc::backend::FeatureSets {
-            node: Features::ours_init(config.simple_close).as_bytes().to_vec(),
-            channel: Vec::new(),
-        },
+        features: rpc::backend::FeatureSets { node: features.as_bytes().to_vec(), channel: Vec::new() },
     }
 }
 
@@ -411,7 +476,9 @@ fn entry(setting: &Setting) -> Option<ConfigEntry> {
         SettingValue::Int(n) => ConfigValue::Int(*n),
         SettingValue::Text(text) => ConfigValue::Text(text.clone()),
         SettingValue::List(list) => ConfigValue::Texts(list.clone()),
-        SettingValue::None => return None,
+        // Those for tests are not shown to others.
+        SettingValue::None if setting.name.starts_with("dev-") => return None,
+        SettingValue::None => ConfigValue::Set(false),
     };
     Some(ConfigEntry { name: setting.name.into(), value, source: setting.source.to_string() })
 }

@@ -64,6 +64,10 @@ pub enum Kind {
     TowerNote = b'e',
     /// An HTLC that went on through us.
     Forward = b'j',
+    /// What the network is told of a channel.
+    Announce = b'd',
+    /// When we last told the network who we are.
+    NodeAnnounced = b'z',
 }
 
 impl Kind {
@@ -93,6 +97,8 @@ impl Kind {
             TowerMark,
             TowerNote,
             Forward,
+            Announce,
+            NodeAnnounced,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -216,6 +222,11 @@ pub fn block_key(height: Height) -> Vec<u8> {
 /// The key of the node's counters.
 pub fn counters_key() -> Vec<u8> {
     key(Kind::Counters, &[])
+}
+
+/// The key of when we last told who we are.
+pub fn node_announced_key() -> Vec<u8> {
+    key(Kind::NodeAnnounced, &[])
 }
 
 /// The key of the wallet's change `number`.

@@ -92,6 +92,13 @@ pub trait Store {
     /// # Errors
     /// [`StoreError::Read`] when one cannot be read.
     fn load(&self) -> Result<Vec<Entry>, StoreError>;
+
+    /// While [`Store::commit`] fails: every entry as a commit that did not fail left it, in key order. Nothing of what
+    /// was refused is in there, so that no crash takes any of it back.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`] when they cannot be had.
+    fn load_kept(&self) -> Result<Vec<Entry>, StoreError>;
 }
 
 /// What one step made: records, and what may leave once they are durable.

@@ -216,6 +216,10 @@ impl Store for MemoryStore {
     fn load(&self) -> Result<Vec<Entry>, StoreError> {
         Ok(self.disk().written.iter().map(|(k, v)| (k.clone(), v.clone())).collect())
     }
+
+    fn load_kept(&self) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.durable())
+    }
 }
 
 #[cfg(test)]

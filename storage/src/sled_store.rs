@@ -41,6 +41,8 @@ pub struct SledStore {
     last: Stamp,
     /// It may hold less than was acknowledged, until the next commit.
     may_be_older: bool,
+    /// While commits fail: what was there before the first of them, when it could be read.
+    kept: Option<Vec<Entry>>,
     acknowledged: File,
     _lock: File,
 }
@@ -88,6 +90,7 @@ impl SledStore {
             engine: Engine::Open(db, log),
             last,
             may_be_older,
+            kept: None,
             acknowledged,
             _lock: lock,
         };
@@ -120,7 +123,7 @@ impl SledStore {
             let known = known.filter(|_| !self.may_be_older);
             let (db, log, last) =
                 open_engine(&self.dir, &self.owner, known).map_err(|e| StoreError::Write(e.to_string()))?;
-            load_all(&db, last)?;
+            load_all(&db, last, &Before::new())?;
             self.last = last;
             tracing::info!(dir = %self.dir.display(), "database opened again after a write that failed");
             self.engine = Engine::Open(db, log);
@@ -137,6 +140,21 @@ impl SledStore {
         let engine = std::mem::replace(&mut self.engine, Engine::Closed);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(engine))) {
             tracing::error!(why = words(&*panic), "the database did not close well; what was kept is kept");
+        }
+    }
+
+    /// Reads once more what was there before a commit that failed. sled's memory holds what was refused, and with a disk
+    /// that has no room it cannot be opened again; but pages that were written before can still be read.
+    fn remember(&mut self, before: &Before) {
+        let Engine::Open(db, _) = &self.engine else { return };
+        if self.kept.is_some() {
+            return;
+        }
+        match load_all(db, self.last, before) {
+            Ok(entries) => self.kept = Some(entries),
+            Err(error) => {
+                tracing::warn!(%error, "questions have to wait, too, until the database can be written")
+            }
         }
     }
 
@@ -196,16 +214,21 @@ impl Store for SledStore {
         self.engine()?;
         let stamp = self.last;
         let (db, log) = self.engine()?;
-        let done = catch_unwind(AssertUnwindSafe(|| write(db, log, &last, stamp)))
-            .unwrap_or_else(|panic| Err(Failure::Unsure(format!("the engine stopped: {}", words(&*panic)))));
-        match done {
-            Ok(stamp) => {
+        let mut before = Before::new();
+        match catch_unwind(AssertUnwindSafe(|| write(db, log, &last, stamp, &mut before))) {
+            Ok(Ok(stamp)) => {
                 self.last = stamp;
                 self.may_be_older = false;
+                self.kept = None;
                 self.acknowledge();
                 Ok(())
             }
-            Err(failure) => Err(self.fail(failure)),
+            Ok(Err(failure)) => {
+                self.remember(&before);
+                Err(self.fail(failure))
+            }
+            // Whatever lock a thread of it held is held for ever: nothing more is asked of it.
+            Err(panic) => Err(self.fail(Failure::Unsure(format!("the engine stopped: {}", words(&*panic))))),
         }
     }
 
@@ -213,9 +236,20 @@ impl Store for SledStore {
         let Engine::Open(db, _) = &self.engine else {
             return Err(StoreError::Read("the database was closed after a write that failed".into()));
         };
-        load_all(db, self.last)
+        load_all(db, self.last, &Before::new())
+    }
+
+    fn load_kept(&self) -> Result<Vec<Entry>, StoreError> {
+        match (&self.kept, &self.engine) {
+            (Some(entries), _) => Ok(entries.clone()),
+            (None, Engine::Open(..)) => self.load(),
+            (None, _) => Err(StoreError::Read("what was kept could not be read any more".into())),
+        }
     }
 }
+
+/// What stood under the engine's keys before a commit touched them; `None`: nothing.
+type Before = BTreeMap<Vec<u8>, Option<sled::IVec>>;
 
 /// What each key is to hold in the end: a later list overrides an earlier one.
 fn last_of_each<'a>(lists: &[&'a [Change]]) -> Result<BTreeMap<&'a [u8], Option<&'a [u8]>>, StoreError> {
@@ -235,16 +269,24 @@ fn write(
     log: &File,
     last: &BTreeMap<&[u8], Option<&[u8]>>,
     mut stamp: Stamp,
+    before: &mut Before,
 ) -> Result<Stamp, Failure> {
     stamp.commit = stamp.commit.saturating_add(1);
     let mut batch = sled::Batch::default();
     for (key, value) in last {
         let head_key = layout::head_key(key);
         let mut old_parts = 0;
-        if let Some(bytes) = db.get(&head_key)? {
-            let old = layout::read_head(&bytes).map_err(|e| Failure::Unsure(e.to_string()))?;
+        let old = db.get(&head_key)?;
+        if let Some(bytes) = &old {
+            let old = layout::read_head(bytes).map_err(|e| Failure::Unsure(e.to_string()))?;
             stamp.toggle(key, old.commit);
             old_parts = old.parts();
+        }
+        before.insert(head_key.clone(), old);
+        for part in 0..old_parts {
+            let part = layout::part_key(key, part);
+            let old = db.get(&part)?;
+            before.insert(part, old);
         }
         let mut new_parts = 0;
         match value {
@@ -274,44 +316,71 @@ pub(crate) fn apply(db: &sled::Db, log: &File, batch: sled::Batch) -> Result<(),
     log.sync_data().map_err(|e| Failure::Unsure(format!("the disk could not sync: {e}")))
 }
 
-fn load_all(db: &sled::Db, last: Stamp) -> Result<Vec<Entry>, StoreError> {
-    catch_unwind(AssertUnwindSafe(|| read_all(db, last)))
+fn load_all(db: &sled::Db, last: Stamp, before: &Before) -> Result<Vec<Entry>, StoreError> {
+    catch_unwind(AssertUnwindSafe(|| read_all(db, last, before)))
         .unwrap_or_else(|panic| Err(StoreError::Read(format!("the engine stopped: {}", words(&*panic)))))
 }
 
-/// Every record, if they are exactly those that the last commit left.
-fn read_all(db: &sled::Db, last: Stamp) -> Result<Vec<Entry>, StoreError> {
+/// Every record, if they are exactly those that the last commit left. What stands in `before` counts instead of what
+/// the engine holds under these keys.
+fn read_all(db: &sled::Db, last: Stamp, before: &Before) -> Result<Vec<Entry>, StoreError> {
     let unread = |e: sled::Error| StoreError::Read(e.to_string());
     let bad = |why: &str| StoreError::Read(why.into());
     let mut found = Stamp { commit: last.commit, digest: 0 };
     let mut out = Vec::new();
+    let mut take = |head_key: &[u8], bytes: &[u8]| {
+        let key =
+            layout::key_of_head(head_key).ok_or_else(|| bad("an entry lies where it does not belong"))?;
+        let head = layout::read_head(bytes)?;
+        found.toggle(key, head.commit);
+        out.push((key.to_vec(), read_value(db, key, &head, before)?));
+        Ok::<(), StoreError>(())
+    };
     for entry in db.scan_prefix(layout::head_prefix()) {
         let (head_key, bytes) = entry.map_err(unread)?;
-        let key =
-            layout::key_of_head(&head_key).ok_or_else(|| bad("an entry lies where it does not belong"))?;
-        let head = layout::read_head(&bytes)?;
-        found.toggle(key, head.commit);
-        let value = match head.value {
-            Value::Whole(value) => value.to_vec(),
-            Value::Split { parts, len } => {
-                let mut value = Vec::with_capacity(len);
-                for part in 0..parts {
-                    let bytes = db.get(layout::part_key(key, part)).map_err(unread)?;
-                    let bytes = bytes.ok_or_else(|| bad("a part of an entry is missing"))?;
-                    value.extend_from_slice(layout::read_part(&bytes, head.commit)?);
-                }
-                if value.len() != len {
-                    return Err(bad("the parts of an entry do not add up"));
-                }
-                value
-            }
-        };
-        out.push((key.to_vec(), value));
+        if !before.contains_key(head_key.as_ref()) {
+            take(&head_key, &bytes)?;
+        }
+    }
+    for (head_key, bytes) in before {
+        if let (Some(bytes), true) = (bytes, head_key.starts_with(&layout::head_prefix())) {
+            take(head_key, bytes)?;
+        }
     }
     if found != last {
         return Err(bad("entries are missing or old: the disk or the file system lost something"));
     }
+    if !before.is_empty() {
+        out.sort();
+    }
     Ok(out)
+}
+
+/// The value that belongs to a head.
+fn read_value(
+    db: &sled::Db,
+    key: &[u8],
+    head: &layout::Head<'_>,
+    before: &Before,
+) -> Result<Vec<u8>, StoreError> {
+    let (parts, len) = match head.value {
+        Value::Whole(value) => return Ok(value.to_vec()),
+        Value::Split { parts, len } => (parts, len),
+    };
+    let mut value = Vec::with_capacity(len);
+    for part in 0..parts {
+        let part_key = layout::part_key(key, part);
+        let bytes = match before.get(&part_key) {
+            Some(known) => known.clone(),
+            None => db.get(&part_key).map_err(|e| StoreError::Read(e.to_string()))?,
+        };
+        let bytes = bytes.ok_or_else(|| StoreError::Read("a part of an entry is missing".into()))?;
+        value.extend_from_slice(layout::read_part(&bytes, head.commit)?);
+    }
+    if value.len() != len {
+        return Err(StoreError::Read("the parts of an entry do not add up".into()));
+    }
+    Ok(value)
 }
 
 pub(crate) fn words(panic: &(dyn Any + Send)) -> String {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plants bugs in a copy of the sources and asks whether the simulator and the explorer find each of them.
+# Plants bugs in a copy of the sources and asks whether the simulator and the explorer find each of them, or a test.
 #
 #   tests/plants/run.sh                  all plants; fails when one is not caught, or when a sound node is blamed
 #   tests/plants/run.sh NAME…            only these
@@ -12,6 +12,7 @@
 #   Who: Alice     only her node has the bug: two nodes with one and the same bug agree with each other
 #   Seeds: N       how many seeds it may take (0: the simulator is not asked, it needs too many)
 #   Explore: NAME  the start from which the explorer finds it
+#   Test: NAME     the test in tests/scenario that fails: for what neither of the two has, the watchtower
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -121,9 +122,27 @@ explore() {
     sed -n 's/^FAILED start=\([^ ]*\) judge=\([a-z_-]*\) depth=\([0-9]*\).*/\2 \3 \1/p' <<<"$line"
 }
 
+# test_of PLANT NAME: the test's name when it fails with the plant and passes without.
+test_of() {
+    local program
+    program=$(cat "$WORK/scenario")
+    CHAND_PLANT=$1 timeout "$LIMIT_S" "$program" "$2" >"$WORK/logs/$1.test" 2>&1 && return 0
+    CHAND_PLANT=none timeout "$LIMIT_S" "$program" "$2" >"$WORK/logs/$1.sound" 2>&1 || return 0
+    # A name that no test has would fail neither way.
+    grep -q "^test .*$2 .*FAILED" "$WORK/logs/$1.test" && echo "$2"
+}
+
+# Builds the tests of tests/scenario, and notes where they are.
+prepare_tests() {
+    local log=$WORK/logs/tests
+    (cd "$TREE" && CARGO_TARGET_DIR=../build cargo test --release --locked --workspace --test scenario --no-run) 2>&1 |
+        tee "$log"
+    sed -n 's/.*(\(.*scenario-[0-9a-f]*\)).*/\1/p' "$log" | tail -n 1 | sed 's|^\.\./build|'"$BUILD"'|' >"$WORK/scenario"
+}
+
 # One plant: a line of the table, in $WORK/results.
 try() {
-    local name=$1 plant=$1 seeds starts by_sim by_explorer
+    local name=$1 plant=$1 seeds starts by_sim by_explorer by_test=
     [ "$(head_of "$name" Who)" = Alice ] && plant=$name@Alice
     starts=$(head_of "$name" Explore)
     by_explorer=
@@ -133,8 +152,9 @@ try() {
     # Found already: only the table wants to know how many seeds it takes.
     [ -z "$by_explorer" ] || [ -n "${WHOLE:-}" ] || seeds=$((seeds < 50 ? seeds : 50))
     by_sim=$(sim "$plant" "$seeds")
-    printf '%s|%s|%s\n' "$plant" "$by_sim" "$by_explorer" >"$WORK/results/$name"
-    printf '%-34s sim: %-28s explorer: %s\n' "$plant" "${by_sim:-–}" "${by_explorer:-–}"
+    [ -z "$(head_of "$name" Test)" ] || by_test=$(test_of "$plant" "$(head_of "$name" Test)" || true)
+    printf '%s|%s|%s|%s\n' "$plant" "$by_sim" "$by_explorer" "$by_test" >"$WORK/results/$name"
+    printf '%-34s sim: %-28s explorer: %s test: %s\n' "$plant" "${by_sim:-–}" "${by_explorer:-–}" "${by_test:-–}"
 }
 
 # Without a plant nothing may be found, or a catch would mean nothing.
@@ -151,14 +171,15 @@ sound() {
 
 # Markdown, one row a plant.
 table() {
-    local name plant by_sim by_explorer
-    echo '| plant | what it breaks | simulator: judge, seeds | explorer: judge, moves |'
+    local name plant by_sim by_explorer by_test
+    echo '| plant | what it breaks | simulator: judge, seeds | explorer: judge, moves; or a test |'
     echo '|---|---|---|---|'
     for name in $(names); do
-        IFS='|' read -r plant by_sim by_explorer <"$WORK/results/$name"
-        printf '| `%s` | %s | %s | %s |\n' "$plant" "$(head_of "$name" Breaks)" \
+        IFS='|' read -r plant by_sim by_explorer by_test <"$WORK/results/$name"
+        printf '| `%s` | %s | %s | %s%s |\n' "$plant" "$(head_of "$name" Breaks)" \
             "$(awk 'NF { printf "%s, %s", $1, $2 }' <<<"$by_sim")" \
-            "$(awk 'NF { printf "%s, %s (`%s`)", $1, $2, $3 }' <<<"$by_explorer")"
+            "$(awk 'NF { printf "%s, %s (`%s`)", $1, $2, $3 }' <<<"$by_explorer")" \
+            "${by_test:+\`$by_test\`}"
     done
 }
 
@@ -173,7 +194,7 @@ keep_table() {
 }
 
 main() {
-    local keep= chosen=() word missed=0 known plant by_sim by_explorer
+    local keep= chosen=() word missed=0 known plant by_sim by_explorer by_test
     known=$(names)
     for word in "$@"; do
         case $word in
@@ -189,10 +210,13 @@ main() {
     sound
     [ ${#chosen[@]} -gt 0 ] || mapfile -t chosen <<<"$known"
     (cd "$WORK/results" && rm -f -- *)
+    for word in "${chosen[@]}"; do
+        [ -z "$(head_of "$word" Test)" ] || { prepare_tests; break; }
+    done
     printf '%s\n' "${chosen[@]}" | xargs -P "$(nproc)" -n 1 "$HERE/run.sh" --try
     for word in "${chosen[@]}"; do
-        IFS='|' read -r plant by_sim by_explorer <"$WORK/results/$word"
-        if [ -z "$by_sim$by_explorer" ]; then
+        IFS='|' read -r plant by_sim by_explorer by_test <"$WORK/results/$word"
+        if [ -z "$by_sim$by_explorer$by_test" ]; then
             echo "NOT CAUGHT: $plant: $(head_of "$word" Breaks)"
             missed=$((missed + 1))
         fi

@@ -84,6 +84,10 @@ fn the_usual_calls_of_a_node() {
     assert_eq!(info["alias"], "Alice");
     assert_eq!(info["network"], "regtest");
     assert_eq!(info["blockheight"], world.chain.height());
+    // An option that is there and was not given, and one that is not there.
+    let unset = alice.call("listconfigs", json!({ "config": "rgb" }));
+    assert_eq!(unset["configs"], json!({ "rgb": { "set": false, "source": "default" } }));
+    alice.refusal("listconfigs", json!({ "config": "no-such-option" }));
     alice.connect(bob);
     let peers = alice.call("listpeers", json!({}));
     assert_eq!(peers["peers"][0]["id"], bob.id());

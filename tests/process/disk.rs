@@ -5,10 +5,11 @@
 //! write beyond it fails, the log's too. It is taken away when room is to be back.
 
 use chand_tests::books::{balance_adds_up, msat, shares};
-use chand_tests::{wait_for, wait_until, ChannelType, Client, Node, World};
+use chand_tests::{programs, wait_for, wait_until, ChannelType, Client, Node, World};
 use serde_json::{json, Value};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// No file of the node may grow beyond so many bytes; `unlimited` for no limit.
 fn limit_files(node: &mut Node, most: &str) {
@@ -92,6 +93,75 @@ fn a_full_disk_stops_a_node_until_there_is_room_and_loses_nothing() {
     assert_eq!((received(&world.bob), received(&world.alice)), moved);
     let bolt11 = world.bob.invoice(5_000, "after all that");
     world.alice.call("pay", json!({ "bolt11": bolt11 }));
+}
+
+/// What lists say of the money, as far as it is kept: without links and without the warning.
+fn books(node: &Node) -> Vec<Value> {
+    let lists =
+        ["listpeerchannels", "listpays", "listinvoices", "listclosedchannels", "balance", "listfunds"];
+    let ask = |method: &&str| {
+        let mut answer = node.call(method, json!({}));
+        answer.as_object_mut().expect("fields").remove("warning_disk");
+        for list in ["channels", "outputs"] {
+            for item in answer.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                let links = ["peer_connected", "connected", "reestablished", "status"];
+                item.as_object_mut().expect("fields").retain(|name, _| !links.contains(&name.as_str()));
+            }
+        }
+        answer
+    };
+    lists.iter().map(ask).collect()
+}
+
+#[test]
+fn without_room_questions_are_answered_from_what_is_kept_and_orders_wait() {
+    let mut world = World::with_channel(10_000_000, 5_000_000_000, ChannelType::Anchors);
+    world.alice.stop();
+    world.alice.set_before("trap '' XFSZ");
+    world.alice.launch();
+    world.wait_normal();
+    let bolt11 = world.bob.invoice(7_000_000, "before");
+    world.alice.call("pay", json!({ "bolt11": bolt11 }));
+    world.wait_quiet();
+    for healed in [true, false] {
+        let before = books(&world.alice);
+        limit_files(&mut world.alice, "0");
+        let label = format!("healed {healed}");
+        let mut order = Command::new(programs::find("chan-cli"))
+            .env("HOME", world.dir.path())
+            .args(["--data-dir".as_ref(), world.alice.data_dir().as_os_str()])
+            .args(["--network", "regtest", "invoice", "5000", &label, "made without room"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("chan-cli runs");
+        let warned = || world.alice.call("getinfo", json!({}))["warning_disk"].is_string();
+        wait_until("getinfo to say that the disk refuses", warned);
+        assert_eq!(books(&world.alice), before);
+        for method in ["listpeerchannels", "listpays", "balance"] {
+            assert!(world.alice.call(method, json!({}))["warning_disk"].is_string(), "{method}");
+        }
+        // The first line says what the order waits for; it comes while it waits.
+        let mut told = String::new();
+        let mut words = BufReader::new(order.stderr.take().expect("piped"));
+        words.read_line(&mut told).expect("a line");
+        assert!(told.contains("invoice waits") && told.contains("could not be written"), "{told}");
+        assert!(order.try_wait().expect("a child").is_none(), "it waits");
+        if healed {
+            limit_files(&mut world.alice, "unlimited");
+            assert!(order.wait().expect("a child").success());
+            // Whoever was answered sees it from then on.
+            assert_eq!(world.alice.invoice_of(&label)["status"], "unpaid");
+            assert!(world.alice.call("getinfo", json!({}))["warning_disk"].is_null());
+        } else {
+            // A crash takes nothing back of what was shown.
+            world.alice.kill_and_launch();
+            assert!(!order.wait().expect("a child").success());
+            world.wait_normal();
+            assert_eq!(books(&world.alice), before);
+        }
+        world.wait_normal();
+    }
 }
 
 /// Every regular file below a folder, with what it holds.

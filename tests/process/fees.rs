@@ -90,6 +90,9 @@ fn a_commitment_below_the_floor_is_carried_by_its_child() {
     let both = world.chain.fee(&commitment) + world.chain.fee(&child);
     let size = (commitment.vsize() + child.vsize()) as u64;
     assert!(both * 1_000 / size >= FLOOR, "{both} sat for {size} vB");
+    // That is as it should be, and no trouble in the log.
+    let lines = world.alice.call("getlog", json!({ "level": "unusual" }))["log"].to_string();
+    assert!(!lines.contains("was refused") && !lines.contains("BROKEN"), "{lines}");
 
     while pass(&world, &world.alice) + 7 < expiry {}
     child = wait_version(&world, &anchors, "the child after some blocks", |_| true);

@@ -157,7 +157,7 @@ fn every_htlc_ends_where_its_script_says(kind: ChannelType, opener_closes: bool)
     stage::wait_status(&world.alice, "settled by Bob", "complete");
     stage::wait_status(&world.bob, "settled by Alice", "complete");
     let trail = stage::resolve(&world, &commitment, born, 45);
-    world.mine(6);
+    world.mine(7);
     for (alice_pays, _, label) in plan {
         let payer = if alice_pays { &world.alice } else { &world.bob };
         stage::wait_status(payer, label, if label.starts_with("settled") { "complete" } else { "failed" });
@@ -212,7 +212,7 @@ fn a_deadline_closes(kind: ChannelType) {
     mine_for(&world, &world.alice, 1);
     let born = world.chain.height();
     wait_spender(&world.chain, &stage::output_of(&commitment, 30_000));
-    mine_for(&world, &world.alice, 6);
+    mine_for(&world, &world.alice, 7);
     stage::wait_status(&world.alice, "never settled", "failed");
     world.bob.launch();
     let trail = stage::resolve(&world, &commitment, born, 20);

@@ -16,9 +16,13 @@ const BOBS_OLD_SAT: u64 = 360_000;
 
 /// Alice has a tower that she trusts as `mode` says; Bob has none.
 fn watched(kind: ChannelType, mode: &str) -> (World, Tower) {
+    watched_by(kind, mode, &[])
+}
+
+fn watched_by(kind: ChannelType, mode: &str, options: &[&str]) -> (World, Tower) {
     let dir = tempfile::Builder::new().prefix("chand-").tempdir().expect("a temporary folder");
     let chain = Chain::start(dir.path());
-    let tower = Tower::start(dir.path(), &chain);
+    let tower = Tower::start_with(dir.path(), &chain, options);
     let named = format!("{}{mode}", tower.address());
     let alice = Node::start("Alice", dir.path(), &chain, &["--dev", "--watchtower", &named]);
     let bob = Node::start("Bob", dir.path(), &chain, &["--dev"]);
@@ -71,8 +75,15 @@ fn the_tower_takes_everything(kind: ChannelType) {
     for outpoint in outputs.iter().chain([&second]) {
         wait_spender(&world.chain, outpoint);
     }
-    // Killed and with the mempool lost, it says it all again.
+    // Killed and with the mempool lost, it says it all again; also when it does not know any more where it was.
     tower.kill();
+    if matches!(kind, ChannelType::StaticRemoteKey) {
+        let place = tower.data_dir().join("regtest").join("watch");
+        let mut bytes = std::fs::read(&place).expect("a file");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&place, bytes).expect("written");
+    }
     world.chain.forget_mempool();
     tower.launch();
     for outpoint in outputs.iter().chain([&second]) {
@@ -143,16 +154,78 @@ fn a_tower_with_signed_penalties_takes_the_balance() {
     });
 }
 
-/// A tower that is away costs nothing: payments go on, and it gets all it missed. A quota is a quota.
+fn pay(world: &World, label: &str, count: u64) {
+    for number in 0..count {
+        let bolt11 = world.bob.invoice(1_000_000, &format!("{label} {number}"));
+        world.alice.call("pay", json!({ "bolt11": bolt11 }));
+    }
+    world.wait_quiet();
+}
+
+/// The disk of a tower spoils a file: it says so, serves what is left of it, and the node sends what it still has again.
+#[test]
+fn a_tower_that_lost_states_gets_them_again() {
+    let (world, mut tower) = watched(ChannelType::Anchors, "");
+    pay(&world, "one", 10);
+    let before = Tower::wait_told(&world.alice);
+    let kept = before["states_kept"].as_u64().expect("states");
+    for (damage, says) in [("the middle", "DAMAGED"), ("the end", "half written")] {
+        tower.kill();
+        let files = tower.files();
+        assert_eq!(files.len(), 1);
+        let mut bytes = std::fs::read(&files[0]).expect("a file");
+        let length = bytes.len();
+        match damage {
+            "the middle" => bytes[length / 2 - 200..length / 2].fill(0xff),
+            _ => bytes.truncate(length - 10),
+        }
+        std::fs::write(&files[0], bytes).expect("written");
+        tower.launch();
+        assert!(tower.log().contains(says), "{}", tower.log());
+        wait_for("the tower to have everything again", || match Tower::status(&world.alice) {
+            now if now["connected"] == true
+                && now["states_kept"].as_u64() >= Some(kept)
+                && now["states_pending"] == 0
+                && now["unprotected"].as_array().is_some_and(Vec::is_empty) =>
+            {
+                Ok(())
+            }
+            now => Err(now.to_string()),
+        });
+    }
+    assert!(files_beside(&tower).iter().any(|name| name.ends_with(".damaged")), "it was put aside");
+}
+
+/// Names of all that lies beside the tower's files.
+fn files_beside(tower: &Tower) -> Vec<String> {
+    let folder = tower.files()[0].parent().expect("a folder").to_path_buf();
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// A quota is filled to the last place, the refusal says exactly what is left, and the node which states nobody protects.
+#[test]
+fn a_full_quota_takes_what_fits_and_the_node_names_the_rest() {
+    let (world, _tower) = watched_by(ChannelType::Anchors, "", &["--quota-states", "7"]);
+    pay(&world, "one", 10);
+    let status = wait_for("the tower to be full", || match Tower::status(&world.alice) {
+        now if now["states_kept"] == 7 && now["trouble"].is_string() => Ok(now),
+        now => Err(now.to_string()),
+    });
+    let trouble = status["trouble"].as_str().expect("words");
+    assert!(trouble.contains("0 of 7 states are left") && trouble.ends_with("from state 7 on"), "{trouble}");
+    let unprotected = &status["unprotected"][0];
+    assert_eq!(unprotected["first_state"], 7, "{status}");
+    let last = unprotected["last_state"].as_u64().expect("a number");
+    assert_eq!(status["states_pending"].as_u64(), Some(last - 6), "{status}");
+}
+
+/// A tower that is away costs nothing: payments go on, and it gets all it missed.
 #[test]
 fn a_tower_that_was_away_is_told_what_it_missed() {
     let (mut world, mut tower) = watched(ChannelType::Anchors, "");
     tower.kill();
-    for number in 0..10u64 {
-        let bolt11 = world.bob.invoice(1_000_000, &format!("away {number}"));
-        world.alice.call("pay", json!({ "bolt11": bolt11 }));
-    }
-    world.wait_quiet();
+    pay(&world, "away", 10);
     wait_for("Alice to miss her tower", || match Tower::status(&world.alice) {
         now if now["connected"] == false && now["states_pending"].as_u64() >= Some(20) => Ok(()),
         now => Err(now.to_string()),

@@ -1,7 +1,7 @@
 //! Closing by agreement: exact balances on chain, with HTLCs pending, over cuts, in both dialects.
 
 use chand_protocol::channel::Phase;
-use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, Reply, RouteLimits};
 use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::units::Feerate;
 use chand_tests::duet::play::{preimage, Open};
@@ -69,6 +69,7 @@ fn pending_htlcs_end_first_and_new_ones_are_not_taken() {
                 amount_msat: chand_protocol::units::Msat(1_000),
                 label: None,
                 retry_for_s: 0,
+                limits: RouteLimits::default(),
             };
             assert!(matches!(duet.ask(ALICE, late), Some(Err(_))), "no new payment");
             duet.judge_agreement();

@@ -4,7 +4,7 @@
 
 use chand_protocol::channel::Phase;
 use chand_protocol::id::{ChannelId, LinkId};
-use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, Reply, RouteLimits};
 use chand_protocol::node::effect::Input;
 use chand_protocol::units::{Feerate, Height, Msat, Sat};
 use chand_protocol::wire::message::{OnionPacket, OpenChannel, Shutdown, UpdateAddHtlc, UpdateFee};
@@ -337,7 +337,13 @@ fn a_clock_set_back_does_not_stop_time() {
     duet.wait_ms(1_000);
     duet.now = true_now;
     let destination = duet.id(BOB);
-    let order = Command::Keysend { destination, amount_msat: Msat(1_000), label: None, retry_for_s: 20 };
+    let order = Command::Keysend {
+        destination,
+        amount_msat: Msat(1_000),
+        label: None,
+        retry_for_s: 20,
+        limits: RouteLimits::default(),
+    };
     let id = duet.tell(ALICE, order);
     duet.wait_ms(30_000);
     let answer = duet.answer(id);

@@ -66,7 +66,10 @@ fn records_of_version_1_load_and_say_the_same() {
         // Fields that came since stand at the ends, with their defaults.
         let now = sorted(node.records());
         assert!(now.keys().eq(kept.keys()), "{}: other records than were kept", NAMES[seat]);
-        for (key, value) in &kept {
+        // One that is under way was one HTLC then, and is a list of parts now: the same from here on.
+        assert_eq!(sorted(keys.seats[seat].reborn(node.records()).records()), now);
+        let payment = chand_protocol::record::Kind::Payment as u8;
+        for (key, value) in kept.iter().filter(|(key, _)| key[0] != payment) {
             let same = now[key].starts_with(value) && now[key].len() <= value.len() + 4;
             assert!(same, "{}: {} is not what was kept", NAMES[seat], to_hex(key));
         }

@@ -131,12 +131,11 @@ fn texts_too_long_to_be_kept_are_refused() {
     let error = duet.must_fail(BOB, described(long(1_000_000)));
     assert!(error.message.contains("description"), "{}", error.message);
     let invoice = duet.invoice(BOB, request("to be paid", Some(1_000)));
-    let Command::Pay { bolt11, amount_msat, retry_for_s, maxfee_msat, .. } = pay(&invoice.bolt11, None)
-    else {
+    let Command::Pay { bolt11, amount_msat, retry_for_s, limits, .. } = pay(&invoice.bolt11, None) else {
         panic!("not an order to pay")
     };
     let label = Some(long(1_000_000));
-    duet.must_not_move(ALICE, Command::Pay { bolt11, amount_msat, label, retry_for_s, maxfee_msat });
+    duet.must_not_move(ALICE, Command::Pay { bolt11, amount_msat, label, retry_for_s, limits });
     // What was refused left nothing behind.
     duet.pay(ALICE, "after", 1_000);
 }

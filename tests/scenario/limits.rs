@@ -1,7 +1,7 @@
 //! Limits: 483 HTLCs each way, the reserve, dust, what is in flight, feerates.
 
 use chand_protocol::id::{CommandId, Side};
-use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, Reply, RouteLimits};
 use chand_protocol::units::{Feerate, Msat};
 use chand_tests::duet::play::{pay, preimage, request, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
@@ -80,7 +80,13 @@ fn all_a_side_can_send_it_can_send_and_no_msat_more() {
             let most = spendable(&duet, payer);
             let order = |duet: &mut Duet, label: &str, msat: u64| {
                 let bolt11 = duet.invoice(other(payer), request(label, Some(msat))).bolt11;
-                Command::Pay { bolt11, amount_msat: None, label: None, retry_for_s: 0, maxfee_msat: None }
+                Command::Pay {
+                    bolt11,
+                    amount_msat: None,
+                    label: None,
+                    retry_for_s: 0,
+                    limits: RouteLimits::default(),
+                }
             };
             let above = order(&mut duet, "above", most + 1);
             duet.must_not_move(payer, above);

@@ -44,7 +44,7 @@ fn a_payment_in_a_commitment_that_was_lost_is_given_up_after_its_expiry_and_no_s
     let mut duet = restored_with_a_payment(932);
     let hash = preimage(1).hash();
     let expiry = duet.channel(ALICE).ledger.htlcs.values().next().expect("an HTLC").cltv_expiry.0;
-    while duet.chain.height() < expiry + 4 {
+    while duet.chain.height() < expiry + 5 {
         duet.mine(1);
         assert_eq!(duet.payment(ALICE, hash).expect("listed").status, "pending");
     }

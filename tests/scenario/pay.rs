@@ -3,7 +3,7 @@
 use bitcoin::Network;
 use chand_protocol::id::{CommandId, PaymentSecret};
 use chand_protocol::invoice::{make, Currency, Description, NewInvoice};
-use chand_protocol::node::command::{Command, InvoiceRequest, Reply, RouteHop};
+use chand_protocol::node::command::{Command, InvoiceRequest, Reply, RouteHop, RouteLimits};
 use chand_protocol::onion::payload::{Final, Payload};
 use chand_protocol::onion::sphinx::peel;
 use chand_protocol::units::Msat;
@@ -37,7 +37,13 @@ fn open_pay_both_ways_restart_and_close() {
 fn keysend_needs_no_invoice() {
     let mut duet = Duet::opened(2, Open::default());
     let destination = duet.id(BOB);
-    let order = Command::Keysend { destination, amount_msat: Msat(7_000_001), label: None, retry_for_s: 60 };
+    let order = Command::Keysend {
+        destination,
+        amount_msat: Msat(7_000_001),
+        label: None,
+        retry_for_s: 60,
+        limits: RouteLimits::default(),
+    };
     let reply = duet.must(ALICE, order);
     let Reply::Paid(paid) = reply else { panic!("{reply:?}") };
     assert_eq!(paid.status, "complete");
@@ -150,7 +156,7 @@ fn what_cannot_be_paid_is_refused_at_once_and_answered() {
         amount_msat: None,
         label: None,
         retry_for_s: 0,
-        maxfee_msat: None,
+        limits: RouteLimits::default(),
     };
     assert_eq!(duet.must_not_move(ALICE, order).code, 210);
     let own = duet.invoice(ALICE, request("own", Some(1_000)));

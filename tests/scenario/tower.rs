@@ -5,7 +5,7 @@
 
 use crate::penalty::cheat;
 use bitcoin::Transaction;
-use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::tower::TowerChannel;
 use chand_protocol::onchain::Kind;
@@ -36,9 +36,15 @@ impl Tower {
 
     /// Asks the node for all it has, a few states at once.
     fn collect(&mut self, duet: &mut Duet, seat: usize) {
+        self.collect_from(duet, seat, 0);
+    }
+
+    /// The same, when the node has nothing any more from below `first`.
+    fn collect_from(&mut self, duet: &mut Duet, seat: usize, first: u64) {
         let channel = known(duet, seat);
-        while self.next.max(channel.first) < channel.end {
-            let from = self.next.max(channel.first);
+        let first = first.max(channel.first);
+        while self.next.max(first) < channel.end {
+            let from = self.next.max(first);
             let whole = from != self.next;
             let order = Command::TowerStates { channel: channel.channel, from, most: 3, whole };
             let Reply::TowerStates { sealing, states } = duet.must(seat, order) else { panic!("no states") };
@@ -97,6 +103,11 @@ impl Tower {
         let outputs = self.breaches.iter().flat_map(|b| &b.watch.outputs).filter(|o| o.kind == kind);
         outputs.map(|o| o.spent.is_some_and(|s| s.ours)).collect()
     }
+}
+
+/// Alice's notes for towers, on disk.
+fn notes(duet: &Duet) -> usize {
+    duet.seats[ALICE].store.durable().iter().filter(|(key, _)| key[0] == b'e').count()
 }
 
 fn known(duet: &mut Duet, seat: usize) -> TowerChannel {
@@ -183,8 +194,12 @@ fn a_tower_takes_every_output_second_level_ones_too() {
                 let (all, gained) = (takeable(&tower), money(&duet, victim) - before[victim]);
                 assert!(gained < all && gained + 30_000 > all, "{gained} of {all}");
                 assert!(money(&duet, cheat_seat) <= before[cheat_seat], "the cheat gained");
-                assert!(!tower.breaches[0].is_over(Height(duet.chain.height())));
-                assert!(tower.breaches[0].is_over(Height(duet.chain.height() + 100)));
+                let end = |blocks: u32, minimum| {
+                    let (tip, fees) = (Height(duet.chain.height() + blocks), Fees { minimum, ..FEES });
+                    tower.breaches[0].end(&Moment { tip, fees, crypto: &*crypto() })
+                };
+                assert_eq!(end(0, FEES.minimum), None);
+                assert!(end(100, FEES.minimum).is_some_and(|end| end.left.0 == 0));
             }
         }
     }
@@ -264,21 +279,19 @@ fn notes_go_when_towers_have_them_and_a_new_tower_gets_what_it_needs() {
     first.collect(&mut duet, ALICE);
     let channel = known(&mut duet, ALICE);
     assert_eq!((channel.first, first.next), (0, channel.end));
-    let count =
-        |duet: &Duet| duet.seats[ALICE].store.durable().iter().filter(|(key, _)| key[0] == b'e').count();
-    let noted = count(&duet);
+    let noted = notes(&duet);
     assert!(noted > 40, "{noted}");
     duet.must(ALICE, Command::TowersHave { channel: channel.channel, below: Some(channel.end) });
-    assert!(count(&duet) <= 2, "the newest, and the one after it");
+    assert_eq!(notes(&duet), noted, "so few stay, for a tower that loses some");
     duet.restart(ALICE);
     duet.settle();
-    assert_eq!(known(&mut duet, ALICE), TowerChannel { first: channel.end, ..channel });
+    assert_eq!(known(&mut duet, ALICE), TowerChannel { kept: channel.end, ..channel });
 
     // The second tower starts here; the state that it gets first holds four HTLCs that began long ago.
     let old = duet.seats[BOB].store.durable();
     end(&mut duet);
     first.collect(&mut duet, ALICE);
-    second.collect(&mut duet, ALICE);
+    second.collect_from(&mut duet, ALICE, channel.end);
     assert!(second.blobs.len() < 20 && first.blobs.len() > 40);
     duet.mute = Some(ALICE);
     cheat(&mut duet, BOB, old, None);
@@ -298,7 +311,163 @@ fn notes_go_when_towers_have_them_and_a_new_tower_gets_what_it_needs() {
         assert_eq!(opened.is_some(), *name == hint(&commitment.compute_txid()));
     }
     duet.must(ALICE, Command::TowersHave { channel: channel.channel, below: None });
-    assert_eq!(count(&duet), 0);
+    assert_eq!(notes(&duet), 0);
     let Reply::TowerChannels(none) = duet.must(ALICE, Command::TowerChannels) else { panic!("no list") };
     assert_eq!(none, []);
+}
+
+/// The first state that a new tower gets holds an HTLC that is too small for an output; a later one gives it one.
+#[test]
+fn a_new_tower_knows_htlcs_that_were_trimmed_in_its_first_state() {
+    let mut duet = Duet::with(1_640, |_, config| config.tower = true);
+    duet.connect();
+    duet.open(Open { anchors: false, feerate: 8_000, ..Open::default() });
+    duet.pay(ALICE, "before", 100_000_000);
+    duet.pay_held(ALICE, 1, 4_000_000);
+    duet.pay_held(BOB, 2, 4_000_000);
+    duet.settle();
+    let first = known(&mut duet, ALICE).end;
+    let mut tower = Tower::new(Mode::Key);
+    let channel = ChannelRef::Id(duet.channel_id());
+    duet.must(ALICE, Command::DevFeerate { channel, feerate: Feerate(500) });
+    duet.settle();
+    let old = duet.seats[BOB].store.durable();
+    duet.must(BOB, Command::SettleInvoice { preimage: preimage(1) });
+    duet.must(ALICE, Command::CancelInvoice { payment_hash: preimage(2).hash() });
+    duet.settle();
+    tower.collect_from(&mut duet, ALICE, first);
+    duet.mute = Some(ALICE);
+    cheat(&mut duet, BOB, old, None);
+    duet.mine(1);
+    tower.connected(&duet, duet.chain.height());
+    assert_eq!(tower.taken(Kind::Htlc), [false; 2], "both are recognised");
+    tower.publish(&mut duet);
+    tower.mine(&mut duet, 1);
+    assert_eq!(tower.taken(Kind::Htlc), [true; 2]);
+}
+
+/// No tower takes them any more: what waits is bounded, with and without one on the command line, and told in the log.
+#[test]
+fn what_waits_for_towers_is_bounded() {
+    let mut duet = Duet::counterfeit(1_650, |_, config| config.tower = true);
+    duet.check_every = 50;
+    duet.connect();
+    duet.open(Open::default());
+    let pays = |duet: &mut Duet, label: &str, count: usize| {
+        for number in 0..count {
+            duet.pay(ALICE, &format!("{label}-{number}"), 100_000);
+        }
+    };
+    pays(&mut duet, "one", 250);
+    let before = notes(&duet);
+    assert!(before > 450, "{before}");
+    duet.mine(1);
+    assert_eq!(notes(&duet), before, "a tower that is away may come back");
+    // What every tower has goes, all but the newest.
+    let channel = known(&mut duet, ALICE);
+    duet.must(ALICE, Command::TowersHave { channel: channel.channel, below: Some(channel.end) });
+    assert_eq!(known(&mut duet, ALICE).first, channel.end - 400);
+    let kept = notes(&duet);
+    pays(&mut duet, "two", 50);
+    assert!(notes(&duet) >= kept + 100);
+    // Started without a tower.
+    duet.seats[ALICE].configure(|config| config.tower = false);
+    duet.restart(ALICE);
+    duet.settle();
+    let dropped =
+        |duet: &Duet| duet.seats[ALICE].log.iter().filter(|n| n.text.contains("are dropped")).count();
+    duet.mine(1);
+    assert_eq!((notes(&duet), dropped(&duet)), (400, 0), "every tower has what went");
+    pays(&mut duet, "three", 3);
+    assert_eq!(notes(&duet), 400, "nothing is noted");
+    // Given again: what comes from now on has all that it needs, and there is a hole before it.
+    duet.seats[ALICE].configure(|config| config.tower = true);
+    duet.restart(ALICE);
+    duet.settle();
+    pays(&mut duet, "four", 120);
+    let end = known(&mut duet, ALICE).end;
+    let order = Command::TowerStates { channel: channel.channel, from: 0, most: 2_000, whole: true };
+    let Reply::TowerStates { states, .. } = duet.must(ALICE, order) else { panic!("no states") };
+    let numbers: Vec<u64> = states.iter().map(|s| s.noted.number).collect();
+    assert_eq!(numbers.last(), Some(&(end - 1)));
+    assert_eq!(numbers.windows(2).filter(|two| two[1] != two[0] + 1).count(), 1, "one hole");
+    // Without a tower again, and now some go that none has.
+    duet.seats[ALICE].configure(|config| config.tower = false);
+    duet.restart(ALICE);
+    duet.settle();
+    duet.mine(1);
+    assert_eq!(notes(&duet), 400);
+    duet.close(BOB);
+    duet.mine(101);
+    assert!(duet.channel(ALICE).retired);
+    assert_eq!(notes(&duet), 0, "nobody can cheat any more");
+    let marks =
+        |duet: &Duet| duet.seats[ALICE].store.durable().iter().filter(|(key, _)| key[0] == b'u').count();
+    assert_eq!(marks(&duet), 1, "towers may still be told to forget it");
+    duet.mine(2_016);
+    assert_eq!(marks(&duet), 0, "not for ever");
+}
+
+/// No miner takes the penalty, and the cheat's delay runs out: it pays more and more.
+#[test]
+fn a_penalty_is_raised_as_the_delay_runs_out() {
+    for mode in [Mode::Key, Mode::Presigned] {
+        let mut duet = watched(1_660, true);
+        let mut tower = Tower::new(mode);
+        duet.pay(ALICE, "before", 100_000_000);
+        let old = duet.seats[BOB].store.durable();
+        duet.pay(BOB, "after", 50_000_000);
+        tower.collect(&mut duet, ALICE);
+        duet.mute = Some(ALICE);
+        cheat(&mut duet, BOB, old, None);
+        duet.mine(1);
+        tower.connected(&duet, duet.chain.height());
+        let paid = |txs: &[Transaction]| {
+            assert_eq!(txs.len(), 1);
+            txs[0].output.iter().map(|o| o.value.to_sat()).sum::<u64>()
+        };
+        let first = paid(&tower.publish(&mut duet));
+        let delay = tower.breaches[0].delay_blocks();
+        for _ in 0..u32::from(delay) - 2 {
+            duet.mine_foreign(1);
+            tower.connected(&duet, duet.chain.height());
+            tower.publish(&mut duet);
+        }
+        let last = paid(&tower.publish(&mut duet));
+        assert!(first - last > 300, "{mode:?}: {first} and then {last}");
+        duet.mine(1);
+        tower.connected(&duet, duet.chain.height());
+        assert_eq!(tower.taken(Kind::ToLocal), [true]);
+    }
+}
+
+/// Of what costs more than it holds the tower lets go after its deadline, not before, and not of anything else.
+#[test]
+fn a_case_ends_when_what_is_left_is_not_worth_its_fee() {
+    let mut duet = watched(1_670, true);
+    let mut tower = Tower::new(Mode::Key);
+    duet.pay(ALICE, "before", 100_000_000);
+    begin(&mut duet);
+    let old = duet.seats[BOB].store.durable();
+    end(&mut duet);
+    tower.collect(&mut duet, ALICE);
+    duet.mute = Some(ALICE);
+    cheat(&mut duet, BOB, old, None);
+    duet.mine(1);
+    tower.connected(&duet, duet.chain.height());
+    let breach = &tower.breaches[0];
+    let (crypto, born) = (crypto(), duet.chain.height());
+    let deadline = born + u32::from(breach.delay_blocks());
+    let end = |tip: u32, minimum: u32| {
+        let fees = Fees { minimum: Feerate(minimum), ..FEES };
+        breach.end(&Moment { tip: Height(tip), fees, crypto: &*crypto })
+    };
+    let all = takeable(&tower);
+    // A feerate at which nothing is worth it.
+    let dear = 2_000_000;
+    assert_eq!(end(deadline + 98, dear), None);
+    assert_eq!(end(deadline + 99, dear).map(|end| end.left.0), Some(all));
+    assert_eq!(end(deadline + 99, 253), None, "that is worth to be tried on");
+    assert_eq!(end(deadline + 4_031, 253), None);
+    assert_eq!(end(deadline + 4_032, 253).map(|end| end.left.0), Some(all), "not for ever");
 }

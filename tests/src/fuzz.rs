@@ -7,6 +7,7 @@
 
 pub mod feed;
 pub mod files;
+pub mod gossip;
 pub mod hunt;
 pub mod invoice;
 pub mod machine;
@@ -49,6 +50,7 @@ targets! {
     "invoice_text" invoice::text, invoice::text_seeds, 8_000, 1, "an invoice as text";
     "invoice_signed" invoice::signed, invoice::signed_seeds, 2_000, 2, "an invoice with a good checksum and signature";
     "tower" tower::tower, tower::tower_seeds, 2_000, 1, "what a watchtower and its client read";
+    "gossip" gossip::gossip, gossip::gossip_seeds, 4_000, 2, "the gossip machine and what waits in it";
     "record_value" record::value, record::value_seeds, 70_000, 1, "a record's bytes";
     "records" record::records, record::record_seeds, 2_000, 4, "a node's records, changed";
     "transaction" transaction::transaction, transaction::transaction_seeds, 20_000, 1, "a transaction from the chain";

@@ -13,6 +13,9 @@ use chand_protocol::wire::Message;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
+/// What a node asks of gossip comes when it likes, and a stranger has none to give.
+const GOSSIP_QUESTIONS: std::ops::RangeInclusive<u16> = 261..=265;
+
 /// One connection, its handshake done.
 #[derive(Debug)]
 pub struct Stranger {
@@ -96,6 +99,16 @@ impl Stranger {
     /// # Panics
     /// When a frame of the node's does not open.
     pub fn hear(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let bytes = self.hear_anything()?;
+            if !bytes.first_chunk().is_some_and(|kind| GOSSIP_QUESTIONS.contains(&u16::from_be_bytes(*kind)))
+            {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    fn hear_anything(&mut self) -> io::Result<Vec<u8>> {
         let mut head = [0; LENGTH_BYTES];
         self.stream.read_exact(&mut head)?;
         let length = self.opener.open_length(&head).expect("the node's frame");

@@ -19,6 +19,7 @@ pub struct Tower {
     chain_url: String,
     process: Option<Process>,
     address: String,
+    extra: Vec<String>,
 }
 
 impl Tower {
@@ -27,10 +28,20 @@ impl Tower {
     /// # Panics
     /// When it does not come up.
     pub fn start(dir: &Path, chain: &Chain) -> Tower {
+        Tower::start_with(dir, chain, &[])
+    }
+
+    /// The same, with options of one's own.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with(dir: &Path, chain: &Chain, extra: &[&str]) -> Tower {
         let dir = dir.join("tower");
         std::fs::create_dir_all(&dir).expect("a folder for the tower");
         let chain_url = chain.url();
-        let mut tower = Tower { dir, port: ports::free(), chain_url, process: None, address: String::new() };
+        let extra = extra.iter().map(ToString::to_string).collect();
+        let (port, address) = (ports::free(), String::new());
+        let mut tower = Tower { dir, port, chain_url, process: None, address, extra };
         tower.launch();
         tower
     }
@@ -50,8 +61,9 @@ impl Tower {
             &format!("127.0.0.1:{}", self.port),
             "--bitcoin-rpc",
             &self.chain_url,
-        ]
-        .map(String::from);
+        ];
+        let args: Vec<String> =
+            args.into_iter().map(String::from).chain(self.extra.iter().cloned()).collect();
         let (program, log) = (programs::find("chand"), self.dir.join("log"));
         self.process = Some(Process::start("the tower", &program, &args, &self.dir, &log));
         let address = wait_for("the tower to say who it is", || {
@@ -83,6 +95,20 @@ impl Tower {
     /// Its folder of files.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// The files of its clients' channels.
+    ///
+    /// # Panics
+    /// When the folder cannot be read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let list = |dir: &Path| -> Vec<PathBuf> {
+            let entries = std::fs::read_dir(dir).expect("a folder");
+            entries.map(|entry| entry.expect("an entry").path()).collect()
+        };
+        let clients = list(&self.data_dir().join("regtest").join("clients"));
+        let files = clients.iter().flat_map(|client| list(client));
+        files.filter(|file| file.extension().is_none()).collect()
     }
 
     /// All it printed since it was made.

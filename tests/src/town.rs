@@ -5,19 +5,25 @@
 //! What two nodes say to each other is `duet`'s matter; this is for what goes through one to the next.
 //! Read next: `duet::seat` (one node and its disk), `tests/scenario/forward.rs`.
 
+pub mod gossip;
+
 use crate::duet::chain::{TinyChain, FIRST_HEIGHT};
 use crate::duet::judge::compare;
 use crate::duet::play::{request, Open};
 use crate::duet::seat::Seat;
 use crate::duet::{crypto, Answer, When};
-use chand_protocol::channel::Channel;
+use chand_protocol::channel::{Channel, Phase};
+use chand_protocol::gossip::graph::{Direction, Graph, Policy};
+use chand_protocol::gossip::Event;
 use chand_protocol::id::{ChannelId, CommandId, LinkId, NodeId, ShortChannelId};
 use chand_protocol::node::command::{Command, CommandError, InvoiceRequest, Reply, RouteHop};
 use chand_protocol::node::effect::{After, FundAmount, Input, Level};
 use chand_protocol::node::{step, view, NodeConfig};
+use chand_protocol::route::Router;
 use chand_protocol::store::Batch;
 use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
 use chand_protocol::wire::Message;
+use gossip::Machines;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The seed's four.
@@ -49,6 +55,12 @@ pub struct Town {
     pub mute: BTreeSet<usize>,
     /// A crash of this seat at its step of this number, there.
     pub crashes: Vec<(usize, u64, When)>,
+    /// What each node learned of the network.
+    pub routers: Vec<Router>,
+    /// How often one learned something.
+    pub lessons: usize,
+    /// Channels that are on nobody's map.
+    pub private: BTreeSet<ShortChannelId>,
     /// Texts of errors that the test expects in the logs.
     pub expected_errors: Vec<&'static str>,
     wires: BTreeMap<Way, VecDeque<Vec<u8>>>,
@@ -58,20 +70,28 @@ pub struct Town {
     next_command: u64,
     answers: BTreeMap<CommandId, Answer>,
     rng: u64,
+    machines: Machines,
 }
 
 impl Town {
     /// `count` new nodes that know the chain and not yet each other.
     pub fn new(count: usize, seed: u64, change: impl Fn(usize, &mut NodeConfig)) -> Town {
         let mut chain = TinyChain::new();
-        let seats = (0..count).map(|p| Seat::new(p, seed, &mut chain, crypto(), &change)).collect();
+        let seats: Vec<Seat> =
+            (0..count).map(|p| Seat::new(p, seed, &mut chain, crypto(), &change)).collect();
+        let now = Timestamp(1_700_000_000_000);
+        let takes_part = |s: &Seat| s.gossips().then_some(s.id);
+        let machines = Machines::new(seats.iter().map(takes_part), now);
         let mut town = Town {
-            now: Timestamp(1_700_000_000_000),
+            now,
             seats,
             chain,
             silent: BTreeSet::new(),
             mute: BTreeSet::new(),
             crashes: Vec::new(),
+            routers: (0..count).map(|_| Router::default()).collect(),
+            lessons: 0,
+            private: BTreeSet::new(),
             expected_errors: Vec::new(),
             wires: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -80,6 +100,7 @@ impl Town {
             next_command: 0,
             answers: BTreeMap::new(),
             rng: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            machines,
         };
         (0..count).for_each(|seat| town.follow(seat));
         town
@@ -116,7 +137,7 @@ impl Town {
             peer: self.seats[to].id,
             amount: Some(Sat(open.sat)),
             feerate: Some(Feerate(open.feerate)),
-            announce: false,
+            announce: open.announce,
             push_msat: Msat(open.push_msat),
             close_to: None,
             mindepth: None,
@@ -143,6 +164,34 @@ impl Town {
         let peer = self.seats[other].id;
         let found = self.seats[seat].node.channels().find(|c| c.terms.peer == peer);
         found.unwrap_or_else(|| panic!("{} has no channel with {}", self.seats[seat].name, other))
+    }
+
+    /// The network as everybody sees it: all open channels with both policies.
+    pub fn map(&self) -> Graph {
+        let mut map = Graph::new();
+        for seat in &self.seats {
+            for channel in seat.node.channels().filter(|c| c.phase == Phase::Open) {
+                let Some(scid) = channel.short_channel_id().filter(|scid| !self.private.contains(scid))
+                else {
+                    continue;
+                };
+                let mut ends = [seat.id, channel.terms.peer];
+                ends.sort_by_key(|id| id.0.serialize());
+                map.add_channel(scid, ends, Some(channel.terms.capacity));
+                let asked = channel.policy;
+                let policy = Policy {
+                    disabled: false,
+                    cltv_expiry_delta: asked.delta_blocks,
+                    htlc_minimum: asked.min.max(Msat(1)),
+                    htlc_maximum: asked.largest().min(channel.terms.capacity.to_msat()),
+                    fee_base_msat: asked.base_msat,
+                    fee_proportional_millionths: asked.ppm,
+                    timestamp: 1,
+                };
+                map.set_policy(scid, Direction::between(&seat.id, &channel.terms.peer), policy);
+            }
+        }
+        map
     }
 
     /// Its name on chain.
@@ -281,7 +330,8 @@ impl Town {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.seats.iter().filter_map(|s| s.node.next_deadline()).min()
+        let nodes = self.seats.iter().filter_map(|s| s.node.next_deadline());
+        nodes.chain(self.machines.next_deadline()).min()
     }
 
     /// Takes what waits until nothing does. Time moves by a millisecond a step.
@@ -305,7 +355,11 @@ impl Town {
                 return true;
             }
         }
-        if (0..self.seats.len()).any(|seat| self.next_block(seat)) || self.carry() || self.call() {
+        if (0..self.seats.len()).any(|seat| self.next_block(seat))
+            || self.carry()
+            || self.call()
+            || self.whisper()
+        {
             return true;
         }
         let due = |s: &Seat| s.node.next_deadline().is_some_and(|due| due <= self.now);
@@ -408,7 +462,18 @@ impl Town {
                 let spare_coins = place.wallet.spare(&self.chain);
                 place.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
+            After::FindRoutes(request) => {
+                let (map, now) = (self.map(), self.now);
+                let answer = self.routers[seat].find(&map, &request, now);
+                self.seats[seat].inbox.push_back(answer);
+            }
+            After::Learn(lesson) => {
+                let (map, now) = (self.map(), self.now);
+                self.lessons += 1;
+                self.routers[seat].learn(&map, &lesson, now);
+            }
             After::DevRevoked { .. } | After::Tower => {}
+            After::Gossip(news) => self.news(seat, *news),
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }
@@ -431,6 +496,11 @@ impl Town {
         };
         let message = Message::decode(&bytes).unwrap_or_else(|e| panic!("undecodable: {e}"));
         let (link, peer) = (*link, self.seats[from].id);
+        let private = matches!(&message, Message::ChannelUpdate(update) if update.is_private());
+        if self.machines.has(to) && message.is_gossip() && !private {
+            self.machines.push(to, Event::Message { peer, link, message });
+            return true;
+        }
         self.step(to, vec![Input::Message { peer, link, message }]);
         true
     }
@@ -472,9 +542,15 @@ impl Town {
         (0..self.seats.len()).for_each(|other| self.part(seat, other, "the link was cut"));
     }
 
+    /// The link between two, while there is one.
+    pub fn link(&self, seat: usize, other: usize) -> Option<LinkId> {
+        self.links.get(&(seat, other)).copied()
+    }
+
     /// A node dies and comes back from its disk.
     pub fn restart(&mut self, seat: usize) {
         self.seats[seat].restart();
+        self.machines.restart(seat, self.seats[seat].id, self.now);
         self.dials.retain(|(dialler, _)| *dialler != seat);
         for other in 0..self.seats.len() {
             if let Some(link) = self.links.remove(&(seat, other)) {
@@ -499,6 +575,7 @@ impl Town {
         let next = match self.seats[seat].node.tip() {
             None => FIRST_HEIGHT,
             Some((height, hash)) if self.chain.block(height.0).is_none_or(|b| b.hash != hash) => {
+                self.machines.push(seat, Event::BlockGone { height });
                 self.step(seat, vec![Input::BlockDisconnected { height, hash, wallet: None }]);
                 return true;
             }
@@ -507,6 +584,8 @@ impl Town {
         let Some(block) = self.chain.block(next).cloned() else { return false };
         let (hash, time_s, txs) = (block.hash, block.time_s, block.txs);
         let height = Height(next);
+        let spent = txs.iter().flat_map(|tx| &tx.input).map(|input| input.previous_output).collect();
+        self.machines.push(seat, Event::Block { height, spent });
         self.step(seat, vec![Input::BlockConnected { height, hash, time_s, txs, wallet: None }]);
         true
     }

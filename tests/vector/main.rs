@@ -2,5 +2,6 @@
 mod bolt01;
 mod bolt03;
 mod bolt04;
+mod bolt07;
 mod bolt08;
 mod bolt11;

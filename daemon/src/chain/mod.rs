@@ -159,6 +159,16 @@ impl Chain {
         decoded(&self.rpc.call("getblock", json!([hash.to_string(), 0])).await?, "getblock")
     }
 
+    /// `getblock` with verbosity 1: the ids of a block's transactions, in order.
+    ///
+    /// # Errors
+    /// [`RpcError`]; [`RpcError::Rpc`] when the backend has forgotten the block.
+    pub async fn get_block_txids(&self, hash: &BlockHash) -> Result<Vec<Txid>, RpcError> {
+        let block = self.rpc.call("getblock", json!([hash.to_string(), 1])).await?;
+        let list = block["tx"].as_array().ok_or_else(|| missing("getblock"))?;
+        list.iter().map(|txid| parsed(txid, "getblock")).collect()
+    }
+
     /// `getblockheader`, also of a block that left the best chain; `None` when it was never seen.
     ///
     /// # Errors

@@ -10,7 +10,10 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// After so long without an answer the user is told what the command waits for.
+const SLOW: Duration = Duration::from_secs(3);
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 1 << 30;
 /// The longest path of a Unix socket.
@@ -133,10 +136,27 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, CallError> {
+        self.call_telling(method, params, &mut |_| {})
+    }
+
+    /// The same; when it takes long, `tell` gets a line that says what it waits for, once.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn call_telling(
+        &mut self,
+        method: &str,
+        params: Value,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Value, CallError> {
         self.asked = self.asked.saturating_add(1);
         let id = format!("chan-cli:{method}#{}.{}", std::process::id(), self.asked);
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let answer = self.exchange(&format!("{request}\n")).map_err(CallError::Unreachable)?;
+        let slow = &mut |client: &Client| {
+            client.reason(method).iter().for_each(|line| tell(line));
+            true
+        };
+        let answer = self.exchange(&format!("{request}\n"), slow).map_err(CallError::Unreachable)?;
         let Value::Object(mut answer) = answer else { return Err(CallError::Unreachable(Problem::Nonsense)) };
         match (answer.remove("error"), answer.remove("result")) {
             (Some(error), _) if !error.is_null() => Err(CallError::Refused(error)),
@@ -145,7 +165,26 @@ impl Client {
         }
     }
 
-    fn exchange(&self, request: &str) -> Result<Value, Problem> {
+    /// What a command waits for, as far as the daemon knows.
+    fn reason(&self, method: &str) -> Option<String> {
+        let request =
+            json!({ "jsonrpc": "2.0", "id": "chan-cli:getinfo", "method": "getinfo", "params": [] });
+        let info = self.exchange(&format!("{request}\n"), &mut |_| false).ok();
+        let fields = info.as_ref().and_then(|i| i.get("result")).and_then(Value::as_object);
+        let mut warnings = fields.into_iter().flatten().filter(|(name, _)| name.starts_with("warning_"));
+        let disk = fields.and_then(|f| f.get("warning_disk"));
+        match disk.or_else(|| warnings.next().map(|(_, text)| text)).and_then(Value::as_str) {
+            Some(text) => Some(format!("{method} waits: {text}")),
+            // That it waits is what it is for.
+            None if method.starts_with("wait") => None,
+            None => Some(format!(
+                "{method} is under way and not answered yet (Ctrl-C ends the waiting, not what was asked for)"
+            )),
+        }
+    }
+
+    /// Calls `slow` once when the answer takes long; it says whether to go on waiting.
+    fn exchange(&self, request: &str, slow: &mut dyn FnMut(&Client) -> bool) -> Result<Value, Problem> {
         if self.socket.as_os_str().len() > MAX_PATH {
             return Err(Problem::PathTooLong(self.socket.clone()));
         }
@@ -157,12 +196,13 @@ impl Client {
         })?;
         // A daemon that refuses a client answers and hangs up, perhaps before all is written: the answer counts.
         let _ = stream.write_all(request.as_bytes());
-        read_answer(&mut stream)
+        let _ = stream.set_read_timeout(Some(SLOW));
+        read_answer(&mut stream, &mut || slow(self))
     }
 }
 
-/// Reads up to the empty line that ends an answer.
-fn read_answer(stream: &mut UnixStream) -> Result<Value, Problem> {
+/// Reads up to the empty line that ends an answer; calls `slow` once when nothing comes for [`SLOW`].
+fn read_answer(stream: &mut UnixStream, slow: &mut dyn FnMut() -> bool) -> Result<Value, Problem> {
     let mut text = Vec::new();
     let mut chunk = vec![0; 64 << 10];
     while !text.ends_with(b"\n\n") {
@@ -170,6 +210,13 @@ fn read_answer(stream: &mut UnixStream) -> Result<Value, Problem> {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                if !slow() {
+                    return Err(Problem::HungUp);
+                }
+                let _ = stream.set_read_timeout(None);
+                continue;
+            }
             Err(error) => return Err(Problem::Io(error)),
         };
         if read == 0 {

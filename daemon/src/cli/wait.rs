@@ -19,7 +19,8 @@ pub(super) fn call(
     terminal: &mut Terminal<'_>,
 ) -> Result<Value, CallError> {
     if !call.wait {
-        return client.call(&call.method, call.params.clone());
+        let tell = &mut |line: &str| terminal.warn(&format!("chan-cli: {line}"));
+        return client.call_telling(&call.method, call.params.clone(), tell);
     }
     let mut progress = Progress { terminal, shown: String::new() };
     let outcome = if call.method == "close" {

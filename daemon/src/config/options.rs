@@ -102,9 +102,9 @@ static OPTIONS: [Opt; 27] = [
     secret("dev-force-bip32-seed", "HEX32", "The wallet's seed"),
     secret("dev-force-channel-secrets", "A/B/C/D/E/F", "Keys and shachain seed of every channel"),
     opt("dev-bitcoind-poll", Kind::One("SECONDS"), None, "How often to look for blocks"),
-    opt("dev-fast-gossip", Kind::Switch, None, "Flush gossip at once; nothing needs it yet"),
+    opt("dev-fast-gossip", Kind::Switch, None, "Flush gossip at once, and tell soon that a peer is gone"),
     opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close a channel for the deadline of an HTLC"),
-    opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses; nothing needs it yet"),
+    opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses"),
 ];
 
 /// The end of `--help`.
@@ -114,7 +114,7 @@ the command line wins over the variable, the variable over the file.
 With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
 Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-bitcoind-poll SECONDS,
 --dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout (an HTLC's deadline closes no channel);
---dev-fast-gossip and --dev-allow-localhost are taken, nothing needs them yet.";
+--dev-fast-gossip (news leave at once) and --dev-allow-localhost (local addresses are announced).";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]

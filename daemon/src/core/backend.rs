@@ -1,13 +1,18 @@
 //! The daemon as control sockets see it.
 //!
 //! In: commands and wallet requests of many clients at once. Out: their answers, once they are durable.
-//! A full queue makes clients wait; one that leaves takes nothing back.
+//! A full queue makes clients wait; one that leaves takes nothing back. While the disk refuses, questions are answered from
+//! what was kept last (`lookout`), those too that were under way.
 //! Read next: `crate::rpc::backend`.
 
 use super::inbox::Order;
+use super::lookout::{Kept, Lookout};
+use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
 use crate::tower::{TowerStatus, Towers};
 use chand_protocol::node::command::{Command, CommandError, Reply};
+use std::future::Future;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// JSON-RPC's "internal error".
@@ -18,7 +23,9 @@ const INTERNAL_ERROR: i32 = -32603;
 pub struct Daemon {
     orders: mpsc::Sender<Order>,
     stop: watch::Sender<bool>,
+    lookout: Lookout,
     towers: Towers,
+    gossip: GossipHandle,
     about: About,
     configs: Vec<ConfigEntry>,
 }
@@ -27,11 +34,13 @@ impl Daemon {
     pub(super) fn new(
         orders: mpsc::Sender<Order>,
         stop: watch::Sender<bool>,
+        lookout: Lookout,
         towers: Towers,
+        gossip: GossipHandle,
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
-        Daemon { orders, stop, towers, about, configs }
+        Daemon { orders, stop, lookout, towers, gossip, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -49,17 +58,52 @@ impl Daemon {
     }
 }
 
+/// The node's own answer; or, when the disk refuses before that is there, one from what was kept.
+async fn either<T, F: Future<Output = Option<Result<T, CommandError>>>>(
+    lookout: &Lookout,
+    mut live: Pending<Result<T, CommandError>>,
+    from_kept: impl FnOnce(Arc<Kept>) -> F,
+) -> Result<T, CommandError> {
+    let kept = tokio::select! {
+        biased;
+        kept = lookout.opened() => kept,
+        answer = &mut live => return answer,
+    };
+    match from_kept(kept).await {
+        Some(answer) => answer,
+        None => live.await,
+    }
+}
+
 fn stopping() -> CommandError {
     CommandError { code: INTERNAL_ERROR, message: "chand is stopping: ask again when it runs".into() }
 }
 
 impl Backend for Daemon {
     fn command(&self, command: Command) -> Pending<Result<Reply, CommandError>> {
-        self.ask(|to| Order::Node(command, to))
+        if !command.is_question() {
+            return self.ask(|to| Order::Node(command, to));
+        }
+        let live = self.ask(|to| Order::Node(command.clone(), to));
+        let lookout = self.lookout.clone();
+        Box::pin(async move { either(&lookout, live, |kept| kept.node(command)).await })
     }
 
     fn wallet(&self, request: WalletRequest) -> Pending<Result<WalletReply, CommandError>> {
-        self.ask(|to| Order::Wallet(request, to))
+        if !matches!(request, WalletRequest::ListCoins { .. } | WalletRequest::KeptBack) {
+            return self.ask(|to| Order::Wallet(request, to));
+        }
+        let live = self.ask(|to| Order::Wallet(request.clone(), to));
+        let lookout = self.lookout.clone();
+        Box::pin(async move { either(&lookout, live, |kept| kept.wallet(request)).await })
+    }
+
+    fn behind(&self) -> Option<String> {
+        let why = self.lookout.why()?;
+        Some(format!(
+            "{why}: this is the state that was kept last. Commands that change something wait until there is room; \
+             nothing is lost"
+        ))
     }
 
     fn stop(&self) {
@@ -72,6 +116,10 @@ impl Backend for Daemon {
 
     fn towers(&self) -> Vec<TowerStatus> {
         self.towers.list()
+    }
+
+    fn gossip(&self) -> GossipHandle {
+        self.gossip.clone()
     }
 
     fn about(&self) -> About {

@@ -18,9 +18,11 @@ use super::writer::Job;
 use super::{Birth, CoreError};
 use crate::chain::follow::{self, ChainEvent, FollowConfig, StartingPoint};
 use crate::chain::Chain;
+use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
 use crate::wallet::WalletError;
 use chand_protocol::channel::{Channel, Phase};
+use chand_protocol::gossip::News;
 use chand_protocol::node::command::CommandError;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::{step, Node};
@@ -63,10 +65,11 @@ pub(super) struct Heart {
     pub runtime: Handle,
     pub clock: Clock,
     pub panics: Vec<Instant>,
+    pub gossip: GossipHandle,
 }
 
 /// A channel whose transactions take coins of the wallet for their fees when it closes on chain.
-fn may_need_coins(channel: &Channel) -> bool {
+pub(super) fn may_need_coins(channel: &Channel) -> bool {
     let over = match channel.phase {
         Phase::Closed(_) => true,
         Phase::Onchain(_) => channel.resolved_at().is_some(),
@@ -91,6 +94,9 @@ impl Heart {
     pub fn run(mut self) -> Result<(), CoreError> {
         self.follow_chain();
         self.count_channels();
+        if let Some((height, _)) = self.node.tip() {
+            self.gossip.block(height, Vec::new());
+        }
         let mut idle = false;
         loop {
             let limit = self.until_deadline(idle);
@@ -204,6 +210,7 @@ impl Heart {
             Event::Wallet(WalletJob::Fund { channel, script_pubkey, amount, feerate }) => {
                 inputs.push(self.purse.fund(channel, script_pubkey, amount, feerate));
             }
+            Event::Routes(found) => inputs.push(found),
             Event::Wallet(WalletJob::Attach(order)) => inputs.push(self.purse.attach(&order)),
             Event::Wallet(WalletJob::Unreserve { txid }) => inputs.extend(self.purse.unreserve(txid)),
             // They are looked for before every step.
@@ -238,12 +245,15 @@ impl Heart {
     fn chain_event(&mut self, event: ChainEvent, inputs: &mut Vec<Input>) -> Result<(), WalletError> {
         let input = match event {
             ChainEvent::Connected { height, hash, header, block } => {
+                let inputs_of = block.txdata.iter().flat_map(|tx| &tx.input);
+                self.gossip.block(height, inputs_of.map(|input| input.previous_output).collect());
                 let wallet = self.purse.block_connected(&block, height)?;
                 let txs =
                     Arc::try_unwrap(block).map_or_else(|shared| shared.txdata.clone(), |own| own.txdata);
                 Input::BlockConnected { height, hash, time_s: header.time, txs: Arc::new(txs), wallet }
             }
             ChainEvent::Disconnected { height, hash } => {
+                self.gossip.block_gone(height);
                 let wallet = self.purse.block_disconnected(height, hash)?;
                 Input::BlockDisconnected { height, hash, wallet }
             }
@@ -314,6 +324,8 @@ impl Heart {
         let entries = entries.recv().map_err(|_| gone())?.map_err(|e| CoreError::Reload(e.to_string()))?;
         // All that the old node asked for has left by now; what the wallet was asked is not for the new one.
         self.inbox.drop_wallet_jobs();
+        // The new node never heard of these, so it will not tell of their end.
+        self.links.all().into_iter().for_each(|link| self.gossip.news(News::Unlinked { link }));
         self.links.forget();
         let lost = CommandError {
             code: INTERNAL_ERROR,
@@ -326,7 +338,7 @@ impl Heart {
         // A panic in here is no step's: a second try would have the same.
         let born = catch_unwind(AssertUnwindSafe(|| (self.birth)(entries)));
         let (node, wallet) = born.unwrap_or_else(|_| Err("it panicked".into())).map_err(CoreError::Reload)?;
-        self.node = node;
+        self.node = node.wake();
         self.purse = Purse::new(wallet, rates);
         self.count_channels();
         self.follow_chain();

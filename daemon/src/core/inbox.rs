@@ -1,6 +1,6 @@
 //! All that can wake the core thread.
 //!
-//! In: five queues (peers, chain, broadcaster, control sockets, and what the writer thread has for the wallet) and the
+//! In: six queues (peers, chain, broadcaster, control sockets, routes that were found, and what the writer thread has for the wallet) and the
 //! order to stop. Out: one event at a time; a share of each queue for each step, so that no source starves another.
 //! While the disk does not keep up, only the chain, the broadcaster and the writer thread are listened to (`backlog`).
 //! Read next: `mod` (which thread waits for which), `heart` (what becomes of an event).
@@ -14,7 +14,7 @@ use crate::rpc::WalletRequest;
 use bitcoin::{ScriptBuf, Txid};
 use chand_protocol::id::ChannelId;
 use chand_protocol::node::command::Command;
-use chand_protocol::node::effect::{AttachOrder, FundAmount};
+use chand_protocol::node::effect::{AttachOrder, FundAmount, Input};
 use chand_protocol::units::Feerate;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -57,6 +57,8 @@ pub(super) enum Event {
     Published(Published),
     Order(Order),
     Wallet(WalletJob),
+    /// Ways that were asked for.
+    Routes(Input),
     /// The daemon is to stop.
     Stop,
     /// A part of the daemon ended by itself: a bug of ours.
@@ -70,6 +72,7 @@ pub(super) struct Inbox {
     pub published: mpsc::Receiver<Published>,
     pub orders: mpsc::Receiver<Order>,
     pub wallet: mpsc::UnboundedReceiver<WalletJob>,
+    pub routes: mpsc::UnboundedReceiver<Input>,
     pub stop: watch::Receiver<bool>,
 }
 
@@ -91,6 +94,9 @@ impl Inbox {
                 event = self.chain.recv(), if chain => {
                     Some(event.map_or(Event::Broken("the follower"), Event::Chain))
                 }
+                found = self.routes.recv(), if world => {
+                    Some(found.map_or(Event::Broken("the thread that finds routes"), Event::Routes))
+                }
                 order = self.orders.recv(), if world => Some(order.map_or(Event::Stop, Event::Order)),
                 event = self.peers.recv(), if world => {
                     Some(event.map_or(Event::Broken("the socket pump"), Event::Peer))
@@ -111,6 +117,7 @@ impl Inbox {
         if pressure == Pressure::High {
             return;
         }
+        share(ORDER_QUEUE, || self.routes.try_recv().ok().map(Event::Routes), &mut each);
         share(ORDER_QUEUE, || self.orders.try_recv().ok().map(Event::Order), &mut each);
         share(PEER_QUEUE, || self.peers.try_recv().ok().map(Event::Peer), &mut each);
     }

@@ -33,6 +33,11 @@ impl Links {
         self.links().contains(&link)
     }
 
+    /// All of them.
+    pub fn all(&self) -> BTreeSet<LinkId> {
+        self.links().clone()
+    }
+
     /// Ends all of them; their `Down`s follow.
     pub fn hang_up(&self, peers: &Peers, reason: &str) {
         let all = self.links().clone();

@@ -17,6 +17,8 @@
 //!   number is under way), and answers go to one-shot channels;
 //! * the publisher waits for the chain backend and for the core thread, and nobody waits for the publisher.
 //!
+//! While the disk refuses, questions are answered from what it holds (`lookout`); everything else waits.
+//!
 //! Read next: `heart`.
 
 mod backend;
@@ -26,6 +28,7 @@ mod clock;
 mod heart;
 mod inbox;
 mod links;
+mod lookout;
 mod publish;
 mod purse;
 pub mod revoked;
@@ -38,11 +41,13 @@ pub use backend::Daemon;
 
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
+use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
+use crate::routes::Routes;
 use crate::rpc::{About, ConfigEntry};
 use crate::tower::Towers;
 use crate::wallet::Wallet;
-use chand_protocol::node::Node;
+use chand_protocol::node::{Dormant, Node};
 use chand_protocol::store::{Entry, Store};
 use heart::Heart;
 use inbox::{Inbox, BROADCAST_QUEUE, ORDER_QUEUE, PEER_QUEUE};
@@ -55,8 +60,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use writer::{Exits, WriterError};
 
-/// Makes a node and its wallet from what the store holds: at the start, and again after a bug stopped a step.
-pub type Birth = Box<dyn FnMut(Vec<Entry>) -> Result<(Node, Wallet), String> + Send>;
+/// Makes a node and its wallet from what the store holds: at the start, again after a bug stopped a step, and to be asked
+/// while the disk refuses.
+pub type Birth = Arc<dyn Fn(Vec<Entry>) -> Result<(Dormant, Wallet), String> + Send + Sync>;
 
 /// Why the core ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +110,8 @@ pub struct Parts<S> {
     pub stop: watch::Sender<bool>,
     /// Who serves the watchtowers.
     pub towers: Towers,
+    /// Who spreads what we announce, and knows what others do.
+    pub gossip: GossipHandle,
     /// What control sockets tell of this daemon.
     pub about: About,
     /// The options, for `listconfigs`.
@@ -143,10 +151,12 @@ impl Core {
             follow,
             stop,
             towers,
+            gossip,
             about,
             configs,
             runtime,
         } = parts;
+        let (routes, routes_in) = Routes::start(gossip.clone())?;
         let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
@@ -157,6 +167,7 @@ impl Core {
         let (waiting, links) = (waiting::Waiting::default(), links::Links::default());
         let backlog = backlog::Backlog::default();
 
+        let lookout = lookout::Lookout::new(Arc::clone(&birth));
         let exits = Exits {
             peers: peers.clone(),
             links: links.clone(),
@@ -165,6 +176,9 @@ impl Core {
             wallet: wallet_jobs,
             backlog: backlog.clone(),
             towers: towers.clone(),
+            routes,
+            gossip: gossip.clone(),
+            lookout: lookout.clone(),
             dir: about.lightning_dir.clone(),
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
@@ -179,9 +193,10 @@ impl Core {
             published: published_in,
             orders: orders_in,
             wallet: wallet_jobs_in,
+            routes: routes_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(orders, stop, towers, about, configs));
+        let daemon = Arc::new(Daemon::new(orders, stop, lookout, towers, gossip.clone(), about, configs));
         let (node, wallet) = alive;
         let heart = Heart {
             node,
@@ -200,6 +215,7 @@ impl Core {
             runtime,
             clock: clock::Clock::default(),
             panics: Vec::new(),
+            gossip,
         };
         let (over, ended) = watch::channel(false);
         let core = Builder::new().name("chand-core".into()).spawn(move || {

@@ -82,7 +82,8 @@ pub(super) async fn run(
         };
         match &result {
             Ok(()) => tracing::debug!(%txid, why, "broadcast"),
-            Err(reason) => tracing::info!(%txid, why, "not accepted for broadcast: {reason}"),
+            // The node says what it means.
+            Err(reason) => tracing::debug!(%txid, why, "not accepted for broadcast: {reason}"),
         }
         if results.send(Published { txid, tx, result }).await.is_err() {
             return;

@@ -12,7 +12,7 @@ use crate::wallet::{self, OutputStatus, Wallet, WalletError, WalletOutput};
 use bitcoin::{Block, BlockHash, OutPoint, Psbt, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::id::ChannelId;
 use chand_protocol::node::command::{CommandError, Reply};
-use chand_protocol::node::effect::{AttachOrder, Fees, FundAmount, Input};
+use chand_protocol::node::effect::{AttachOrder, Fees, FundAmount, Input, Unattached};
 use chand_protocol::units::{Feerate, Height, Sat};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -180,7 +180,10 @@ impl Purse {
 
     /// A transaction of a closed channel with coins for its fee, or why there is none.
     pub fn attach(&mut self, order: &AttachOrder) -> Input {
-        let result = self.wallet.attach(order).map_err(|e| e.to_string());
+        let result = self.wallet.attach(order).map_err(|error| match error {
+            WalletError::TooDear { least, .. } => Unattached::TooDear(least),
+            other => Unattached::NoCoins(other.to_string()),
+        });
         let (channel, claim) = (order.channel, order.claim);
         let spare_coins = self.wallet.spare_coins(WORTH_ATTACHING);
         Input::Attached { channel, claim, result, spare_coins, wallet: self.wallet.take_change() }
@@ -248,7 +251,9 @@ impl Purse {
                 most.map(WalletReply::MostFundable).map_err(|error| refusal(&error))
             }
             WalletRequest::KeptBack => {
-                Ok(WalletReply::KeptBack { amount: kept_for(self.channels), channels: self.channels })
+                // No more than there is.
+                let amount = kept_for(self.channels).min(self.wallet.balance().spendable());
+                Ok(WalletReply::KeptBack { amount, channels: self.channels })
             }
             WalletRequest::Feerates => Ok(WalletReply::Feerates(self.fee_table())),
         };
@@ -451,7 +456,7 @@ mod tests {
         order.tx.input[0].previous_output.vout = 0;
         let none = purse.attach(&order);
         assert!(
-            matches!(&none, Input::Attached { result: Err(why), .. } if why.contains("reserved for transactions")),
+            matches!(&none, Input::Attached { result: Err(Unattached::NoCoins(why)), .. } if why.contains("reserved for transactions")),
             "{none:?}"
         );
         assert!(purse.unreserve(tx.compute_txid()).is_some());

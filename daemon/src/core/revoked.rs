@@ -28,6 +28,13 @@ pub fn keep(dir: &Path, channel: &ChannelId, number: u64, tx: &Transaction) -> i
     file.write_all(serialize_hex(tx).as_bytes())
 }
 
+/// The numbers that are kept of a channel, the lowest and the highest.
+pub fn kept(dir: &Path, channel: &ChannelId) -> Option<(u64, u64)> {
+    let names = fs::read_dir(file(dir, channel, 0).parent()?).ok()?.flatten().map(|entry| entry.file_name());
+    let numbers: Vec<u64> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+    Some((*numbers.iter().min()?, *numbers.iter().max()?))
+}
+
 /// Reads one back.
 ///
 /// # Errors
@@ -58,5 +65,7 @@ mod tests {
         assert_eq!(read(dir.path(), &channel, 2).expect("there"), tx(2));
         let missing = read(dir.path(), &channel, 3).expect_err("never kept");
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert_eq!(super::kept(dir.path(), &channel), Some((1, 2)));
+        assert_eq!(super::kept(dir.path(), &ChannelId([8; 32])), None);
     }
 }

@@ -18,7 +18,7 @@ use chand_protocol::keys::NodeKeys;
 use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view::{Info, Peer};
-use chand_protocol::node::{Node, NodeConfig};
+use chand_protocol::node::{Dormant, NodeConfig};
 use chand_protocol::sign::{Crypto, RealCrypto};
 use chand_protocol::store::{Entry, Store};
 use chand_protocol::units::{Feerate, Msat, Sat};
@@ -111,10 +111,10 @@ impl Actor {
             Arc::new(Fragile { one: RealCrypto::new(), broken: Arc::clone(&broken) });
         let keys = move || NodeKeys::from_seed(&[number; 64], chand_protocol::chain::Network::Regtest);
         let id = keys().node_id(crypto.secp());
-        let mut birth: Birth = Box::new(move |entries: Vec<Entry>| {
+        let birth: Birth = Arc::new(move |entries: Vec<Entry>| {
             let config = NodeConfig::new(chand_protocol::chain::Network::Regtest, "Alice", ScriptBuf::new());
             let entropy = Entropy::new([number; 32]);
-            let mut node = Node::restore(config, keys(), entropy, Arc::clone(&crypto), entries)
+            let mut node = Dormant::restore(config, keys(), entropy, Arc::clone(&crypto), entries)
                 .map_err(|e| e.to_string())?;
             let seed = Seed::dev_from_bip32_seed(&[number; 32]);
             let mut wallet = Wallet::load(&seed, Network::Regtest, node.take_wallet_changes())
@@ -123,7 +123,8 @@ impl Actor {
             node.set_close_script(wallet.unused_address(AddressKind::P2wpkh).script_pubkey());
             Ok((node, wallet))
         });
-        let alive = birth(disk.load().expect("readable")).expect("a node");
+        let (node, wallet) = birth(disk.load().expect("readable")).expect("a node");
+        let alive = (node.wake(), wallet);
         let (events, peer_events) = peer_queue();
         let key = *NodeKeys::from_seed(&[number; 64], chand_protocol::chain::Network::Regtest).node_secret();
         let peers = Peers::new(key, Limits::default(), os_ephemeral, events, Handle::current());
@@ -143,6 +144,7 @@ impl Actor {
             },
             stop: watch::Sender::new(false),
             towers: crate::tower::Towers::default(),
+            gossip: crate::gossip::GossipHandle::idle(chand_protocol::chain::Network::Regtest, id),
             about: About {
                 node_id: id,
                 network: Network::Regtest,
@@ -279,15 +281,20 @@ async fn while_the_disk_refuses_the_chain_is_still_read() {
         world.ask("generatetoaddress", json!([1, theirs])).await;
         until("the block is taken", || async { backlog.waiting() > before }).await;
     }
-    let command = tokio::spawn(alice.daemon.command(Command::GetInfo));
+    let order = tokio::spawn(alice.daemon.wallet(WalletRequest::NewAddress { kind: None }));
     let refused = disk.counts().failures;
     until("it is tried again", || async { disk.counts().failures > refused }).await;
-    assert!(!command.is_finished());
+    assert!(!order.is_finished());
+    // Questions are answered from what is on disk, and say so.
+    assert_eq!(alice.info().await.blockheight.0, BLOCKS);
+    assert!(alice.daemon.behind().is_some_and(|why| why.contains("planned fault")));
 
     disk.always(None);
-    alice.reaches(BLOCKS + blocks).await;
-    let answer = timeout(PATIENCE, command).await.expect("in time").expect("no panic");
-    assert!(matches!(answer, Ok(Reply::Info(_))), "{answer:?}");
+    let answer = timeout(PATIENCE, order).await.expect("in time").expect("no panic");
+    assert!(matches!(answer, Ok(WalletReply::Address { .. })), "{answer:?}");
+    // What left was after the end of the trouble: nobody is shown the old state from then on.
+    assert_eq!(alice.daemon.behind(), None);
+    assert_eq!(alice.info().await.blockheight.0, BLOCKS + blocks);
     until("all of it is kept", || async { backlog.waiting() == 0 }).await;
     assert!(alice.stop().await.is_ok());
     let again = Actor::start(&world, 1, &disk.fork()).await;

@@ -3,17 +3,21 @@
 //! In: batches in order, a bounded number of them (`backlog`). Out: all that waited in one synced write, then, in order, what each
 //! batch releases: messages, transactions, answers, log lines, work for the wallet.
 //! A disk that refuses is a local fault: the links end without a word, and the same batches are offered again until
-//! they are kept. Nothing leaves meanwhile but what needs no record, which the core thread publishes itself.
+//! they are kept. Nothing leaves meanwhile but what needs no record, which the core thread publishes itself; questions are
+//! answered from what was kept before (`lookout`).
 //! Nothing done here waits for anything but the disk, so the core thread may wait for this one (see `mod`).
 //! Read next: `chand_protocol::store`.
 
 use super::backlog::Backlog;
 use super::inbox::WalletJob;
 use super::links::Links;
+use super::lookout::Lookout;
 use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
+use crate::gossip::GossipHandle;
 use crate::peer::Peers;
+use crate::routes::Routes;
 use crate::tower::Towers;
 use chand_protocol::node::effect::{After, Level, Notice, Outgoing};
 use chand_protocol::store::{Batch, Change, Durable, Entry, Journal, Store, StoreError};
@@ -49,12 +53,17 @@ pub(super) struct Exits {
     pub peers: Peers,
     pub links: Links,
     pub waiting: Waiting,
+    pub routes: Routes,
     pub publish: UnboundedSender<Order>,
     pub wallet: UnboundedSender<WalletJob>,
     /// Where releases are counted.
     pub backlog: Backlog,
     /// Who serves the watchtowers.
     pub towers: Towers,
+    /// Who spreads what we announce.
+    pub gossip: GossipHandle,
+    /// Where questions are answered while the disk refuses.
+    pub lookout: Lookout,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
 }
@@ -83,6 +92,10 @@ impl<S: Store> Store for Shared<S> {
 
     fn load(&self) -> Result<Vec<Entry>, StoreError> {
         self.0.borrow().load()
+    }
+
+    fn load_kept(&self) -> Result<Vec<Entry>, StoreError> {
+        self.0.borrow().load_kept()
     }
 }
 
@@ -158,6 +171,8 @@ impl<S: Store> Writer<S> {
             let error = match self.journal.commit(batches) {
                 Ok(proof) => {
                     if self.trouble.take().is_some() {
+                        // Before anything leaves: who hears of something new is not shown something old afterwards.
+                        self.exits.lookout.close();
                         tracing::warn!("the database can be written again: going on");
                     }
                     return Ok(proof);
@@ -188,10 +203,13 @@ impl<S: Store> Writer<S> {
         let reason = error.to_string();
         if self.trouble.as_ref() != Some(&reason) {
             tracing::error!(
-                "{reason}. No message leaves and no command is answered until it can be; the links to all peers are \
-                 closed, no channel is. The chain is still watched, and a cheat is punished. Make room or repair the \
-                 disk; it is tried again by itself"
+                "{reason}. No message leaves and no command that changes something is answered until it can be; lists show \
+                 what was kept last. The links to all peers are closed, no channel is. The chain is still watched, and \
+                 a cheat is punished. Make room or repair the disk; it is tried again by itself"
             );
+            if let Ok(entries) = self.store.borrow().load_kept() {
+                self.exits.lookout.open(reason.clone(), entries);
+            }
             self.trouble = Some(reason);
         }
         self.exits.links.hang_up(&self.exits.peers, "the database cannot be written");
@@ -233,6 +251,13 @@ impl<S: Store> Writer<S> {
                 }
             }
             After::Tower => exits.towers.news(),
+            After::FindRoutes(request) => exits.routes.find(request),
+            After::Learn(lesson) => exits.routes.learn(lesson),
+            After::Gossip(news) => {
+                // The gossip machine writes to links by itself: what belongs before it must be queued.
+                exits.peers.send_all(std::mem::take(messages));
+                exits.gossip.news(*news);
+            }
             After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
     }

@@ -99,6 +99,19 @@ impl Reader<'_> {
         }
     }
 
+    async fn deliver_gossip(&self, message: Message) -> Result<(), Stop> {
+        let Some(gossip) = self.inner.gossip.get() else {
+            tokio::task::consume_budget().await;
+            return Ok(());
+        };
+        tokio::select! {
+            biased;
+            () = self.outbox.wait_ended() => Err(Stop::Ended),
+            // A closed queue means that nobody listens any more.
+            _ = gossip.send((self.peer, self.link, message)) => Ok(()),
+        }
+    }
+
     async fn read(&mut self, mut frames: Frames) -> Stop {
         let mut begun: Option<Instant> = None;
         loop {
@@ -129,6 +142,10 @@ impl Reader<'_> {
                 Ok(Message::Unknown { .. }) if std::mem::replace(&mut self.heard, true) => {
                     // Never a long stretch of work without letting others run.
                     tokio::task::consume_budget().await;
+                }
+                // Gossip is not the node's; what a peer asks of forwards to us alone is.
+                Ok(message) if self.heard && message.is_gossip() && !is_private(&message) => {
+                    self.deliver_gossip(message).await?;
                 }
                 Ok(message) => {
                     self.heard = true;
@@ -183,6 +200,11 @@ impl Reader<'_> {
         let drained = async { while matches!(self.socket.read(&mut sink).await, Ok(n) if n > 0) {} };
         let _ = timeout(LINGER_TIME, drained).await;
     }
+}
+
+/// An update for its channel's peer alone.
+const fn is_private(message: &Message) -> bool {
+    matches!(message, Message::ChannelUpdate(update) if update.is_private())
 }
 
 /// Seals what gathered and writes it, until the link ends.

@@ -14,6 +14,7 @@ mod tests;
 
 pub use open::{os_ephemeral, EphemeralSource};
 
+use chand_protocol::gossip::Spoken;
 use chand_protocol::id::{LinkId, NodeId};
 use chand_protocol::node::effect::Outgoing;
 use chand_protocol::wire::Message;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::net::{lookup_host, TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -50,7 +51,7 @@ pub enum PeerEvent {
         address: SocketAddr,
     },
     /// A message. Of those to be ignored ([`Message::Unknown`]) only a link's very first comes out, for it stands
-    /// where `init` belongs; gossip that nobody reads must not wake the node.
+    /// where `init` belongs; gossip goes another way ([`Peers::hear_gossip`]) and does not wake the node.
     Frame {
         /// From whom.
         peer: NodeId,
@@ -88,6 +89,9 @@ pub enum PeerEvent {
         reason: String,
     },
 }
+
+/// A gossip message: from whom, over which link.
+pub type PeerGossip = (NodeId, LinkId, Message);
 
 /// Bounds on what peers and strangers can make this node hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +146,7 @@ struct Inner {
     inbound: Arc<Semaphore>,
     registry: Mutex<Registry>,
     emptied: Notify,
+    gossip: OnceLock<mpsc::Sender<PeerGossip>>,
 }
 
 #[derive(Default)]
@@ -187,6 +192,7 @@ impl Peers {
                 inbound: Arc::new(Semaphore::new(limits.max_inbound)),
                 registry: Mutex::default(),
                 emptied: Notify::new(),
+                gossip: OnceLock::new(),
             }),
         }
     }
@@ -247,6 +253,32 @@ impl Peers {
         for (link, messages) in by_link {
             self.queue(link, &messages);
         }
+    }
+
+    /// From now on gossip goes to `gossip`, past the node; before, and without it, it is dropped.
+    /// A full queue stops the reading of the link.
+    pub fn hear_gossip(&self, gossip: mpsc::Sender<PeerGossip>) {
+        // Said once, at the start.
+        let _ = self.inner.gossip.set(gossip);
+    }
+
+    /// Queues gossip, in order; it depends on no record, and only the gossip machine makes it.
+    pub fn speak(&self, spoken: impl IntoIterator<Item = Spoken>) {
+        let mut by_link: BTreeMap<LinkId, Vec<Vec<u8>>> = BTreeMap::new();
+        for (link, bytes) in spoken.into_iter().map(Spoken::into_parts) {
+            by_link.entry(link).or_default().push(bytes.into_vec());
+        }
+        for (link, bytes) in by_link {
+            let outbox = self.inner.registry().links.get(&link).map(Arc::clone);
+            if let Some(outbox) = outbox {
+                outbox.push(bytes);
+            }
+        }
+    }
+
+    /// How many bytes wait on each link.
+    pub fn queued_bytes(&self) -> BTreeMap<LinkId, usize> {
+        self.inner.registry().links.iter().map(|(link, outbox)| (*link, outbox.waiting_bytes())).collect()
     }
 
     /// Private: what leaves must have been released by a durable batch.

@@ -69,6 +69,12 @@ impl Outbox {
         }
     }
 
+    /// Bytes that wait or are being written.
+    pub fn waiting_bytes(&self) -> usize {
+        let state = self.state();
+        state.queued_bytes.saturating_add(state.writing_bytes)
+    }
+
     /// Ends the link. The first reason stays; `flush: false` always wins over an earlier wish to flush.
     pub fn end(&self, reason: String, flush: bool) {
         let mut state = self.state();

@@ -4,6 +4,7 @@
 //! The daemon's single writer implements [`Backend`]; tests have one of their own.
 //! Read next: `call` (who asks for what).
 
+use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use chand_protocol::id::NodeId;
 use chand_protocol::node::command::{Command, CommandError, Reply};
@@ -26,6 +27,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Asks the on-chain wallet. What it changes is durable before this resolves.
     fn wallet(&self, request: WalletRequest) -> Pending<Result<WalletReply, CommandError>>;
 
+    /// Why answers to questions tell of an older state than there is, in words; `None` when they do not.
+    fn behind(&self) -> Option<String> {
+        None
+    }
+
     /// Begins the orderly shutdown. Called after the answer to `stop` was written.
     fn stop(&self);
 
@@ -34,6 +40,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The watchtowers that were named at the start.
     fn towers(&self) -> Vec<TowerStatus>;
+
+    /// What is known of the network.
+    fn gossip(&self) -> GossipHandle;
 
     /// What stays the same while the daemon runs.
     fn about(&self) -> About;

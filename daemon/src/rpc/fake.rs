@@ -4,13 +4,14 @@ use super::backend::{
     About, AddressKind, Backend, Coin, CoinStatus, ConfigEntry, ConfigValue, FeatureSets, FeeTable, Pending,
     WalletReply, WalletRequest,
 };
+use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::channel::cause::{Annals, Because, By, Cause, Line, Reason, StateChange, Trigger};
 use chand_protocol::channel::policy::Policy;
 use chand_protocol::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
-use chand_protocol::node::command::{Command, CommandError, Reply};
+use chand_protocol::node::command::{Command, CommandError, Reply, RouteHop};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Kind, Output, Spent};
@@ -72,6 +73,7 @@ pub fn forward(status: &'static str) -> view::Forward {
         received: Timestamp(1_700_000_000_250),
         resolved: (status != "offered").then_some(Timestamp(1_700_000_001_500)),
         created_index: 1,
+        lost: None,
     }
 }
 
@@ -114,6 +116,7 @@ pub fn channel(state: view::State) -> view::Channel {
         closing_txid: None,
         annals: annals(),
         outputs: Vec::new(),
+        resting: Vec::new(),
     }
 }
 
@@ -330,10 +333,21 @@ impl FakeBackend {
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
             Command::TowerChannels => Reply::TowerChannels(Vec::new()),
             Command::TowerStates { .. } | Command::TowersHave { .. } => Reply::Done,
+            Command::GetRoute { .. } => Reply::Route(route()),
             Command::Balance => Reply::Balance(vec![channel_balance()]),
             Command::DevSignLastTx { .. } => Reply::Tx(transaction()),
         })
     }
+}
+
+fn route() -> Vec<RouteHop> {
+    let hop = |n: u8, msat, delay_blocks| RouteHop {
+        id: node(n),
+        channel: Some(ShortChannelId(u64::from(n))),
+        amount_msat: Msat(msat),
+        delay_blocks,
+    };
+    vec![hop(2, 5_010, 43), hop(3, 5_000, 9)]
 }
 
 fn info() -> view::Info {
@@ -350,6 +364,7 @@ fn info() -> view::Info {
         chain_synced: true,
         features_init: vec![8, 0],
         features_invoice: vec![2],
+        fees_collected: Msat(1_234),
     }
 }
 
@@ -424,6 +439,10 @@ impl Backend for FakeBackend {
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    fn gossip(&self) -> GossipHandle {
+        GossipHandle::idle(chand_protocol::chain::Network::Regtest, node(1))
     }
 
     fn configs(&self) -> Vec<ConfigEntry> {

@@ -6,6 +6,7 @@
 
 use super::amount::{self, shorten, FeerateSpec};
 use super::message::{RawParams, RpcError, INVALID_PARAMS};
+use chand_protocol::gossip::graph::Direction;
 use chand_protocol::id::{hex_array, hex_bytes, ChannelId, NodeId, PaymentHash, ShortChannelId};
 use chand_protocol::node::command::{ChannelRef, RouteHop};
 use chand_protocol::units::{Msat, Sat};
@@ -63,6 +64,8 @@ pub enum Kind {
     Bits,
     /// Hops of a route.
     Route,
+    /// Channels with their direction, and nodes.
+    Excluded,
     /// A place in Core Lightning's list for something that chand does not do yet: anything given is refused.
     NotYet,
 }
@@ -95,6 +98,7 @@ impl Kind {
             Kind::Outpoints => "array of txid:vout".into(),
             Kind::Bits => "array of u32".into(),
             Kind::Route => "array of hops".into(),
+            Kind::Excluded => "array of short channel id/direction or node id".into(),
             Kind::NotYet => "not supported yet".into(),
         }
     }
@@ -111,6 +115,7 @@ impl Kind {
                 | Kind::Outpoints
                 | Kind::Bits
                 | Kind::Route
+                | Kind::Excluded
                 | Kind::NotYet
         )
     }
@@ -151,6 +156,7 @@ impl Kind {
             Kind::Outpoints => ok::<Vec<bitcoin::OutPoint>>(value),
             Kind::Bits => ok::<Vec<u32>>(value),
             Kind::Route => ok::<Vec<RouteHop>>(value),
+            Kind::Excluded => ok::<Vec<Excluded>>(value),
             Kind::NotYet => Err("chand does not do this yet; leave it out".into()),
         }
     }
@@ -250,6 +256,15 @@ pub struct Label(pub String);
 
 /// Millionths of a percent's unit: `0.5` is 500,000.
 pub struct Percent(pub u64);
+
+/// What a route must not use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excluded {
+    /// One direction of a channel.
+    Channel(ShortChannelId, Direction),
+    /// A node.
+    Node(NodeId),
+}
 
 /// 32 secret bytes. Not printable.
 pub struct Secret(pub [u8; 32]);
@@ -415,6 +430,21 @@ impl FromArg for ChannelId {
 impl FromArg for ShortChannelId {
     fn from_arg(value: &Value) -> Result<Self, String> {
         parsed(value, "a short channel id such as 103x1x0")
+    }
+}
+impl FromArg for Vec<Excluded> {
+    fn from_arg(value: &Value) -> Result<Self, String> {
+        let what = "must be an array of channels such as 103x1x0/1, and of node ids";
+        let one = |value: &Value| {
+            let text = value.as_str().ok_or(what)?;
+            let excluded = match text.split_once('/') {
+                Some((scid, "0")) => scid.parse().map(|scid| Excluded::Channel(scid, Direction::Zero)),
+                Some((scid, "1")) => scid.parse().map(|scid| Excluded::Channel(scid, Direction::One)),
+                _ => text.parse().map(Excluded::Node),
+            };
+            excluded.map_err(|_| format!("{what}, not '{}'", shorten(text)))
+        };
+        value.as_array().ok_or(what)?.iter().map(one).collect()
     }
 }
 impl FromArg for PaymentHash {

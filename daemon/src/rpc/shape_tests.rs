@@ -112,6 +112,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "states_kept",
                 "bytes_kept",
                 "bytes_quota",
+                "unprotected",
             ],
         ),
         ("getlog", json!({}), "", &["created_at", "bytes_used", "bytes_max", "log"]),
@@ -377,6 +378,12 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             sendpay,
         ),
         ("waitsendpay", json!([hash]), "", &["id", "created_index", "status", "payment_preimage"]),
+        (
+            "getroute",
+            json!([fake::node(3).to_string(), 5_000]),
+            "/route/0",
+            &["id", "channel", "direction", "amount_msat", "delay", "style"],
+        ),
         ("listsendpays", json!([]), "/payments/0", &["groupid", "payment_preimage", "amount_sent_msat"]),
         ("listsendpays", json!([]), "/payments/2", sendpay),
         (
@@ -406,6 +413,9 @@ async fn required_fields_are_there() {
         "dev-broadcast-revoked",
         "checkmessage",
         "waitanyinvoice",
+        // Of real networks: the process tests `gossip` and `routes`.
+        "listchannels",
+        "listnodes",
     ]);
     for (method, params, place, fields) in shapes() {
         tried.insert(method);
@@ -473,11 +483,11 @@ async fn commands_carry_what_was_asked() {
     assert_eq!((unilateral_timeout_s, feerange), (0, Some((Feerate(253), Feerate(2_000)))));
 
     call_on(&cx, "pay", json!({"bolt11": INVOICE, "retry_for": 5, "maxfeepercent": "0.1"})).await.unwrap();
-    let Command::Pay { maxfee_msat, retry_for_s, .. } = backend.last() else { panic!() };
-    assert_eq!((maxfee_msat, retry_for_s), (Some(Msat(250_000)), 5));
+    let Command::Pay { limits, retry_for_s, .. } = backend.last() else { panic!() };
+    assert_eq!((limits.max_fee, retry_for_s), (Some(Msat(250_000)), 5));
     call_on(&cx, "xpay", json!([INVOICE])).await.unwrap();
-    let Command::Pay { maxfee_msat, .. } = backend.last() else { panic!() };
-    assert_eq!(maxfee_msat, Some(Msat(2_500_000)));
+    let Command::Pay { limits, .. } = backend.last() else { panic!() };
+    assert_eq!(limits.max_fee, Some(Msat(2_500_000)));
 
     call_on(&cx, "listhtlcs", json!(["103x1x0"])).await.unwrap();
     assert!(matches!(backend.last(), Command::ListHtlcs { channel: Some(ChannelId(id)) } if id == [7; 32]));

@@ -279,6 +279,7 @@ pub fn forward(f: &view::Forward) -> Value {
     .maybe("out_channel", f.out_channel.map(|id| id.to_string()))
     .maybe("out_htlc_id", Some(f.out_htlc_id))
     .maybe("resolved_time", f.resolved.map(seconds))
+    .maybe("lost_msat", f.lost.map(|lost| lost.0)) // (chand)
     .build()
 }
 

@@ -25,7 +25,10 @@ pub fn cause(c: &view::Channel, end: Option<&view::ClosedChannel>) -> Option<Val
     let object = Object::of(json!({ "txids": txids(c) }))
         .maybe("kind", end.map(|e| e.close_cause))
         .maybe("confirmed_height", end.and_then(|e| e.height).map(|h| h.0))
-        .maybe("outputs", (!c.outputs.is_empty()).then(|| c.outputs.iter().map(output).collect::<Vec<_>>()));
+        .maybe(
+            "outputs",
+            (!c.outputs.is_empty()).then(|| c.outputs.iter().map(|o| output(c, o)).collect::<Vec<_>>()),
+        );
     let object = match noted {
         Some(noted) => with_cause(object, noted),
         // Closed by a version that noted less.
@@ -61,7 +64,11 @@ fn line(line: &Line) -> Value {
     json!({ "height": line.height.0, "time": line.time_s, "text": line.text })
 }
 
-fn output(output: &Output) -> Value {
+fn output(c: &view::Channel, output: &Output) -> Value {
+    let rests = c.resting.iter().find(|(outpoint, _)| *outpoint == output.outpoint && output.spent.is_none());
+    let rests = rests.map(|(_, least)| {
+        format!("taking it would cost at least {least}, more than it is worth: left until feerates fall")
+    });
     Object::of(json!({
         "outpoint": output.outpoint.to_string(),
         "kind": output.kind.name(),
@@ -69,6 +76,7 @@ fn output(output: &Output) -> Value {
         "state": output.state(),
     }))
     .maybe("payment_hash", output.lock.as_ref().map(|lock| lock.payment_hash.to_string()))
+    .maybe("waits_because", rests)
     .maybe("spent_by", output.spent.map(|spent| spent.txid.to_string()))
     .maybe("spent_height", output.spent.map(|spent| spent.height.0))
     .build()

@@ -381,7 +381,14 @@ async fn dispatch(
 ) -> Result<Value, RpcError> {
     let method = table::find(name, context.about.dev).ok_or_else(|| unknown_method(name))?;
     let args = bind_params(method.params, params)?;
-    let result = (method.call)(Arc::clone(context), args).await?;
+    // The trouble may begin or end meanwhile: either way the answer may be of the older state.
+    let behind = context.backend.behind();
+    let mut result = (method.call)(Arc::clone(context), args).await?;
+    if let (true, Value::Object(fields)) = (method.is_question(), &mut result) {
+        if let Some(why) = behind.or_else(|| context.backend.behind()) {
+            fields.insert("warning_disk".into(), why.into());
+        }
+    }
     match wanted {
         None => Ok(result),
         Some(wanted) => filter::apply(result, &wanted),

@@ -6,7 +6,8 @@
 
 use super::backend::Pending;
 use super::call::{
-    channel, decode, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet, Context,
+    channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wallet,
+    Context,
 };
 use super::message::RpcError;
 use super::params::{Args, Kind, Param};
@@ -20,7 +21,7 @@ pub type Handler = fn(Arc<Context>, Args) -> Pending<Result<Value, RpcError>>;
 pub struct Method {
     /// As it is called.
     pub name: &'static str,
-    /// `node`, `peers`, `wallet`, `channels`, `payments` or `developer`.
+    /// `node`, `peers`, `wallet`, `channels`, `payments`, `graph` or `developer`.
     pub category: &'static str,
     /// One line for people.
     pub summary: &'static str,
@@ -30,10 +31,31 @@ pub struct Method {
     pub call: Handler,
 }
 
+/// Methods that ask the node and change nothing.
+const QUESTIONS: [&str; 12] = [
+    "balance",
+    "getinfo",
+    "listclosedchannels",
+    "listforwards",
+    "listfunds",
+    "listhtlcs",
+    "listinvoices",
+    "listpays",
+    "listpeerchannels",
+    "listpeers",
+    "listsendpays",
+    "listsnapshots",
+];
+
 impl Method {
     /// There only with `--dev`.
     pub fn is_dev(&self) -> bool {
         self.category == "developer"
+    }
+
+    /// It only asks: answered also while the disk refuses, from what was kept last.
+    pub fn is_question(&self) -> bool {
+        QUESTIONS.contains(&self.name)
     }
 
     /// `name needed [optional]`, without what chand does not do yet.
@@ -81,6 +103,10 @@ const CHANNEL: Param = req("id", Kind::Channel, "the channel: its id, its short 
 const PAGE_INDEX: Param = opt("index", Kind::OneOf(&["created"]), "created", "what `start` counts");
 const PAGE_START: Param = opt("start", Kind::U64, "0", "the first index to list");
 const PAGE_LIMIT: Param = opt("limit", Kind::U32, "no limit", "how many to list");
+const MAX_DELAY: Param =
+    opt("maxdelay", Kind::U32, "2016", "the most blocks that our money may be locked up");
+const EXCLUDE: Param =
+    opt("exclude", Kind::Excluded, "none", "channels (103x1x0/1) and nodes not to be used");
 const RETRY_FOR: Param = opt("retry_for", Kind::U32, "60", "seconds to go on trying");
 const PAY_LABEL: Param = opt("label", Kind::Label, "none", "a name to find it by in lists");
 const STATUS: Param =
@@ -248,7 +274,12 @@ pub static METHODS: &[Method] = &[
             req("id", Kind::NodeAddress, "the node; with id@host:port chand connects first"),
             req("amount", Kind::SatOrAll, "the channel's size, or `all`"),
             opt("feerate", Kind::Feerate, "normal", "of the funding transaction and the first commitment"),
-            opt("announce", Kind::Bool, "true", "ask for a public channel (kept; chand does not gossip yet)"),
+            opt(
+                "announce",
+                Kind::Bool,
+                "true",
+                "ask for a public channel: announced once it is six blocks deep"
+            ),
             later("minconf"),
             opt(
                 "push_msat",
@@ -359,7 +390,12 @@ pub static METHODS: &[Method] = &[
             opt("expiry", Kind::U64, "604800", "seconds it can be paid"),
             later("fallbacks"),
             opt("preimage", Kind::Secret, "random", "the secret R; never use one twice"),
-            later("exposeprivatechannels"),
+            opt(
+                "exposeprivatechannels",
+                Kind::Bool,
+                "if none is public",
+                "name channels that are not public"
+            ),
             opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
             opt("deschashonly", Kind::Bool, "false", "put only the description's hash in the invoice"),
         ]
@@ -452,13 +488,18 @@ pub static METHODS: &[Method] = &[
             req("bolt11", Kind::Text, "the invoice"),
             opt("amount_msat", Kind::Msat, "the invoice's", "needed when the invoice names none"),
             PAY_LABEL,
-            opt("riskfactor", Kind::Percent, "10", "has no effect: there is one route at most"),
+            opt(
+                "riskfactor",
+                Kind::Percent,
+                "10",
+                "has no effect: what a delay costs is fixed (docs/decisions/routing.md)"
+            ),
             opt("maxfeepercent", Kind::Percent, "0.5", "the most to pay in fees, in percent of the amount"),
             RETRY_FOR,
-            later("maxdelay"),
+            MAX_DELAY,
             opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
             later("localinvreqid"),
-            later("exclude"),
+            EXCLUDE,
             opt(
                 "maxfee",
                 Kind::Msat,
@@ -481,7 +522,7 @@ pub static METHODS: &[Method] = &[
             later("layers"),
             RETRY_FOR,
             later("partial_msat"),
-            later("maxdelay"),
+            MAX_DELAY,
             later("payer_note"),
             PAY_LABEL,
             later("localinvreqid"),
@@ -496,28 +537,34 @@ pub static METHODS: &[Method] = &[
             req("destination", Kind::NodeId, "whom"),
             req("amount_msat", Kind::Msat, "how much"),
             PAY_LABEL,
-            opt(
-                "maxfeepercent",
-                Kind::Percent,
-                "0.5",
-                "has no effect: only direct peers are paid so far, without fee"
-            ),
+            opt("maxfeepercent", Kind::Percent, "0.5", "the most to pay in fees, in percent of the amount"),
             RETRY_FOR,
-            later("maxdelay"),
-            opt(
-                "exemptfee",
-                Kind::Msat,
-                "5000",
-                "has no effect: only direct peers are paid so far, without fee"
-            ),
+            MAX_DELAY,
+            opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
             later("routehints"),
             later("extratlvs"),
             opt(
                 "maxfee",
                 Kind::Msat,
-                "none",
-                "has no effect: only direct peers are paid so far, without fee"
+                "by percent",
+                "the most to pay in fees; not with maxfeepercent or exemptfee"
             ),
+        ]
+    ),
+    method!(
+        "getroute",
+        "payments",
+        "A route to a node, as `pay` would take it now; no money moves.",
+        pay::getroute,
+        [
+            req("id", Kind::NodeId, "to whom"),
+            req("amount_msat", Kind::Msat, "how much is to arrive"),
+            opt("riskfactor", Kind::Percent, "10", "has no effect: what a delay costs is fixed"),
+            opt("cltv", Kind::U32, "9", "blocks from now until the last HTLC expires"),
+            later("fromid"),
+            later("fuzzpercent"),
+            EXCLUDE,
+            opt("maxhops", Kind::U32, "20", "the most hops"),
         ]
     ),
     method!(
@@ -593,6 +640,25 @@ pub static METHODS: &[Method] = &[
             PAGE_LIMIT,
         ]
     ),
+    // ---- graph
+    method!(
+        "listchannels",
+        "graph",
+        "The public channels of the network, one entry for each direction that was announced.",
+        graph::listchannels,
+        [
+            opt("short_channel_id", Kind::ShortChannelId, "all", "only this one"),
+            opt("source", Kind::NodeId, "all", "only those that this node sends over"),
+            opt("destination", Kind::NodeId, "all", "only those that lead to this node"),
+        ]
+    ),
+    method!(
+        "listnodes",
+        "graph",
+        "The nodes of the network that have a public channel.",
+        graph::listnodes,
+        [opt("id", Kind::NodeId, "all", "only this one"),]
+    ),
     // ---- developer
     method!(
         "dev-fail",
@@ -625,37 +691,4 @@ pub static METHODS: &[Method] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn names_are_unique_and_required_come_first() {
-        let mut names = BTreeSet::new();
-        for m in METHODS {
-            assert!(names.insert(m.name), "{} twice", m.name);
-            assert!(!m.summary.is_empty() && m.summary.ends_with('.'), "{}", m.name);
-            let mut seen = BTreeSet::new();
-            let mut optional = false;
-            for p in m.params {
-                assert!(seen.insert(p.name), "{}: {} twice", m.name, p.name);
-                assert!(!p.doc.is_empty());
-                optional |= !p.required;
-                assert!(!(optional && p.required), "{}: {} after an optional one", m.name, p.name);
-            }
-        }
-    }
-
-    #[test]
-    fn developer_methods_hide_without_dev() {
-        assert!(find("dev-fail", false).is_none());
-        assert!(find("dev-fail", true).is_some());
-        assert!(METHODS.iter().all(|m| m.is_dev() == m.name.starts_with("dev-")));
-    }
-
-    #[test]
-    fn usage_leaves_out_what_is_not_done() {
-        let usage = find("close", false).map(Method::usage);
-        assert_eq!(usage.as_deref(), Some("close id [unilateraltimeout] [destination] [feerange]"));
-    }
-}
+mod tests;

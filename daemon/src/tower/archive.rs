@@ -1,34 +1,29 @@
 //! A tower's files: what clients gave it, appended and synced, found again by the first half of a txid.
 //!
 //! In: sealed states and entries. Out: `DIR/NETWORK/clients/CLIENT/TAG`, one file a channel, for the owner only; the states of a hint;
-//! a channel's entries. A file is a row of records, each with its length and a checksum, written with one append and one
-//! `fdatasync` for each message before that is acknowledged; what a power cut left half at its end is cut off at the start.
+//! a channel's entries. What belongs to one message is one append and one `fdatasync` before that is acknowledged; what a power
+//! cut left half at its end is cut off at the start, and a damaged file is put aside, with all that can still be read in a new one.
 //! A finished channel is one file to remove. In memory stands of each state where it is, 28 bytes and the tree's own.
-//! Read next: `keeper`.
+//! Read next: `file`, `keeper`.
 
+use super::file::{self, append, put_aside, record, CHECK, END_BYTES, ENTRY, HEAD, LOST, STATE};
 use crate::config::make_private_dir;
 use chand_protocol::id::{hex_array, to_hex, NodeId};
-use chand_protocol::tower::message::Quota;
+use chand_protocol::tower::message::{Lost, Quota};
 use chand_protocol::tower::seal::{Entry, Sealed};
 use chand_protocol::tower::{EntryId, Hint, Tag};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-const STATE: u8 = 1;
-const ENTRY: u8 = 2;
 /// States of one channel with one hint that are looked at.
 const MAX_SAME_HINT: usize = 2;
-/// Kind and length before a record, the checksum behind it.
-const HEAD: usize = 3;
-const CHECK: usize = 4;
-/// A half-written end is never longer than one message; more than that is damage.
-const LONGEST_TAIL: u64 = 1 << 17;
 /// Channels of one client.
 const MAX_CHANNELS: usize = 1_000;
+/// HTLCs that may come before the state that holds them: more than fit one.
+const MAX_LOOSE: usize = 2_000;
 
 /// Why something is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +36,15 @@ pub enum KeepError {
     Disk(#[from] io::Error),
 }
 
+/// What was kept of a message.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Hints of the states that are new.
+    pub hints: Vec<Hint>,
+    /// Why the others were not kept, in words for the client.
+    pub full: Option<String>,
+}
+
 /// One channel of one client.
 struct Channel {
     client: NodeId,
@@ -51,6 +55,10 @@ struct Channel {
     states: u64,
     /// One above the newest state.
     next: u64,
+    /// Entries that no state followed yet: sent again, they are known.
+    loose: BTreeSet<EntryId>,
+    /// States that damage took and that were not sent again.
+    lost: Lost,
 }
 
 /// All files.
@@ -63,6 +71,8 @@ pub struct Archive {
     by_name: BTreeMap<(NodeId, Tag), u32>,
     /// Where the state of a hint is: channel and offset. Anybody may have sent the same hint.
     hints: BTreeSet<(Hint, u32, u64)>,
+    /// Channels whose files are there and cannot be read, and why.
+    unreadable: BTreeMap<(NodeId, Tag), String>,
 }
 
 /// A state whose hint was seen.
@@ -78,31 +88,31 @@ pub struct Hit {
     pub blob: Vec<u8>,
 }
 
-fn record(kind: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
-    let from = out.len();
-    let length: usize = parts.iter().map(|p| p.len()).sum();
-    out.push(kind);
-    // Blobs and entries are bounded far below this by their messages.
-    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
-    parts.iter().for_each(|p| out.extend_from_slice(p));
-    let check = Sha256::digest(out.get(from..).unwrap_or_default());
-    out.extend(check.iter().take(CHECK));
-}
-
-/// The first record of `bytes`: kind, body, and how long it is altogether.
-fn first(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
-    let (kind, length) = (*bytes.first()?, u16::from_be_bytes(bytes.get(1..HEAD)?.try_into().ok()?));
-    let end = HEAD + usize::from(length);
-    let check = bytes.get(end..end + CHECK)?;
-    let whole = Sha256::digest(bytes.get(..end)?);
-    (whole.get(..CHECK) == Some(check)).then_some((kind, bytes.get(HEAD..end)?, end + CHECK))
+impl Channel {
+    /// Takes note of a record of its file.
+    fn note(&mut self, record: &file::Record<'_>) {
+        match (record.kind, record.body.first_chunk::<16>(), file::state(record), file::lost(record)) {
+            (ENTRY, Some(id), ..) => {
+                self.loose.insert(*id);
+            }
+            (STATE, _, Some(state), _) => {
+                self.loose.clear();
+                self.states += 1;
+                self.next = self.next.max(state.saturating_add(1));
+                self.lost = self.lost.after(state);
+            }
+            // Sent again from here on.
+            (LOST, .., Some((from, to))) => (self.next, self.lost) = (from, Lost { from, to }),
+            _ => {}
+        }
+    }
 }
 
 impl Archive {
-    /// Reads all files below `dir`.
+    /// Reads all files below `dir`. What is wrong with one of them is logged, and the others are served.
     ///
     /// # Errors
-    /// When the file system refuses, or a file is damaged otherwise than by a power cut.
+    /// When the file system refuses the folder.
     pub fn open(dir: &Path, quota: Quota, max_clients: usize) -> io::Result<Archive> {
         let dir = dir.join("clients");
         make_private_dir(&dir).map_err(|e| io::Error::other(e.to_string()))?;
@@ -114,49 +124,75 @@ impl Archive {
             next_channel: 0,
             by_name: BTreeMap::new(),
             hints: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
         };
         for client in fs::read_dir(&dir)? {
             let client = client?;
             let Some(id) = client.file_name().to_str().and_then(|name| name.parse::<NodeId>().ok()) else {
                 continue;
             };
-            for file in fs::read_dir(client.path())? {
-                let file = file?;
-                if let Some(tag) = file.file_name().to_str().and_then(|name| hex_array(name).ok()) {
-                    archive.load(id, tag, file.path())?;
-                }
+            if let Err(error) = archive.load_client(id, &client.path()) {
+                tracing::error!(client = %id, "NOTHING of this client is watched: its folder cannot be read: {error}");
             }
         }
         Ok(archive)
     }
 
+    fn load_client(&mut self, client: NodeId, folder: &Path) -> io::Result<()> {
+        for file in fs::read_dir(folder)? {
+            let file = file?;
+            let Some(tag) = file.file_name().to_str().and_then(|name| hex_array(name).ok()) else { continue };
+            if let Err(error) = self.load(client, tag, file.path()) {
+                tracing::error!(
+                    %client,
+                    path = %file.path().display(),
+                    "NOT WATCHED: the file of a channel cannot be read: {error}. Make it readable and start the watchtower \
+                     again, or move it away, and its node sends what it still has"
+                );
+                self.unreadable.insert((client, tag), error.to_string());
+            }
+        }
+        Ok(())
+    }
+
     fn load(&mut self, client: NodeId, tag: Tag, path: PathBuf) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
-        file.read_to_end(&mut bytes)?;
-        let number = self.add(client, tag, path.clone());
-        let mut rest = bytes.as_slice();
-        let mut offset = 0u64;
-        while let Some((kind, body, length)) = first(rest) {
-            self.note(number, kind, body, offset);
-            offset += length as u64;
-            rest = rest.get(length..).unwrap_or_default();
-        }
-        if rest.len() as u64 > LONGEST_TAIL {
-            let words = format!(
-                "{} is damaged at byte {offset}: states behind it are lost. Move the file away, and have its node start \
-                 anew with another tower",
-                path.display()
+        let mut bytes = fs::read(&path)?;
+        if let Some(rest) = salvage(&bytes) {
+            let lost = match put_aside(&path, &rest) {
+                Ok(aside) => {
+                    bytes = rest;
+                    format!("the old file is {}", aside.display())
+                }
+                Err(error) => {
+                    self.unreadable
+                        .insert((client, tag), format!("it is damaged, and cannot be put aside: {error}"));
+                    format!("nothing new is taken for it, since it cannot be put aside: {error}")
+                }
+            };
+            tracing::error!(
+                %client,
+                path = %path.display(),
+                "DAMAGED: the file of a channel. What can be read of it is served; the rest is not protected until its node \
+                 sends it again (see listwatchtowers there); {lost}"
             );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
-        if !rest.is_empty() {
-            tracing::info!(path = %path.display(), bytes = rest.len(), "the end of a file was half written: cut off");
-            file.set_len(offset)?;
-            file.sync_data()?;
+        let content = file::read(&bytes);
+        if content.damage.is_none() && content.end < bytes.len() {
+            cut_off(client, &path, &bytes, content.end);
         }
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.length = offset;
+        let number = self.add(client, tag, path);
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        channel.length = content.end as u64;
+        for record in &content.records {
+            channel.note(record);
+            let hint = record.body.get(8..24).and_then(|h| Hint::try_from(h).ok());
+            if let Some(hint) = hint.filter(|_| record.kind == STATE) {
+                self.hints.insert((hint, number, record.offset as u64));
+            }
+        }
+        if !channel.lost.is_empty() {
+            let Lost { from, to } = channel.lost;
+            tracing::warn!(%client, path = %channel.path.display(), "states {from} to {to} of a channel were lost by damage");
         }
         Ok(())
     }
@@ -164,25 +200,31 @@ impl Archive {
     fn add(&mut self, client: NodeId, tag: Tag, path: PathBuf) -> u32 {
         let number = self.next_channel;
         self.next_channel = number.saturating_add(1);
-        self.channels.insert(number, Channel { client, tag, path, length: 0, states: 0, next: 0 });
+        let (loose, lost) = (BTreeSet::new(), Lost::default());
+        let channel = Channel { client, tag, path, length: 0, states: 0, next: 0, loose, lost };
+        self.channels.insert(number, channel);
         self.by_name.insert((client, tag), number);
         number
     }
 
-    fn note(&mut self, number: u32, kind: u8, body: &[u8], offset: u64) {
-        let Some(channel) = self.channels.get_mut(&number).filter(|_| kind == STATE) else { return };
-        let state = body.first_chunk::<8>().map(|n| u64::from_be_bytes(*n));
-        let hint = body.get(8..24).and_then(|h| Hint::try_from(h).ok());
-        if let (Some(state), Some(hint)) = (state, hint) {
-            channel.states += 1;
-            channel.next = channel.next.max(state.saturating_add(1));
-            self.hints.insert((hint, number, offset));
-        }
+    fn channel(&self, client: NodeId, tag: Tag) -> Option<&Channel> {
+        self.by_name.get(&(client, tag)).and_then(|n| self.channels.get(n))
     }
 
-    /// One above the newest state of a channel; 0 when there is none.
+    /// One above the newest state of a channel, or the first that has to be sent again; 0 when there is none.
     pub fn next(&self, client: NodeId, tag: Tag) -> u64 {
-        self.by_name.get(&(client, tag)).and_then(|n| self.channels.get(n)).map_or(0, |c| c.next)
+        self.channel(client, tag).map_or(0, |c| c.next)
+    }
+
+    /// States that damage took and that were not sent again.
+    pub fn lost(&self, client: NodeId, tag: Tag) -> Lost {
+        self.channel(client, tag).map_or(Lost::default(), |c| c.lost)
+    }
+
+    /// Why nothing can be said of a channel, nor kept of it.
+    pub fn trouble(&self, client: NodeId, tag: Tag) -> Option<String> {
+        let why = self.unreadable.get(&(client, tag))?;
+        Some(format!("the watchtower cannot read this channel's file: {why}"))
     }
 
     /// What is kept for a client.
@@ -194,8 +236,22 @@ impl Archive {
         })
     }
 
+    /// What may still come of a client.
+    fn room(&self, client: NodeId) -> Quota {
+        let used = self.used(client);
+        Quota {
+            bytes: self.quota.bytes.saturating_sub(used.bytes),
+            states: self.quota.states.saturating_sub(used.states),
+        }
+    }
+
     fn of(&self, client: NodeId) -> impl Iterator<Item = u32> + '_ {
         self.by_name.range((client, [0; 16])..=(client, [255; 16])).map(|(_, number)| *number)
+    }
+
+    /// Whether there is something of a client here.
+    pub fn knows(&self, client: NodeId) -> bool {
+        self.of(client).next().is_some()
     }
 
     /// How much there is: clients, channels, states.
@@ -204,7 +260,7 @@ impl Archive {
         (clients.len(), self.channels.len(), self.hints.len())
     }
 
-    /// Keeps states and entries on disk. States that are here already are left out.
+    /// Keeps states and entries on disk, as many as there is room for. What is here already is left out.
     ///
     /// # Errors
     /// [`KeepError`]; nothing was kept then.
@@ -214,48 +270,91 @@ impl Archive {
         tag: Tag,
         states: &[Sealed],
         entries: &[Entry],
-    ) -> Result<(), KeepError> {
-        let mut next = self.next(client, tag);
-        let mut bytes = Vec::new();
-        let mut places = Vec::new();
-        // Entries first: a state that is there has all that it refers to.
-        entries.iter().for_each(|e| record(ENTRY, &[&e.id, &e.sealed], &mut bytes));
-        for state in states.iter().filter(|s| s.number >= next).collect::<Vec<_>>() {
-            if state.number < next || state.number == u64::MAX {
-                return Err(KeepError::Full("the states are out of order".into()));
-            }
-            next = state.number + 1;
-            places.push((state.hint, state.number, bytes.len() as u64));
-            record(STATE, &[&state.number.to_be_bytes(), &state.hint, &state.blob], &mut bytes);
+    ) -> Result<Kept, KeepError> {
+        if let Some(trouble) = self.trouble(client, tag) {
+            return Err(KeepError::Full(trouble));
         }
+        let next = self.next(client, tag);
+        let fresh: Vec<&Sealed> = states.iter().filter(|s| s.number >= next).collect();
+        let in_order = fresh.windows(2).all(|two| matches!(two, [a, b] if a.number < b.number));
+        if !in_order || fresh.iter().any(|s| s.number == u64::MAX) {
+            return Err(KeepError::Full("the states are out of order".into()));
+        }
+        let known = self.channel(client, tag).map(|c| &c.loose);
+        let entries: Vec<&Entry> =
+            entries.iter().filter(|e| known.is_none_or(|known| !known.contains(&e.id))).collect();
         // HTLCs may come before their state, when they are many; with states that are all here, they are here, too.
-        if bytes.is_empty() || (places.is_empty() && !states.is_empty()) {
-            return Ok(());
+        if fresh.is_empty() && (entries.is_empty() || !states.is_empty()) {
+            return Ok(Kept::default());
         }
-        self.has_room(client, tag, bytes.len() as u64, places.len() as u64)?;
+        if fresh.is_empty() && known.map_or(0, BTreeSet::len) + entries.len() > MAX_LOOSE {
+            return Err(KeepError::Full("too many HTLCs that no state holds".into()));
+        }
+        self.takes_channel(client, tag)?;
+        let (bytes, taken) = self.fit(client, tag, &fresh, &entries);
+        if bytes.is_empty() {
+            return Err(KeepError::Full(self.what_is_left(client, next)));
+        }
         let number = match self.by_name.get(&(client, tag)) {
             Some(number) => *number,
             None => self.create(client, tag)?,
         };
-        let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+        let Some(channel) = self.channels.get_mut(&number) else { return Ok(Kept::default()) };
         let from = channel.length;
         append(&channel.path, from, &bytes)?;
         channel.length += bytes.len() as u64;
-        channel.states += places.len() as u64;
-        channel.next = next;
-        self.hints.extend(places.into_iter().map(|(hint, _, at)| (hint, number, from + at)));
-        Ok(())
+        let mut kept = Kept::default();
+        for record in file::read(&bytes).records {
+            channel.note(&record);
+            let hint = record.body.get(8..24).and_then(|h| Hint::try_from(h).ok());
+            if let Some(hint) = hint.filter(|_| record.kind == STATE) {
+                self.hints.insert((hint, number, from + record.offset as u64));
+                kept.hints.push(hint);
+            }
+        }
+        let next = channel.next;
+        kept.full = (taken < fresh.len()).then(|| self.what_is_left(client, next));
+        Ok(kept)
     }
 
-    fn has_room(&self, client: NodeId, tag: Tag, bytes: u64, states: u64) -> Result<(), KeepError> {
+    /// The records of the entries and of as many states as there is room for, and how many these are. No bytes: there is no
+    /// room for the first of them.
+    fn fit(&self, client: NodeId, tag: Tag, states: &[&Sealed], entries: &[&Entry]) -> (Vec<u8>, usize) {
+        let began = self.channel(client, tag).map_or(0, |c| c.length);
+        let room = self.room(client);
+        let fits = |length: usize| length as u64 + END_BYTES as u64 <= room.bytes;
+        let (mut bytes, mut taken) = (Vec::new(), 0);
+        // Entries first: a state that is there has all that it refers to.
+        entries.iter().for_each(|e| record(ENTRY, &[&e.id, &e.sealed], &mut bytes));
+        if !fits(bytes.len()) {
+            return (Vec::new(), 0);
+        }
+        for state in states {
+            let before = bytes.len();
+            record(STATE, &[&state.number.to_be_bytes(), &state.hint, &state.blob], &mut bytes);
+            if !fits(bytes.len()) || taken as u64 >= room.states {
+                bytes.truncate(before);
+                break;
+            }
+            taken += 1;
+        }
+        if taken == 0 && !states.is_empty() {
+            return (Vec::new(), 0);
+        }
+        file::end(began, &mut bytes);
+        (bytes, taken)
+    }
+
+    fn what_is_left(&self, client: NodeId, next: u64) -> String {
+        let room = self.room(client);
+        format!(
+            "{} of {} bytes and {} of {} states are left for this client: of this channel nothing is kept from state {next} on",
+            room.bytes, self.quota.bytes, room.states, self.quota.states
+        )
+    }
+
+    fn takes_channel(&self, client: NodeId, tag: Tag) -> Result<(), KeepError> {
         let full = |what: String| Err(KeepError::Full(what));
-        let used = self.used(client);
-        if used.bytes.saturating_add(bytes) > self.quota.bytes {
-            return full(format!("{} bytes are kept for one client, and no more", self.quota.bytes));
-        }
-        if used.states.saturating_add(states) > self.quota.states {
-            return full(format!("{} states are kept for one client, and no more", self.quota.states));
-        }
         if self.by_name.contains_key(&(client, tag)) {
             return Ok(());
         }
@@ -286,7 +385,10 @@ impl Archive {
     pub fn forget(&mut self, client: NodeId, tag: Tag) -> io::Result<()> {
         let Some(number) = self.by_name.get(&(client, tag)).copied() else { return Ok(()) };
         if let Some(channel) = self.channels.get(&number) {
-            fs::remove_file(&channel.path)?;
+            match fs::remove_file(&channel.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             channel.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;
         }
         self.by_name.remove(&(client, tag));
@@ -295,8 +397,8 @@ impl Archive {
         Ok(())
     }
 
-    /// The states with this hint.
-    pub fn hits(&self, hint: &Hint) -> Vec<Hit> {
+    /// The states with this hint, and what cannot be read of them now.
+    pub fn hits(&self, hint: &Hint) -> (Vec<Hit>, Vec<String>) {
         let found = self.hints.range((*hint, 0, 0)..=(*hint, u32::MAX, u64::MAX));
         // A node sends one; who sends more of the same channel only wants the tower to be busy.
         let mut last = None;
@@ -306,25 +408,18 @@ impl Archive {
             last = Some(*number);
             count < MAX_SAME_HINT
         });
-        few.filter_map(|(_, number, offset)| self.read(*number, *offset)).collect()
-    }
-
-    fn read(&self, number: u32, offset: u64) -> Option<Hit> {
-        let channel = self.channels.get(&number)?;
-        let mut bytes = vec![0; HEAD];
-        let read = File::open(&channel.path).and_then(|file| {
-            file.read_exact_at(&mut bytes, offset)?;
-            let length = u16::from_be_bytes([bytes[1], bytes[2]]);
-            bytes.resize(HEAD + usize::from(length) + CHECK, 0);
-            file.read_exact_at(&mut bytes, offset)
-        });
-        if let Err(error) = read {
-            tracing::error!(path = %channel.path.display(), "a state cannot be read, and may be needed now: {error}");
-            return None;
+        let (mut hits, mut unread) = (Vec::new(), Vec::new());
+        for channel_and_offset in few.filter_map(|(_, n, offset)| Some((*n, self.channels.get(n)?, *offset)))
+        {
+            let (number, channel, offset) = channel_and_offset;
+            match blob_at(&channel.path, offset) {
+                Ok(blob) => {
+                    hits.push(Hit { client: channel.client, tag: channel.tag, channel: number, blob })
+                }
+                Err(error) => unread.push(format!("{}: {error}", channel.path.display())),
+            }
         }
-        let (kind, body, _) = first(&bytes)?;
-        let blob = body.get(24..).filter(|_| kind == STATE)?.to_vec();
-        Some(Hit { client: channel.client, tag: channel.tag, channel: number, blob })
+        (hits, unread)
     }
 
     /// All entries of a channel, by name.
@@ -332,140 +427,69 @@ impl Archive {
     /// # Errors
     /// When its file cannot be read.
     pub fn entries(&self, channel: u32) -> io::Result<BTreeMap<EntryId, Vec<u8>>> {
-        let mut entries = BTreeMap::new();
-        let Some(channel) = self.channels.get(&channel) else { return Ok(entries) };
+        let Some(channel) = self.channels.get(&channel) else { return Ok(BTreeMap::new()) };
         let bytes = fs::read(&channel.path)?;
-        let mut rest = bytes.as_slice();
-        while let Some((kind, body, length)) = first(rest) {
-            if let (ENTRY, Some((id, sealed))) = (kind, body.split_first_chunk::<16>()) {
-                entries.insert(*id, sealed.to_vec());
-            }
-            rest = rest.get(length..).unwrap_or_default();
+        let content = file::read(&bytes);
+        if content.damage.is_some() || (content.end as u64) < channel.length {
+            tracing::error!(path = %channel.path.display(), "DAMAGED since the start: what can be read of it is used");
         }
-        Ok(entries)
+        let entries = content.records.iter().filter(|r| r.kind == ENTRY);
+        let entries = entries.filter_map(|r| r.body.split_first_chunk::<16>());
+        Ok(entries.map(|(id, sealed)| (*id, sealed.to_vec())).collect())
     }
 }
 
-/// Writes at `from`, where the last whole record ends: what an earlier failure left there is overwritten.
-fn append(path: &Path, from: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(from)?;
-    file.seek(SeekFrom::Start(from))?;
-    file.write_all(bytes)?;
-    file.sync_data()
+/// The blob of the state at `offset` of a file.
+fn blob_at(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a state is damaged");
+    let file = File::open(path)?;
+    let mut bytes = vec![0; HEAD];
+    file.read_exact_at(&mut bytes, offset)?;
+    let length = u16::from_be_bytes([bytes[1], bytes[2]]);
+    bytes.resize(HEAD + usize::from(length) + CHECK, 0);
+    file.read_exact_at(&mut bytes, offset)?;
+    let record = file::at(&bytes, 0).filter(|r| r.kind == STATE).ok_or_else(damaged)?;
+    record.body.get(24..).map(<[u8]>::to_vec).ok_or_else(damaged)
+}
+
+/// What a new file holds in the place of a damaged one; `None` when it is not damaged.
+fn salvage(bytes: &[u8]) -> Option<Vec<u8>> {
+    let content = file::read(bytes);
+    let (from, to) = content.damage?;
+    let mut whole = Vec::new();
+    content.records.iter().for_each(|r| record(r.kind, &[r.body], &mut whole));
+    record(LOST, &[&from.to_be_bytes(), &to.to_be_bytes()], &mut whole);
+    file::end(0, &mut whole);
+    Some(whole)
+}
+
+/// Cuts a torn end off, and says so. Should the disk refuse, the next message overwrites it.
+fn cut_off(client: NodeId, path: &Path, bytes: &[u8], end: usize) {
+    let torn = bytes.get(end..).unwrap_or_default();
+    tracing::warn!(
+        %client,
+        path = %path.display(),
+        "a crash left the end of a file half written: {} bytes are cut off, and with them {}; the node sends them again",
+        torn.len(),
+        states_in(torn)
+    );
+    let file = OpenOptions::new().write(true).open(path);
+    if let Err(error) = file.and_then(|f| f.set_len(end as u64).and_then(|()| f.sync_data())) {
+        tracing::error!(path = %path.display(), "the end of a file cannot be cut off: {error}");
+    }
+}
+
+/// How many states a torn end still shows, in words.
+fn states_in(torn: &[u8]) -> String {
+    let mut offset = 0;
+    let mut states = 0;
+    while let Some(record) = file::at(torn, offset) {
+        states += u32::from(record.kind == STATE);
+        offset += record.length;
+    }
+    // What is not whole was one record at least.
+    format!("up to {} states", states + u32::from(offset < torn.len()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn client(byte: u8) -> NodeId {
-        let key = secp256k1::SecretKey::from_slice(&[byte; 32]).expect("a key");
-        NodeId(key.public_key(&secp256k1::Secp256k1::new()))
-    }
-
-    fn state(number: u64) -> Sealed {
-        Sealed { number, hint: [number as u8; 16], blob: vec![number as u8; 40] }
-    }
-
-    fn entry(byte: u8) -> Entry {
-        Entry { id: [byte; 16], sealed: vec![byte; 30] }
-    }
-
-    const LARGE: Quota = Quota { bytes: 1_000_000, states: 100 };
-    const TAG: Tag = [7; 16];
-
-    #[test]
-    fn what_was_kept_is_found_again_after_a_start_and_a_half_written_end_is_cut_off() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (alice, bob) = (client(1), client(2));
-        let mut archive = Archive::open(dir.path(), LARGE, 10).expect("opened");
-        archive.keep(alice, TAG, &[state(4), state(5)], &[entry(1)]).expect("kept");
-        archive.keep(alice, TAG, &[state(5), state(6)], &[entry(2)]).expect("kept");
-        archive.keep(bob, TAG, &[state(5)], &[]).expect("kept");
-        let used = archive.used(alice);
-        drop(archive);
-
-        let path = dir.path().join("clients").join(alice.to_string()).join(to_hex(&TAG));
-        let whole = fs::read(&path).expect("a file");
-        assert_eq!(whole.len() as u64, used.bytes);
-        for cut in [0, 1, 20] {
-            fs::write(&path, [whole.as_slice(), &whole[..cut]].concat()).expect("written");
-            let archive = Archive::open(dir.path(), LARGE, 10).expect("opened");
-            assert_eq!(fs::read(&path).expect("a file"), whole);
-            assert_eq!((archive.next(alice, TAG), archive.next(bob, TAG)), (7, 6));
-            assert_eq!(archive.used(alice), Quota { states: 3, ..used });
-            assert_eq!(archive.totals(), (2, 2, 4));
-            // Two clients may have sent the same hint.
-            let mut hits = archive.hits(&[5; 16]);
-            hits.sort_by_key(|hit| hit.client);
-            let mut both = [alice, bob];
-            both.sort();
-            assert_eq!(hits.iter().map(|h| h.client).collect::<Vec<_>>(), both);
-            assert!(hits.iter().all(|h| h.blob == [5; 40]));
-            assert!(archive.hits(&[9; 16]).is_empty());
-            let hers = hits.iter().find(|h| h.client == alice).expect("hers");
-            let entries = archive.entries(hers.channel).expect("read");
-            assert_eq!(entries.keys().collect::<Vec<_>>(), [&[1; 16], &[2; 16]]);
-        }
-        // The end of the last message was lost: asked again, it is sent again.
-        fs::write(&path, &whole[..whole.len() - 1]).expect("written");
-        let mut archive = Archive::open(dir.path(), LARGE, 10).expect("opened");
-        assert_eq!(archive.next(alice, TAG), 6);
-        archive.keep(alice, TAG, &[state(6)], &[]).expect("kept");
-        assert_eq!(archive.hits(&[6; 16]).len(), 1);
-    }
-
-    #[test]
-    fn of_many_states_with_one_hint_few_are_looked_at() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut archive = Archive::open(dir.path(), LARGE, 10).expect("opened");
-        let flood: Vec<Sealed> = (0..50).map(|number| Sealed { hint: [9; 16], ..state(number) }).collect();
-        archive.keep(client(1), TAG, &flood, &[]).expect("kept");
-        archive.keep(client(2), TAG, &[Sealed { hint: [9; 16], ..state(1) }], &[]).expect("kept");
-        let hits = archive.hits(&[9; 16]);
-        let of = |byte: u8| hits.iter().filter(|hit| hit.client == client(byte)).count();
-        assert_eq!((of(1), of(2)), (MAX_SAME_HINT, 1));
-    }
-
-    #[test]
-    fn damage_before_the_end_is_told() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut archive = Archive::open(dir.path(), LARGE, 10).expect("opened");
-        let large = |number| Sealed { blob: vec![1; 20_000], ..state(number) };
-        for number in 0..10 {
-            archive.keep(client(1), TAG, &[large(number)], &[]).expect("kept");
-        }
-        let path = dir.path().join("clients").join(client(1).to_string()).join(to_hex(&TAG));
-        let mut bytes = fs::read(&path).expect("a file");
-        bytes[30] ^= 1;
-        fs::write(&path, bytes).expect("written");
-        assert!(Archive::open(dir.path(), LARGE, 10).is_err_and(|e| e.to_string().contains("damaged")));
-    }
-
-    #[test]
-    fn a_client_has_its_quota_and_a_finished_channel_gives_it_back() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let quota = Quota { bytes: 450, states: 3 };
-        let mut archive = Archive::open(dir.path(), quota, 1).expect("opened");
-        archive.keep(client(1), TAG, &[state(0), state(1)], &[]).expect("kept");
-        let full = |result: Result<(), KeepError>| matches!(result, Err(KeepError::Full(_)));
-        assert!(full(archive.keep(client(1), TAG, &[state(2), state(3)], &[])));
-        assert!(full(archive.keep(
-            client(1),
-            TAG,
-            &[state(2)],
-            &[entry(1), entry(2), entry(3), entry(4), entry(5)]
-        )));
-        assert!(full(archive.keep(client(2), TAG, &[state(0)], &[])), "one client more than are taken");
-        assert!(full(archive.keep(client(1), TAG, &[state(3), state(2)], &[])), "out of order");
-        archive.keep(client(1), [8; 16], &[state(9)], &[]).expect("the third state fits");
-        assert!(full(archive.keep(client(1), [9; 16], &[state(10)], &[])));
-        archive.forget(client(1), TAG).expect("gone");
-        assert!(archive.hits(&[0; 16]).is_empty());
-        archive.keep(client(1), [9; 16], &[state(10)], &[]).expect("room again");
-        archive.forget(client(1), TAG).expect("forgetting twice is no error");
-        let again = Archive::open(dir.path(), quota, 1).expect("opened");
-        assert_eq!(again.totals(), (1, 2, 2));
-    }
-}
+mod tests;

@@ -7,18 +7,19 @@
 //! Read next: `chand_protocol::channel::tower`.
 
 use super::options::TowerAddress;
+use super::status::TowerStatus;
 use super::wire::Wire;
 use crate::rpc::Backend;
-use chand_protocol::id::{ChannelId, NodeId};
+use chand_protocol::id::NodeId;
 use chand_protocol::node::command::{Command, Reply};
 use chand_protocol::node::tower::TowerChannel;
 use chand_protocol::sign::RealCrypto;
 use chand_protocol::tower::blob::{appoint, entries};
-use chand_protocol::tower::message::{Quota, TowerMessage, MAX_ENTRIES, ROOM, VERSION};
+use chand_protocol::tower::message::{Lost, Quota, TowerMessage, MAX_ENTRIES, ROOM, VERSION};
 use chand_protocol::tower::seal::Sealed;
 use chand_protocol::tower::{Mode, Revoked, Sealing, Tag};
 use secp256k1::{Secp256k1, SecretKey};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,60 +38,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 const PORTION: usize = 200;
 /// HTLCs that fit one message beside their state.
 const MANY: usize = 400;
-
-/// How it stands with one tower, for `listwatchtowers`.
-#[derive(Clone, Debug)]
-pub struct TowerStatus {
-    /// Its key.
-    pub id: NodeId,
-    /// `host:port`.
-    pub address: String,
-    /// How far it is trusted.
-    pub mode: Mode,
-    /// By which key it knows this node.
-    pub client_id: NodeId,
-    /// Now.
-    pub connected: bool,
-    /// States sent since the start of this node.
-    pub sent: u64,
-    /// Those of them that are on its disk.
-    pub acknowledged: u64,
-    /// What it keeps for this node.
-    pub used: Quota,
-    /// What it keeps at most.
-    pub quota: Quota,
-    /// Why it did not go on, if it did not.
-    pub trouble: Option<String>,
-    /// By channel: every state below is on its disk.
-    pub next: BTreeMap<ChannelId, u64>,
-    forgotten: BTreeSet<ChannelId>,
-}
-
-impl TowerStatus {
-    /// Of a tower that was not called yet.
-    pub fn new(id: NodeId, address: &str, mode: Mode, client_id: NodeId) -> TowerStatus {
-        TowerStatus {
-            id,
-            address: address.into(),
-            mode,
-            client_id,
-            connected: false,
-            sent: 0,
-            acknowledged: 0,
-            used: Quota::default(),
-            quota: Quota::default(),
-            trouble: None,
-            next: BTreeMap::new(),
-            forgotten: BTreeSet::new(),
-        }
-    }
-
-    /// How many revoked states of these channels it lacks.
-    pub fn pending(&self, channels: &[TowerChannel]) -> u64 {
-        let next = |c: &TowerChannel| self.next.get(&c.channel).copied().unwrap_or(0).max(c.first);
-        channels.iter().filter(|c| !c.over).map(|c| c.end.saturating_sub(next(c))).sum()
-    }
-}
 
 struct Inner {
     list: Mutex<Vec<TowerStatus>>,
@@ -206,13 +153,10 @@ impl Task {
         *met = true;
         self.note(|s| (s.connected, s.quota, s.trouble) = (true, quota, None));
         tracing::info!(tower = %self.tower.id, mode = self.tower.mode.name(), "the watchtower is there");
-        let mut session = Session { wire, known: BTreeMap::new(), full: None };
+        let mut session = Session { wire, known: BTreeMap::new(), full: BTreeMap::new() };
         loop {
             news.borrow_and_update();
-            if session.full.is_none_or(|since| since.elapsed() > SIGN_OF_LIFE) {
-                session.full = None;
-                self.round(&mut session).await?;
-            }
+            self.round(&mut session).await?;
             if timeout(SIGN_OF_LIFE, news.changed()).await.is_err() {
                 ask(&mut session.wire, TowerMessage::Ask { tag: Tag::default() }).await?;
             }
@@ -226,12 +170,20 @@ impl Task {
             return Err(odd("an answer of another kind"));
         };
         for channel in &channels {
+            let tag = channel.tag(self.tower.mode);
+            let waits = session.full.get(&tag).is_some_and(|since| since.elapsed() <= SIGN_OF_LIFE);
             if channel.over {
+                session.full.remove(&tag);
                 self.forget(&mut session.wire, channel).await?;
-            } else if !self.bring(session, channel).await? {
-                session.full = Some(Instant::now());
-                break;
+            } else if !waits && self.bring(session, channel).await? {
+                session.full.remove(&tag);
+            } else if !waits {
+                // Another channel may have less to say, or room of its own.
+                session.full.insert(tag, Instant::now());
             }
+        }
+        if session.full.is_empty() {
+            self.note(|s| s.trouble = None);
         }
         self.settle(&channels).await
     }
@@ -257,15 +209,13 @@ impl Task {
         let (id, tag) = (channel.channel, channel.tag(self.tower.mode));
         let mut next = match known.get(&tag) {
             Some(next) => *next,
-            None => match ask(wire, TowerMessage::Ask { tag }).await? {
-                Answer::Have { next, used } => {
-                    self.note(|s| s.used = used);
-                    next
-                }
-                Answer::Refused(reason) => return Err(odd(reason)),
+            None => match self.how_far(wire, channel).await? {
+                Some(next) => next,
+                None => return Ok(false),
             },
         };
-        while next.max(channel.first) < channel.end {
+        let mut takes = true;
+        while takes && next.max(channel.first) < channel.end {
             let from = next.max(channel.first);
             // What the tower was never told of: HTLCs of before, too.
             let whole = from != next;
@@ -274,11 +224,14 @@ impl Task {
                 return Err(odd("an answer of another kind"));
             };
             let Some(last) = states.last().map(|r| r.noted.number) else { break };
-            if !self.send(wire, tag, &sealing, &states, next == 0 || whole).await? {
-                return Ok(false);
-            }
-            next = last.saturating_add(1);
-            known.insert(tag, next);
+            self.miss(channel, next, &states);
+            takes = self.send(wire, tag, &sealing, &states, next == 0 || whole).await?;
+            next = if takes {
+                last.saturating_add(1)
+            } else {
+                // What there was room for is kept.
+                self.how_far(wire, channel).await?.unwrap_or(next)
+            };
             self.note(|s| {
                 s.next.insert(id, next);
             });
@@ -287,7 +240,63 @@ impl Task {
         self.note(|s| {
             s.next.insert(id, next);
         });
-        Ok(true)
+        let status = self.towers.list();
+        if status.get(self.at).and_then(|s| s.lost.get(&id)).is_some_and(|lost| !lost.is_empty()) {
+            // What of it was sent again.
+            self.how_far(wire, channel).await?;
+        }
+        Ok(takes)
+    }
+
+    /// Asks how far the tower has a channel; `None` when it has trouble with it.
+    async fn how_far(&self, wire: &mut Wire, channel: &TowerChannel) -> io::Result<Option<u64>> {
+        let tag = channel.tag(self.tower.mode);
+        match ask(wire, TowerMessage::Ask { tag }).await? {
+            Answer::Have { next, used, lost } => {
+                let lost = Lost { to: lost.to.min(channel.end), ..lost };
+                let mut news = !lost.is_empty();
+                self.note(|s| {
+                    s.used = used;
+                    s.next.insert(channel.channel, next);
+                    news &= s.lost.insert(channel.channel, lost) != Some(lost);
+                });
+                if news {
+                    let Lost { from, to } = lost;
+                    tracing::error!(
+                        tower = %self.tower.id,
+                        channel = %channel.channel,
+                        "the watchtower lost states {from} to {to} (exclusive); those that are still here are sent again"
+                    );
+                }
+                Ok(Some(next))
+            }
+            Answer::Refused(reason) => {
+                self.refused(reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// States between `next` and what can be sent, which this tower will never have.
+    fn miss(&self, channel: &TowerChannel, next: u64, states: &[Revoked]) {
+        let mut expected = next;
+        for number in states.iter().map(|r| r.noted.number) {
+            if number > expected {
+                let gap = Lost { from: expected, to: number };
+                tracing::warn!(
+                    tower = %self.tower.id,
+                    channel = %channel.channel,
+                    "the watchtower does not protect states {} to {} (exclusive), which are not here any more",
+                    gap.from,
+                    gap.to
+                );
+                self.note(|s| {
+                    let all = s.missed.entry(channel.channel).or_insert(gap);
+                    *all = Lost { from: all.from.min(gap.from), to: all.to.max(gap.to) };
+                });
+            }
+            expected = number.saturating_add(1);
+        }
     }
 
     /// Seals states and sends them, as many a message as fit; `false` when the tower refuses.
@@ -329,7 +338,7 @@ impl Task {
             self.note(|s| s.sent += count);
             match ask(wire, message).await? {
                 Answer::Have { used, .. } => self.note(|s| {
-                    (s.acknowledged, s.used, s.trouble) = (s.acknowledged + count, used, None);
+                    (s.acknowledged, s.used) = (s.acknowledged + count, used);
                 }),
                 Answer::Refused(reason) => return Ok(self.refused(reason)),
             }
@@ -338,8 +347,14 @@ impl Task {
     }
 
     fn refused(&self, reason: String) -> bool {
-        tracing::error!(tower = %self.tower.id, "the watchtower keeps no more: {reason}");
-        self.note(|s| s.trouble = Some(reason));
+        let mut news = false;
+        self.note(|s| {
+            news = s.trouble.as_ref() != Some(&reason);
+            s.trouble = Some(reason.clone());
+        });
+        if news {
+            tracing::error!(tower = %self.tower.id, "the watchtower keeps no more: {reason}");
+        }
         false
     }
 
@@ -352,7 +367,7 @@ impl Task {
                 statuses.iter().all(|s| s.forgotten.contains(&id)).then_some(None)
             } else {
                 let least = statuses.iter().map(|s| s.next.get(&id).copied()).min().flatten();
-                least.filter(|next| *next > channel.first).map(Some)
+                least.filter(|next| *next > channel.kept).map(Some)
             };
             if let Some(below) = below {
                 self.command(Command::TowersHave { channel: id, below }).await?;
@@ -367,19 +382,19 @@ struct Session {
     wire: Wire,
     /// How far the tower has each channel.
     known: BTreeMap<Tag, u64>,
-    /// Since when it takes no more; it is asked again after a while.
-    full: Option<Instant>,
+    /// Of which channels it takes no more, and since when; it is asked again after a while.
+    full: BTreeMap<Tag, Instant>,
 }
 
 enum Answer {
-    Have { next: u64, used: Quota },
+    Have { next: u64, used: Quota, lost: Lost },
     Refused(String),
 }
 
 async fn ask(wire: &mut Wire, question: TowerMessage) -> io::Result<Answer> {
     wire.say(&question).await?;
     match wire.hear(ANSWER).await? {
-        TowerMessage::Have { next, used, .. } => Ok(Answer::Have { next, used }),
+        TowerMessage::Have { next, used, lost, .. } => Ok(Answer::Have { next, used, lost }),
         TowerMessage::Refused { reason, .. } => {
             Ok(Answer::Refused(reason.chars().filter(|c| !c.is_control()).take(200).collect()))
         }

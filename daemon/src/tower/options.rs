@@ -44,6 +44,9 @@ pub struct Options {
     /// Revoked states kept for one client
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
     pub quota_states: u64,
+    /// Make a new key, the old one being lost; clients need the new ID@HOST:PORT
+    #[arg(long)]
+    pub new_identity: bool,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: String,

@@ -49,7 +49,7 @@ async fn live(options: Options) -> Result<(), String> {
 
     config.make_dir().map_err(|e| e.to_string())?;
     let _lock = lock(&config.dir)?;
-    let key = identity(&config.dir).map_err(|e| format!("{}: {e}", config.dir.join("key").display()))?;
+    let key = identity(&config.dir, options.new_identity)?;
     let id = NodeId(key.public_key(&Secp256k1::signing_only()));
     let disk = |e: io::Error| format!("the watchtower's files in {}: {e}", config.dir.display());
     let archive = Archive::open(&config.dir, options.quota(), options.max_clients).map_err(disk)?;
@@ -69,6 +69,7 @@ async fn live(options: Options) -> Result<(), String> {
         clients: options.clients.iter().copied().collect(),
         keeper: Arc::clone(&keeper),
         late: Arc::clone(&late),
+        guests: serve::Guests::default(),
     };
     let serving = tokio::spawn(serve::run(listener, Arc::new(office)));
     tracing::info!(
@@ -102,23 +103,62 @@ fn lock(dir: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-/// The tower's key, made at its first start.
-fn identity(dir: &Path) -> io::Result<SecretKey> {
+/// The tower's key, made at its first start. With clients' files and without a key it is made only when `new` says so: it
+/// would be another tower for all of them.
+fn identity(dir: &Path, new: bool) -> Result<SecretKey, String> {
     let path = dir.join("key");
+    let words = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     match fs::read(&path) {
         Ok(bytes) => {
             let bytes = zeroize::Zeroizing::new(bytes);
-            SecretKey::from_slice(&bytes)
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not a key of 32 bytes"))
+            SecretKey::from_slice(&bytes).map_err(|_| words(&"is not a key of 32 bytes"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = os_ephemeral()?;
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-            file.write_all(&key.secret_bytes())?;
-            file.sync_all()?;
-            File::open(dir)?.sync_all()?;
-            Ok(key)
+            if !new && has_clients(dir) {
+                return Err(words(
+                    &"is missing, and clients have their states here. They know this watchtower by that key and would not \
+                      find it with another: put the file back. If it is lost, start once with --new-identity; then give \
+                      every client the new ID@HOST:PORT, or it is watched no more for what is to come",
+                ));
+            }
+            make_key(dir, &path).map_err(|e| words(&e))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(words(&error)),
+    }
+}
+
+fn make_key(dir: &Path, path: &Path) -> io::Result<SecretKey> {
+    let key = os_ephemeral()?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&key.secret_bytes())?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    Ok(key)
+}
+
+/// Whether somebody left something here.
+fn has_clients(dir: &Path) -> bool {
+    fs::read_dir(dir.join("clients")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tower_with_clients_and_without_its_key_does_not_become_another_unasked() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = identity(dir.path(), false).expect("made at the first start");
+        assert_eq!(identity(dir.path(), true).expect("the same"), first);
+        fs::create_dir_all(dir.path().join("clients").join("somebody")).expect("a folder");
+        assert_eq!(identity(dir.path(), false).expect("the same"), first);
+        fs::remove_file(dir.path().join("key")).expect("removed");
+        let words = identity(dir.path(), false).expect_err("refused");
+        assert!(words.contains("--new-identity") && words.contains("put the file back"), "{words}");
+        assert!(!dir.path().join("key").exists());
+        assert_ne!(identity(dir.path(), true).expect("asked for"), first);
+        // A key that is no key is not replaced either.
+        fs::write(dir.path().join("key"), [0; 5]).expect("written");
+        assert!(identity(dir.path(), true).is_err());
     }
 }

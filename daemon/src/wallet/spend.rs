@@ -141,8 +141,9 @@ impl Wallet {
         let least = Sat(script.minimal_non_dust().to_sat());
         let left = sum.saturating_sub(keep_here).saturating_sub(Sat(for_change));
         if left < least {
-            let needed = sum.saturating_sub(left).saturating_add(least);
-            return Err(WalletError::Insufficient { needed, available: sum, hint: self.kept_words(keep) });
+            let needed = least.saturating_add(Sat(for_change));
+            let available = sum.saturating_sub(keep_here);
+            return Err(WalletError::Insufficient { needed, available, hint: self.kept_words(keep) });
         }
         Ok((left, None))
     }
@@ -166,8 +167,8 @@ impl Wallet {
         if left >= keep {
             return Ok(());
         }
-        let available = self.safe_except(&[]);
-        let needed = available.saturating_sub(left).saturating_add(keep);
+        let all = self.safe_except(&[]);
+        let (needed, available) = (all.saturating_sub(left), all.saturating_sub(keep));
         Err(WalletError::Insufficient { needed, available, hint: self.kept_words(keep) })
     }
 

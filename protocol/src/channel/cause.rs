@@ -247,6 +247,14 @@ impl Annals {
     }
 }
 
+impl Cause {
+    /// One more line, in place of the last one when there are too many: for what must not be missed.
+    pub(crate) fn tell_for_sure(&mut self, cx: &Context<'_>, text: String) {
+        self.story.truncate(MAX_LINES - 1);
+        self.story.push(Line { height: cx.tip, time_s: cx.now.seconds(), text });
+    }
+}
+
 impl Channel {
     /// Notes why it closes and what is done; only a line of the story when it is closing already.
     pub(crate) fn note_cause(&mut self, why: Why, decision: impl Into<String>, cx: &Context<'_>) {

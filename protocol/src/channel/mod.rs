@@ -12,6 +12,7 @@
 //! the state (`check_…`, pure) and then applied (`apply_…`, cannot fail).
 //! Read next: `htlc` (the table), `ledger` (the money), `commit` (signing and revoking), `resume` (after a cut).
 
+pub mod announce;
 pub mod cause;
 pub mod close;
 mod close_simple;
@@ -47,6 +48,7 @@ use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
+use announce::Announce;
 use cause::Annals;
 use close::{Closed, Closing};
 use commit::Commits;
@@ -224,6 +226,8 @@ pub struct Channel {
     pub extremes: (Msat, Msat),
     /// Fees and limits that we ask of forwards: base msat, parts per million, CLTV delta in blocks.
     pub policy: Policy,
+    /// What the network is told of it.
+    pub announce: Announce,
     pub(crate) secrets: ChannelSecrets,
     pub(crate) keyring: KeyRing,
     pub(crate) notes: Notes,

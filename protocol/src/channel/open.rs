@@ -278,9 +278,8 @@ impl Opening {
             delayed_payment_basepoint: b.delayed_payment_basepoint,
             htlc_basepoint: b.htlc_basepoint,
             first_per_commitment_point: point,
-            // Not announced: chand does not gossip yet.
             // BOLT 2 [2.open.8].
-            channel_flags: 0,
+            channel_flags: u8::from(request.announce),
             // BOLT 1, 2 [1.format.3, 2.open.9, 2.open.10].
             upfront_shutdown_script: Some(ScriptBuf::new()),
             // BOLT 1, 2 [1.format.3, 2.open.11, 2.open.12].
@@ -645,6 +644,7 @@ impl Opening {
             stats: Stats::default(),
             extremes: (ours, ours),
             policy: self.wishes.policy,
+            announce: crate::channel::announce::Announce::default(),
             secrets: self.secrets.clone(),
             keyring: KeyRing::default(),
             notes: Notes::default(),

@@ -42,6 +42,7 @@ pub struct Dirty {
     pub(crate) funding_tx: bool,
     pub(crate) watch: bool,
     pub(crate) annals: bool,
+    pub(crate) announce: bool,
     htlcs: BTreeSet<HtlcId>,
     onions: BTreeSet<HtlcId>,
     onions_gone: BTreeSet<HtlcId>,
@@ -62,6 +63,7 @@ impl Dirty {
             funding_tx: true,
             watch: true,
             annals: true,
+            announce: true,
             ..Dirty::default()
         }
     }
@@ -183,6 +185,7 @@ impl Channel {
             || d.funding_tx
             || d.watch
             || d.annals
+            || d.announce
             || !d.gone.is_empty()
             || !d.htlcs.is_empty()
             || self.notes.is_dirty()
@@ -259,6 +262,9 @@ impl Channel {
         }
         if dirty.annals && self.annals != Annals::default() {
             changes.push(put(channel_key(Kind::Annals, &id), &self.annals));
+        }
+        if dirty.announce && self.announce.is_kept() {
+            changes.push(put(channel_key(Kind::Announce, &id), &self.announce));
         }
         for slot in &dirty.secret_slots {
             if let Some((index, secret)) = self.commits.remote_secrets.slot(*slot) {
@@ -356,11 +362,18 @@ impl Channel {
     /// The keys of every record this channel may have, to be deleted when it is done with.
     pub fn all_keys(&self) -> Vec<Vec<u8>> {
         let id = self.id();
-        let mut keys: Vec<Vec<u8>> =
-            [Kind::Terms, Kind::State, Kind::Signatures, Kind::FundingTx, Kind::Watch, Kind::Annals]
-                .into_iter()
-                .map(|k| channel_key(k, &id))
-                .collect();
+        let mut keys: Vec<Vec<u8>> = [
+            Kind::Terms,
+            Kind::State,
+            Kind::Signatures,
+            Kind::FundingTx,
+            Kind::Watch,
+            Kind::Annals,
+            Kind::Announce,
+        ]
+        .into_iter()
+        .map(|k| channel_key(k, &id))
+        .collect();
         keys.extend((0..49u64).map(|slot| numbered_key(Kind::Secret, &id, slot)));
         keys.extend(self.commits.snapshots.iter().map(|s| numbered_key(Kind::Snapshot, &id, s.number)));
         keys.extend(self.past().iter().map(|p| htlc_key(Kind::Past, &id, p.id)));
@@ -383,6 +396,7 @@ pub struct Loaded {
     watch: Option<Vec<u8>>,
     retired: bool,
     annals: Option<Vec<u8>>,
+    announce: Option<Vec<u8>>,
     htlcs: Vec<Htlc>,
     onions: BTreeMap<HtlcId, Vec<u8>>,
     past: Past,
@@ -405,6 +419,7 @@ impl Loaded {
             Kind::Watch => self.watch = Some(value),
             Kind::ClosedChannel => self.retired = true,
             Kind::Annals => self.annals = Some(value),
+            Kind::Announce => self.announce = Some(value),
             Kind::Htlc => self.htlcs.push(decode(&value)?),
             Kind::Past => self.past.push(&decode(&value)?),
             Kind::Snapshot => self.snapshots.push(decode(&value)?),
@@ -499,6 +514,7 @@ impl Loaded {
             stats: stats_from_array(state.stats),
             extremes: state.extremes,
             policy: state.policy,
+            announce: self.announce.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default(),
             secrets: secrets(&terms),
             keyring: KeyRing::default(),
             notes: self.notes,

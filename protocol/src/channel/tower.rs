@@ -1,13 +1,16 @@
 //! What a channel notes for watchtowers: of each commitment of the peer's its txid and HTLCs, which nothing else tells later.
 //!
 //! In: commitments as they are signed, what every tower has. Out: revoked states to be sealed (`crate::tower`), oldest first.
-//! A note is a record of the batch that signs, made only with a tower configured, and goes when every tower has the state.
+//! A note is a record of the batch that signs, made only with a tower configured, and goes when every tower has the state and
+//! the newest few hundred behind it, which are there for a tower that lost some. No tower is waited for without a bound.
 //! Sealing is done elsewhere, when there is time: nothing here derives a key. Read next: `crate::tower`.
 
 use crate::channel::ledger::View;
-use crate::channel::{Channel, Context};
+use crate::channel::past::PastHtlc;
+use crate::channel::{Channel, Context, Out};
 use crate::fault::LocalFault;
-use crate::id::{ChannelId, HtlcId, Side};
+use crate::id::{ChannelId, Side};
+use crate::node::effect::Level;
 use crate::record::{channel_key, decode, number_of, numbered_key, put, BadRecord, Kind};
 use crate::store::{Change, Entry};
 use crate::tower::seal::Seed;
@@ -15,6 +18,8 @@ use crate::tower::{runs, ChannelTerms, HtlcNote, Noted, Revoked, Sealing};
 use crate::tx::commitment::{Commitment, OutputKind};
 use crate::units::Sat;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::ScriptBuf;
 use serde::{Deserialize, Serialize};
@@ -22,6 +27,12 @@ use zeroize::Zeroizing;
 
 /// States that wait for towers, at most; beyond, the oldest go. About 100 bytes each.
 const MAX_NOTED: usize = 200_000;
+/// The newest states stay although every tower has them, or none is configured: a tower may have to be told again.
+pub const KEPT_ANYWAY: u64 = 400;
+/// How long, in blocks, a finished channel waits for all towers to be told that it is over.
+const FORGET_BLOCKS: u32 = 2_016;
+/// Notes deleted at one block at most: a batch stays small.
+const PORTION: usize = 5_000;
 
 /// The channel is, or was, watched.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -40,6 +51,8 @@ pub struct Notes {
     /// Not yet saved: the mark, and notes by number, there or gone.
     marked: bool,
     changed: BTreeSet<u64>,
+    /// Gone since the last block although a tower lacks them.
+    dropped: u64,
 }
 
 /// How a channel stands with towers.
@@ -49,6 +62,8 @@ pub struct Towered {
     pub first: u64,
     /// The first state that is not revoked.
     pub end: u64,
+    /// Every tower has what is below.
+    pub kept: u64,
     /// The channel is over: towers may forget it.
     pub over: bool,
 }
@@ -111,7 +126,24 @@ impl Notes {
         while self.noted.len() > MAX_NOTED {
             let Some((oldest, _)) = self.noted.pop_first() else { break };
             self.changed.insert(oldest);
+            let lacked = self.mark.as_ref().is_none_or(|mark| mark.kept <= oldest);
+            self.dropped += u64::from(lacked);
         }
+    }
+
+    /// Deletes the oldest until `left` are left, a portion of them at most; how many no tower has.
+    fn trim(&mut self, left: u64) -> u64 {
+        let kept = self.mark.as_ref().map_or(0, |mark| mark.kept);
+        let mut lacked = 0;
+        for _ in 0..PORTION {
+            if self.noted.len() as u64 <= left {
+                break;
+            }
+            let Some((oldest, _)) = self.noted.pop_first() else { break };
+            self.changed.insert(oldest);
+            lacked += u64::from(oldest >= kept);
+        }
+        lacked
     }
 }
 
@@ -167,8 +199,8 @@ impl Channel {
     pub(crate) fn towered(&self) -> Option<Towered> {
         let mark = self.notes.mark.as_ref()?;
         let end = self.commits.remote_number;
-        let first = self.notes.noted.keys().next().copied().unwrap_or(end).max(mark.kept).min(end);
-        Some(Towered { first, end, over: self.retired })
+        let first = self.notes.noted.keys().next().copied().unwrap_or(end).min(end);
+        Some(Towered { first, end, kept: mark.kept, over: self.retired })
     }
 
     /// What seals its states.
@@ -190,7 +222,8 @@ impl Channel {
         })
     }
 
-    /// Revoked states from `from` on. `whole`: the tower has none of the HTLCs that the first of them holds.
+    /// Revoked states from `from` on. `whole`: the tower has none of the HTLCs that the first of them holds, trimmed ones too,
+    /// which may have an output in a later state.
     pub(crate) fn tower_states(&self, from: u64, most: usize, whole: bool) -> Vec<Revoked> {
         let end = self.commits.remote_number;
         let noted = self.notes.noted.range(from.min(end)..end).take(most);
@@ -201,46 +234,66 @@ impl Channel {
             })
             .collect();
         if let Some(first) = states.first_mut().filter(|_| whole) {
-            first.noted.fresh = self.notes_of(first.noted.held.iter().flat_map(|run| run.ids(usize::MAX)));
+            first.noted.fresh = self.held_by(first.noted.number);
         }
         states
     }
 
-    fn notes_of(&self, ids: impl Iterator<Item = HtlcId>) -> Vec<HtlcNote> {
-        let (mut found, mut wanted) = (Vec::new(), BTreeSet::new());
-        for id in ids {
-            match self.ledger.htlcs.get(&id) {
-                Some(h) => {
-                    found.push(HtlcNote { id, payment_hash: h.payment_hash, cltv_expiry: h.cltv_expiry })
-                }
-                None => {
-                    wanted.insert(id);
-                }
-            }
-        }
-        if !wanted.is_empty() {
-            let past = self.past().iter().filter(|p| wanted.contains(&p.id));
-            found.extend(past.map(|p| HtlcNote {
-                id: p.id,
-                payment_hash: p.payment_hash,
-                cltv_expiry: p.cltv_expiry,
-            }));
-        }
-        found
+    /// Every HTLC of the peer's commitment `number`, with an output or trimmed.
+    fn held_by(&self, number: u64) -> Vec<HtlcNote> {
+        let now = self.ledger.htlcs.values().filter(|h| h.span.holds(Side::Remote, number));
+        let now = now.map(|h| (h.id, h.payment_hash, h.cltv_expiry));
+        let past: Vec<PastHtlc> = self.past().iter().filter(|p| p.span.holds(Side::Remote, number)).collect();
+        let past = past.into_iter().map(|p| (p.id, p.payment_hash, p.cltv_expiry));
+        let note = |(id, payment_hash, cltv_expiry)| HtlcNote { id, payment_hash, cltv_expiry };
+        now.chain(past).map(note).collect()
     }
 
     /// Every tower has all states below `below`; `None`: every tower has forgotten the channel.
     pub(crate) fn towers_have(&mut self, below: Option<u64>) {
         let notes = &mut self.notes;
-        let kept = below.unwrap_or(u64::MAX);
+        let Some(kept) = below else { return self.forget_towers() };
         let Some(mark) = notes.mark.as_mut().filter(|m| m.kept < kept) else { return };
         mark.kept = kept;
-        let rest = notes.noted.split_off(&kept);
+        notes.marked = true;
+        let rest = notes.noted.split_off(&kept.saturating_sub(KEPT_ANYWAY));
         let gone = core::mem::replace(&mut notes.noted, rest);
         notes.changed.extend(gone.into_keys());
-        notes.marked = true;
-        if below.is_none() {
-            notes.mark = None;
+    }
+
+    fn forget_towers(&mut self) {
+        let notes = &mut self.notes;
+        notes.marked |= notes.mark.take().is_some();
+        let gone = core::mem::take(&mut notes.noted);
+        notes.changed.extend(gone.into_keys());
+    }
+
+    /// Whether `age_tower_notes` has something to do.
+    pub(crate) fn ages_tower_notes(&self, tower: bool) -> bool {
+        let many = self.notes.noted.len() as u64 > if self.retired { 0 } else { KEPT_ANYWAY };
+        self.notes.dropped > 0 || (self.retired && self.notes.mark.is_some()) || (!tower && many)
+    }
+
+    /// What waits for towers that are away, or not named any more, is bounded. Call it at every block.
+    pub(crate) fn age_tower_notes(&mut self, cx: &Context<'_>, out: &mut Out) {
+        let mut dropped = core::mem::take(&mut self.notes.dropped);
+        if self.retired {
+            // Nobody can cheat with them any more.
+            self.notes.trim(0);
+            let long = self.over_at().is_some_and(|at| cx.tip.since(at) > FORGET_BLOCKS);
+            if long && self.notes.noted.is_empty() && self.notes.mark.is_some() {
+                self.forget_towers();
+                let text =
+                    "the channel is long over: towers that were not told so are not waited for any more";
+                out.notice(Level::Info, String::from(text));
+            }
+        } else if !cx.tower {
+            dropped += self.notes.trim(KEPT_ANYWAY);
+        }
+        if dropped > 0 {
+            let why = if cx.tower { "a watchtower is away for too long" } else { "no --watchtower is named" };
+            let text = format!("{dropped} revoked states that no watchtower has are dropped: {why}");
+            out.notice(Level::Warn, text);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::node::view::{self, ChannelBalance, Snapshot, SnapshotHtlc, State};
 use crate::tx::weight::{is_trimmed, ANCHORS_SAT};
 use crate::units::{Height, Msat, Sat};
 use alloc::vec::Vec;
+use bitcoin::OutPoint;
 
 impl Channel {
     /// Core Lightning's name for where its life stands.
@@ -32,6 +33,13 @@ impl Channel {
             Phase::Onchain(o) if o.height.is_some() => State::Onchain,
             Phase::Onchain(_) => State::AwaitingUnilateral,
         }
+    }
+
+    /// Outputs that cost more to take than they are worth, and how much.
+    fn resting(&self) -> Vec<(OutPoint, Sat)> {
+        let claims = self.watch.iter().flat_map(|w| &w.claims);
+        let resting = claims.filter_map(|c| Some((c, c.rests?.least)));
+        resting.flat_map(|(c, least)| c.inputs.iter().map(move |input| (*input, least))).collect()
     }
 
     /// `listpeerchannels`.
@@ -66,7 +74,7 @@ impl Channel {
             commit_fee: cost.saturating_sub(anchors),
             feerate: self.feerate(),
             type_bits: terms.channel_type.to_features().bits().collect(),
-            private: true,
+            private: !self.terms.announce,
             dust_limit: (terms.local.dust_limit, terms.remote.dust_limit),
             reserve: (terms.remote.reserve, terms.local.reserve),
             to_self_delay: (terms.remote.to_self_delay, terms.local.to_self_delay),
@@ -95,6 +103,7 @@ impl Channel {
             },
             annals: self.annals.clone(),
             outputs: self.watch.as_ref().map(|w| w.outputs.clone()).unwrap_or_default(),
+            resting: self.resting(),
         }
     }
 

@@ -6,14 +6,13 @@
 use crate::channel::cause::Why;
 use crate::channel::{Channel, Confirmed, Phase};
 use crate::id::{ChannelId, NodeId};
-use crate::node::effect::{Effect, Level};
+use crate::node::effect::{Effect, Level, Unattached};
 use crate::node::Node;
 use crate::record::{block_key, put};
 use crate::store::Change;
 use crate::tx::script;
 use crate::units::Height;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Transaction};
 
@@ -56,10 +55,12 @@ impl Node {
                 .effects
                 .extend(again.into_iter().map(|(tx, why)| Effect::Publish { tx: tx.clone(), why }));
         }
+        self.announce_block(height);
         self.receive_block(height);
         self.close_overdue(height);
         self.plan_claims();
         self.retire_channels(height);
+        self.age_tower_notes();
         self.send_waiting();
     }
 
@@ -146,7 +147,7 @@ impl Node {
         &mut self,
         id: ChannelId,
         claim: u32,
-        result: Result<Transaction, String>,
+        result: Result<Transaction, Unattached>,
         spare_coins: u32,
     ) {
         let txid = result.as_ref().ok().map(Transaction::compute_txid);
@@ -225,7 +226,7 @@ impl Node {
 
 /// The output is there, with the agreed script and amount.
 fn funding_is_sound(channel: &Channel, tx: &Transaction) -> bool {
-    // BOLT 2 [2.ready.1].
+    // BOLT 2, 7 [2.ready.1, 7.announce.5].
     let terms = &channel.terms;
     let (ours, theirs) = (&terms.local.basepoints.funding_pubkey, &terms.remote.basepoints.funding_pubkey);
     let wanted = script::p2wsh(&script::funding(ours, theirs));

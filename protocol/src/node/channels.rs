@@ -97,7 +97,7 @@ impl Node {
             channel_type,
             feerate,
             funding_feerate: feerate,
-            announce: order.announce,
+            announce: order.announce && self.config.gossip.is_some(),
             close_to: order.close_to,
         };
         match self.start_opening(peer, &request, wishes) {
@@ -189,6 +189,9 @@ impl Node {
                 self.send(peer, Message::Error(told));
                 return Ok(());
             }
+        }
+        if let Message::AnnouncementSignatures(m) = &message {
+            return self.on_announcement_signatures(id, m);
         }
         self.act(id, |c, cx, out| c.handle(message, cx, out)).unwrap_or(Ok(()))
     }

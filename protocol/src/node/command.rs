@@ -5,6 +5,7 @@
 //! `WaitInvoice`, `Connect`) only when the matter is decided.
 //! Read next: `view` (the shapes of the answers).
 
+use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
 use crate::node::tower::TowerChannel;
 use crate::node::view;
@@ -46,6 +47,23 @@ pub struct InvoiceRequest {
     pub cltv_blocks: Option<u32>,
     /// A hold invoice: the hash whose preimage only the caller knows.
     pub hold: Option<PaymentHash>,
+    /// Whether it names channels that are not public; `None`: when there is no public one.
+    pub expose_private: Option<bool>,
+}
+
+/// What a way to a payee may cost, and where it may not go. The default is any.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RouteLimits {
+    /// The most to pay in fees, all parts together.
+    pub max_fee: Option<Msat>,
+    /// The most blocks that our money may be locked up.
+    pub max_blocks: Option<u32>,
+    /// The most hops of a part.
+    pub max_hops: Option<usize>,
+    /// Channels, each with its direction, not to be used.
+    pub not_channels: Vec<(ShortChannelId, Direction)>,
+    /// Nodes not to be gone through.
+    pub not_nodes: Vec<NodeId>,
 }
 
 /// Which invoices to list.
@@ -103,7 +121,7 @@ pub enum Command {
         amount: Option<Sat>,
         /// Of the funding transaction and the first commitment's fee; `None`: estimate.
         feerate: Option<Feerate>,
-        /// Ask for announcement (chand does not gossip yet; the flag is kept).
+        /// Ask for announcement.
         announce: bool,
         /// Given to the peer at the start.
         push_msat: Msat,
@@ -183,8 +201,8 @@ pub enum Command {
         label: Option<String>,
         /// Seconds to go on trying.
         retry_for_s: u64,
-        /// The most to pay in fees.
-        maxfee_msat: Option<Msat>,
+        /// What a way may cost, and where it may not go.
+        limits: RouteLimits,
     },
     /// Pay without an invoice → [`Reply::Paid`].
     Keysend {
@@ -196,8 +214,21 @@ pub enum Command {
         label: Option<String>,
         /// Seconds to go on trying.
         retry_for_s: u64,
+        /// What a way may cost, and where it may not go.
+        limits: RouteLimits,
     },
-    /// Start a payment over a given route (one hop for now) → [`Reply::Sent`] at once.
+    /// A route as `pay` would take it now; no money moves → [`Reply::Route`].
+    GetRoute {
+        /// To whom.
+        destination: NodeId,
+        /// How much is to arrive.
+        amount_msat: Msat,
+        /// The last hop's CLTV, in blocks from now.
+        final_cltv_blocks: u32,
+        /// What it may cost, and where it may not go.
+        limits: RouteLimits,
+    },
+    /// Start a payment over a given route → [`Reply::Sent`] at once.
     SendPay {
         /// The hops.
         route: Vec<RouteHop>,
@@ -301,6 +332,25 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it only asks: its answer changes nothing, and is made at once.
+    pub const fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Command::GetInfo
+                | Command::ListPeers { .. }
+                | Command::ListPeerChannels { .. }
+                | Command::ListClosedChannels { .. }
+                | Command::ListInvoices(_)
+                | Command::ListPays { .. }
+                | Command::ListForwards
+                | Command::ListHtlcs { .. }
+                | Command::ListSnapshots { .. }
+                | Command::Balance
+        )
+    }
+}
+
 /// One hop of a given route (Core Lightning's `sendpay`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RouteHop {
@@ -371,6 +421,8 @@ pub enum Reply {
     Paid(view::Pay),
     /// `sendpay`, `waitsendpay`
     Sent(view::Pay),
+    /// `getroute`
+    Route(Vec<RouteHop>),
     /// `listpays`, `listsendpays`
     Pays(Vec<view::Pay>),
     /// `listforwards`

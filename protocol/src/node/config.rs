@@ -3,6 +3,7 @@
 //! In: the daemon's options. Out: limits and wishes that every decision reads. Read next: `node`.
 
 use crate::chain::Network;
+use crate::node::announce::GossipConfig;
 use bitcoin::ScriptBuf;
 
 /// The node's settings.
@@ -38,6 +39,8 @@ pub struct NodeConfig {
     pub restored: bool,
     /// Deadlines of HTLCs close no channel (`--dev-no-htlc-timeout`).
     pub no_htlc_timeout: bool,
+    /// Take part in gossip; without it nobody is told of our channels, and none of others are heard of.
+    pub gossip: Option<GossipConfig>,
     /// Watchtowers are configured: each commitment of a peer is noted for them.
     pub tower: bool,
 }
@@ -64,6 +67,7 @@ impl NodeConfig {
             dev: false,
             restored: false,
             no_htlc_timeout: false,
+            gossip: None,
             tower: false,
         }
     }

@@ -5,8 +5,10 @@
 //! the broadcaster accept nothing else.
 //! Read next: `node` (step), `store` (release).
 
+use crate::gossip::News;
 use crate::id::{ChannelId, CommandId, LinkId, NodeId};
-use crate::node::command::{Command, CommandError, Reply};
+use crate::node::command::{Command, CommandError, Reply, RouteHop};
+use crate::node::routes::{Lesson, Purpose, RouteRequest};
 use crate::units::{Feerate, Height, Sat};
 use crate::wire::Message;
 use alloc::boxed::Box;
@@ -58,6 +60,15 @@ pub struct AttachOrder {
     /// The version before: its coins may be taken again, and at least the relay's increment more is to be paid than it
     /// paid (full RBF).
     pub replaces: Option<Transaction>,
+}
+
+/// Why the wallet made no transaction of an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unattached {
+    /// It has too few coins; in words, with what there is.
+    NoCoins(String),
+    /// By the rules of relay and replacement it would cost at least so much, which is more than the order's `most`.
+    TooDear(Sat),
 }
 
 /// One event of the outside world.
@@ -163,8 +174,8 @@ pub enum Input {
         channel: ChannelId,
         /// The order's number.
         claim: u32,
-        /// The transaction with the wallet's inputs signed and the order's inputs not, or why there is none, in words.
-        result: Result<Transaction, String>,
+        /// The transaction with the wallet's inputs signed and the order's inputs not, or why there is none.
+        result: Result<Transaction, Unattached>,
         /// How many more such orders the wallet has coins for.
         spare_coins: u32,
         /// The wallet's change (reserved coins, change address), to be kept in the same batch.
@@ -195,6 +206,13 @@ pub enum Input {
         txid: Txid,
         /// Accepted (or known already), or the backend's reason.
         result: Result<(), String>,
+    },
+    /// The answer to [`Effect::FindRoutes`].
+    Routes {
+        /// The question's.
+        purpose: Purpose,
+        /// Ways that carry all of it together, each with the payee as its last hop; or why there are none.
+        result: Result<Vec<Vec<RouteHop>>, String>,
     },
 }
 
@@ -250,6 +268,10 @@ pub enum Effect {
     },
     /// A state was revoked that watchtowers shall have: whoever serves them may come and ask.
     Tower,
+    FindRoutes(Box<RouteRequest>),
+    Learn(Box<Lesson>),
+    /// For the gossip machine.
+    Gossip(Box<News>),
 }
 
 /// How much a funding output is to hold.
@@ -369,6 +391,12 @@ pub enum After {
     },
     /// There is something for watchtowers: `Command::TowerChannels` tells what.
     Tower,
+    /// Whoever knows the network is to find ways; the answer is `Routes`.
+    FindRoutes(Box<RouteRequest>),
+    /// What an HTLC taught of channels of others.
+    Learn(Box<Lesson>),
+    /// For the gossip machine beside the node.
+    Gossip(Box<News>),
 }
 
 impl After {
@@ -389,6 +417,9 @@ impl After {
             Effect::Claim { tx, why } => After::Publish(Publish { tx, why }),
             Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
             Effect::Tower => After::Tower,
+            Effect::FindRoutes(request) => After::FindRoutes(request),
+            Effect::Learn(lesson) => After::Learn(lesson),
+            Effect::Gossip(news) => After::Gossip(news),
         }
     }
 }

@@ -38,6 +38,8 @@ impl Node {
             invoices: self.invoices.clone(),
             payments: self.payments.clone(),
             forwards: self.forwards.clone(),
+            introduced: self.introduced,
+            introduced_now: self.introduced_now,
             closers: self.closers.clone(),
             publishing: self.publishing.clone(),
             taken: self.taken.clone(),
@@ -85,5 +87,6 @@ impl Channel {
             .collect();
         bytes.extend(encode(&(htlcs, &self.ledger.fees, self.ledger.next_id, &self.log, self.is_dirty())));
         bytes.extend(format!("{:?}{:?}{:?}", self.link, self.phase, self.watch).into_bytes());
+        bytes.extend(format!("{:?}", self.announce.now).into_bytes());
     }
 }

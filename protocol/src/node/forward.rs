@@ -19,7 +19,6 @@ use crate::onion::sphinx::{peel, Peeled};
 use crate::onion::{returned, Failure, SharedSecret};
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::vec::Vec;
 
 /// An HTLC that expires within so many blocks is not taken on: it would be a race from the start.
 const TOO_SOON_BLOCKS: u32 = 3;
@@ -44,7 +43,6 @@ impl Node {
         let Some(next) = peeled.next else { return };
         match self.check_forward(htlc, wish) {
             Err(failure) => {
-                self.forwards.refused();
                 self.fail_back(channel, htlc.id.id, &peeled.shared_secret, &failure);
             }
             Ok(to) => self.apply_forward(incoming, htlc, to, wish, next),
@@ -59,27 +57,34 @@ impl Node {
             return Err(Failure::PermanentChannelFailure);
         }
         let policy = named.policy;
-        let channel_update = Vec::new();
+        // Made when it is needed: most HTLCs need none.
+        let update = || self.update_bytes(named);
         if wish.amt_to_forward < policy.min {
-            return Err(Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update });
+            return Err(Failure::AmountBelowMinimum {
+                htlc_msat: wish.amt_to_forward,
+                channel_update: update(),
+            });
         }
         if wish.amt_to_forward > policy.largest() {
-            return Err(Failure::TemporaryChannelFailure { channel_update });
+            return Err(Failure::TemporaryChannelFailure { channel_update: update() });
         }
         let fee = policy.fee(wish.amt_to_forward);
         let needed = fee.and_then(|fee| wish.amt_to_forward.checked_add(fee));
         // BOLT 4 [4.read.23].
         if needed.is_none_or(|needed| htlc.amount < needed) {
-            return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update });
+            return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
         }
         // BOLT 4 [4.read.24].
         if htlc.cltv_expiry < wish.outgoing_cltv_value.plus(policy.delta_blocks.into()) {
-            return Err(Failure::IncorrectCltvExpiry { cltv_expiry: htlc.cltv_expiry, channel_update });
+            return Err(Failure::IncorrectCltvExpiry {
+                cltv_expiry: htlc.cltv_expiry,
+                channel_update: update(),
+            });
         }
         let tip = self.tip_height();
         // BOLT 2 [2.forward.3].
         if wish.outgoing_cltv_value <= tip.plus(TOO_SOON_BLOCKS) {
-            return Err(Failure::ExpiryTooSoon { channel_update });
+            return Err(Failure::ExpiryTooSoon { channel_update: update() });
         }
         if wish.outgoing_cltv_value > tip.plus(TOO_FAR_BLOCKS) {
             return Err(Failure::ExpiryTooFar);
@@ -101,7 +106,7 @@ impl Node {
         if let Some(id) = others.filter_map(|c| room(c).ok()).next() {
             return Ok(id);
         }
-        let channel_update = Vec::new();
+        let channel_update = self.update_bytes(named);
         Err(match why {
             CannotOffer::Refused(Refusal::BelowMinimum { .. } | Refusal::Zero) => {
                 Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update }
@@ -144,7 +149,14 @@ impl Node {
     /// The next hop showed the secret: it goes upstream, wherever that channel stands. `false` when it is no forward's.
     pub(super) fn forward_fulfilled(&mut self, channel: ChannelId, id: HtlcId, preimage: &Preimage) -> bool {
         let outgoing = Place { channel, htlc: id.id };
-        let Some(incoming) = self.end_forward(outgoing, true) else { return false };
+        let Some(incoming) = self.end_forward(outgoing, true) else {
+            // It had failed, and a reorganisation took that back: the channel has said what it costs.
+            let Some(incoming) = self.forwards.ended(outgoing) else { return false };
+            if !self.forwards.is_settled(incoming) {
+                self.lose_forward(incoming);
+            }
+            return true;
+        };
         let name = HtlcId { offered_by: Side::Remote, id: incoming.htlc };
         // BOLT 2, 5 [2.forward.4, 5.localoffer.7, 5.remoteoffer.3].
         let preimage = preimage.clone();
@@ -192,9 +204,15 @@ impl Node {
     }
 
     fn end_forward(&mut self, outgoing: Place, settled: bool) -> Option<Place> {
-        let (incoming, changes) = self.forwards.end(outgoing, settled, self.wall())?;
+        let (incoming, changes, forgotten) = self.forwards.end(outgoing, settled, self.wall())?;
         self.out.changes.extend(changes);
+        self.counters.add_fees(forgotten);
         Some(incoming)
+    }
+
+    fn lose_forward(&mut self, incoming: Place) {
+        let change = self.forwards.lose(incoming, self.wall());
+        self.out.changes.extend(change);
     }
 
     /// The key of what goes back to the payer.
@@ -208,6 +226,7 @@ impl Node {
 
     /// The money went on and does not come in: the one thing a forward must never end in.
     fn lost_upstream(&mut self, incoming: Place) {
+        self.lose_forward(incoming);
         let text = format!(
             "HTLC {} was paid on and cannot be taken any more: its payer took it back on chain. That amount is lost",
             incoming.htlc

@@ -33,6 +33,8 @@ pub(super) enum Status {
     Settled(Timestamp),
     /// Given back, at this time.
     Failed(Timestamp),
+    /// Given back to the payer, or taken back by it, and paid on all the same: seen at this time.
+    Lost(Timestamp),
 }
 
 /// One HTLC in, one HTLC out.
@@ -53,12 +55,21 @@ pub(super) struct Forward {
 }
 
 impl Forward {
+    /// What it earned so far.
+    fn earned(&self) -> Msat {
+        match self.status {
+            Status::Settled(_) => self.in_msat.saturating_sub(self.out_msat),
+            _ => Msat::ZERO,
+        }
+    }
+
     fn view(&self) -> view::Forward {
         let (status, resolved) = match self.status {
             Status::Offered => ("offered", None),
             Status::Settled(at) => ("settled", Some(at)),
-            Status::Failed(at) => ("failed", Some(at)),
+            Status::Failed(at) | Status::Lost(at) => ("failed", Some(at)),
         };
+        let lost = matches!(self.status, Status::Lost(_)).then_some(self.out_msat);
         view::Forward {
             in_channel: self.in_scid,
             in_htlc_id: self.incoming.htlc,
@@ -73,6 +84,7 @@ impl Forward {
             received: self.received,
             resolved,
             created_index: self.created_index,
+            lost,
         }
     }
 }
@@ -85,8 +97,6 @@ pub(super) struct Forwards {
     by_outgoing: BTreeMap<Place, Place>,
     /// Those that ended, oldest first.
     ended: BTreeMap<u64, Place>,
-    /// How many were not taken on since the start.
-    refused: u64,
 }
 
 impl Forwards {
@@ -107,29 +117,50 @@ impl Forwards {
         [change].into()
     }
 
-    /// The HTLC that went out ended: the one that came in, and what to keep. `None` when it is no forward's, or ended before.
+    /// The HTLC that went out ended: the one that came in, what to keep, and what was earned with forwards that are
+    /// forgotten now. `None` when it is no forward's, or ended before.
     pub(super) fn end(
         &mut self,
         outgoing: Place,
         settled: bool,
         now: Timestamp,
-    ) -> Option<(Place, Vec<Change>)> {
+    ) -> Option<(Place, Vec<Change>, Msat)> {
         let incoming = self.by_outgoing.remove(&outgoing)?;
         let forward = self.by_incoming.get_mut(&incoming)?;
         forward.status = if settled { Status::Settled(now) } else { Status::Failed(now) };
         let mut changes: Vec<Change> = [record(forward)].into();
         self.ended.insert(forward.created_index, incoming);
+        let mut forgotten = Msat::ZERO;
         while self.ended.len() > KEPT {
             let Some((_, oldest)) = self.ended.pop_first() else { break };
-            self.by_incoming.remove(&oldest);
+            let fee = self.by_incoming.remove(&oldest).map_or(Msat::ZERO, |f| f.earned());
+            forgotten = forgotten.saturating_add(fee);
             changes.push(Change::Delete { key: forward_key(&oldest.channel, oldest.htlc) });
         }
-        Some((incoming, changes))
+        Some((incoming, changes, forgotten))
     }
 
-    /// One was not taken on.
-    pub(super) fn refused(&mut self) {
-        self.refused = self.refused.saturating_add(1);
+    /// The HTLC that came in of a forward that has ended.
+    pub(super) fn ended(&self, outgoing: Place) -> Option<Place> {
+        let forward = self.by_incoming.values().find(|f| f.outgoing == outgoing)?;
+        (forward.status != Status::Offered).then_some(forward.incoming)
+    }
+
+    /// It ended well.
+    pub(super) fn is_settled(&self, incoming: Place) -> bool {
+        self.by_incoming.get(&incoming).is_some_and(|f| matches!(f.status, Status::Settled(_)))
+    }
+
+    /// It was paid on, and what came in is not ours: what to keep.
+    pub(super) fn lose(&mut self, incoming: Place, now: Timestamp) -> Option<Change> {
+        let forward = self.by_incoming.get_mut(&incoming)?;
+        forward.status = Status::Lost(now);
+        Some(record(forward))
+    }
+
+    /// What the listed ones earned.
+    pub(super) fn earned(&self) -> Msat {
+        self.by_incoming.values().map(Forward::earned).fold(Msat::ZERO, Msat::saturating_add)
     }
 
     /// Whether what came in there went on and waits for its end.

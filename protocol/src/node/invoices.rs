@@ -3,8 +3,9 @@
 //! In: `invoice`, `holdinvoice` and their lists. Out: records; `receive` marks them paid.
 //! Read next: `receive`.
 
-use crate::id::{CommandId, PaymentHash, Preimage};
-use crate::invoice::{self, Currency, Description, NewInvoice};
+use crate::channel::{Channel, Phase};
+use crate::id::{CommandId, PaymentHash, Preimage, Side};
+use crate::invoice::{self, Currency, Description, NewInvoice, RouteHintHop};
 use crate::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
 use crate::node::{view, Node};
 use crate::record::{invoice_key, put};
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 /// A week, as Core Lightning's default.
 const DEFAULT_EXPIRY_S: u64 = 604_800;
+/// Private channels that an invoice names at most.
+const MAX_HINTS: usize = 3;
 /// Core Lightning's limit on labels, and ours on descriptions that BOLT 11 can carry.
 const MAX_LABEL_BYTES: usize = 1_024;
 /// Longest description kept, when only its hash goes into the invoice.
@@ -193,7 +196,7 @@ impl Node {
             timestamp_s: now_s,
             features: invoice::our_features(),
             payment_metadata: None,
-            route_hints: Vec::new(),
+            route_hints: self.route_hints(r.expose_private),
         };
         let bolt11 = invoice::make(&new, self.keys.node_secret(), self.crypto.secp())
             .map_err(|e| (-32602, format!("{e}")))?;
@@ -215,6 +218,29 @@ impl Node {
         let view = invoice.view(self.wall());
         self.invoices.insert(invoice);
         Ok(view)
+    }
+
+    /// Ways to this node over channels that are not public, those with most room first (BOLT 11, field `r`): when there is
+    /// no public one, or as the user says. Of a peer who did not say what it asks there is nothing to tell.
+    fn route_hints(&self, wanted: Option<bool>) -> Vec<Vec<RouteHintHop>> {
+        let open = || self.channels.values().filter(|c| c.phase == Phase::Open);
+        if !wanted.unwrap_or_else(|| open().all(|c| !c.announce.is_public())) {
+            return Vec::new();
+        }
+        let hint = |c: &Channel| {
+            let update = c.announce.peer_update().filter(|update| !update.disabled)?;
+            let hop = RouteHintHop {
+                node_id: c.terms.peer,
+                short_channel_id: c.short_channel_id()?,
+                fee_base_msat: update.base_msat,
+                fee_proportional_millionths: update.ppm,
+                cltv_expiry_delta_blocks: update.delta_blocks,
+            };
+            Some((c.ledger.spendable(&c.terms, Side::Remote), hop))
+        };
+        let mut hints: Vec<_> = open().filter(|c| !c.announce.is_public()).filter_map(hint).collect();
+        hints.sort_by_key(|(room, hop)| (core::cmp::Reverse(*room), hop.short_channel_id));
+        hints.into_iter().take(MAX_HINTS).map(|(_, hop)| alloc::vec![hop]).collect()
     }
 
     fn list_invoices(&self, filter: &InvoiceFilter) -> Vec<view::Invoice> {

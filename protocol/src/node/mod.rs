@@ -7,32 +7,39 @@
 //! * `peers` – links, `init`, pings, calling again
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
-//! * `receive`, `invoices` – being paid; `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `announce` – what the network is told of us
 //! * `query` – answers that change nothing
-//! * `restore` – a node from its records; `fork` – a second one of the same state, for simulators
+//! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
+mod announce;
 mod blocks;
 mod channels;
 pub mod command;
 pub mod config;
+mod dormant;
 pub mod effect;
 mod fork;
 mod forward;
 mod forwards;
 mod invoices;
+mod orders;
 mod payments;
 mod peers;
 mod query;
 mod receive;
 mod restore;
+pub mod routes;
 mod send;
 mod state;
 pub mod tower;
 pub mod view;
 
+pub use announce::GossipConfig;
 pub use config::NodeConfig;
+pub use dormant::Dormant;
 pub use restore::RestoreError;
 
 use crate::channel::cause::{Trigger, Why};
@@ -67,6 +74,8 @@ use crate::channel::open::Opening;
 const MAX_DUST: Sat = Sat(50_000);
 /// Parts of a chain backend's words for: what it spends is spent, in a block or by a better transaction in the mempool.
 const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
+/// Parts of a chain backend's words for: a better fee would do.
+const LOW_FEE: [&str; 2] = ["min relay fee not met", "min fee not met"];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
 /// Names of published transactions that are remembered, so that each is logged once.
@@ -96,6 +105,10 @@ pub struct Node {
     invoices: Invoices,
     payments: Payments,
     forwards: Forwards,
+    /// Our newest announcement of ourselves.
+    introduced: Option<announce::Introduced>,
+    /// It was told since the start.
+    introduced_now: bool,
     closers: BTreeMap<ChannelId, Vec<(CommandId, Option<Timestamp>)>>,
     /// Answers that wait until the chain backend has the transaction they tell of.
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
@@ -223,7 +236,15 @@ impl Node {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let closers = self.closers.values().flatten().filter_map(|(_, at)| *at).min();
         let publishing = self.publishing.values().flatten().map(|p| p.2).min();
-        let all = [publishing, self.peers_deadline(), self.receive_deadline(), self.send_deadline(), closers];
+        let announce = self.announce_deadline();
+        let all = [
+            publishing,
+            self.peers_deadline(),
+            self.receive_deadline(),
+            self.send_deadline(),
+            closers,
+            announce,
+        ];
         let next = all.into_iter().flatten().min()?;
         Some(Timestamp(next.0.saturating_sub(self.ahead_ms)))
     }
@@ -291,6 +312,7 @@ impl Node {
             }
             Input::Offer { tx } => self.out.effects.push(Effect::Publish { tx, why: "withdrawal" }),
             Input::Published { txid, result } => self.on_published(txid, result),
+            Input::Routes { purpose, result } => self.on_routes(purpose, result),
         }
     }
 
@@ -313,6 +335,7 @@ impl Node {
         self.send_timers();
         self.close_timers();
         self.publish_timers();
+        self.announce_timers();
     }
 
     /// Signs what gathered in every touched channel, keeps what changed, and makes the batch.
@@ -325,6 +348,9 @@ impl Node {
             }
         }
         self.drain_events();
+        let touched: BTreeSet<ChannelId> =
+            touched.into_iter().chain(core::mem::take(&mut self.touched)).collect();
+        self.announce_all(touched.iter().copied());
         for id in touched.into_iter().chain(core::mem::take(&mut self.touched)) {
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.save(&mut self.out.changes);
@@ -555,6 +581,12 @@ impl Node {
                     format!("claim {txid} was not taken ({reason}): raised, or made anew"),
                 );
             }
+            Err(reason) if LOW_FEE.iter().any(|words| reason.contains(words)) && self.has_child(txid) => {
+                let text = format!(
+                    "commitment {txid} pays too little for mempools now ({reason}): its child pays for both"
+                );
+                self.notice(Level::Info, text);
+            }
             Err(reason) => {
                 // Another spent it first, which blocks will tell; it is offered at each of them all the same.
                 let beaten = OVERTAKEN.iter().any(|words| reason.contains(words));
@@ -564,6 +596,13 @@ impl Node {
                 );
             }
         }
+    }
+
+    /// Whether it is a commitment of ours that a child of its own pays for.
+    fn has_child(&self, txid: Txid) -> bool {
+        let ours = |c: &&Channel| matches!(&c.phase, crate::channel::Phase::Onchain(o) if o.txid == txid);
+        let watch = self.channels.values().find(ours).and_then(|c| c.watch.as_ref());
+        watch.is_some_and(|w| w.claims.iter().any(|c| c.form == crate::onchain::claim::Form::Child))
     }
 
     fn is_one_of_two_closes(&self, txid: Txid) -> bool {

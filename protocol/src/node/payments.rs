@@ -1,9 +1,14 @@
 //! Every payment of this node: how far it came, and who waits to hear of it.
 //!
+//! A payment is one or more *parts*, each an HTLC of ours over a way of its own. It is complete when the secret is here,
+//! and failed when its last part is back and no other will be sent.
+//!
 //! In: what `send` decides. Out: records, and the rows of `listpays`. Read next: `send`.
 
 use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
-use crate::node::command::RouteHop;
+use crate::invoice::RouteHintHop;
+use crate::node::command::{RouteHop, RouteLimits};
+use crate::node::routes::Search;
 use crate::node::view;
 use crate::onion::{Failure, SharedSecret};
 use crate::record::{decode_grown, payment_key, put, BadRecord};
@@ -36,9 +41,10 @@ pub(super) enum Final0 {
 /// How far a payment has come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Status {
-    /// Waiting for a channel that can take it; no HTLC was offered.
+    /// Waiting for a way, or for a channel that can take it; no HTLC was ever offered.
     Queued,
-    Pending {
+    /// Only in records of before there were parts: its one HTLC.
+    Alone {
         channel: ChannelId,
         htlc: u64,
         /// The first hop's.
@@ -53,6 +59,25 @@ pub(super) enum Status {
         message: String,
         at_s: u64,
     },
+    /// Parts of it are under way, or the next try is being looked for.
+    Pending,
+}
+
+/// One HTLC of a payment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Part {
+    /// Over this channel.
+    pub(super) channel: ChannelId,
+    /// Its number there.
+    pub(super) htlc: u64,
+    /// What the payee gets of it.
+    pub(super) amount: Msat,
+    /// What our HTLC carries.
+    pub(super) sent: Msat,
+    /// Every hop; empty when the payee is the first.
+    pub(super) route: Vec<RouteHop>,
+    /// What failures of the hops are sealed with.
+    pub(super) secrets: Vec<SharedSecret>,
 }
 
 /// One payment.
@@ -71,34 +96,80 @@ pub(super) struct Payment {
     pub(super) created_at_s: u64,
     pub(super) retry_until: Timestamp,
     pub(super) status: Status,
-    /// Every hop, when the user chose them; else there is one: the payee.
-    pub(super) route: Vec<RouteHop>,
-    /// While it is pending: what failures of the hops after the first are sealed with.
-    pub(super) later_secrets: Vec<SharedSecret>,
+    /// Only in records of before there were parts: every hop, when there were several.
+    old_route: Vec<RouteHop>,
+    /// The same: what failures of the hops after the first are sealed with.
+    old_secrets: Vec<SharedSecret>,
+    /// What is under way.
+    pub(super) parts: Vec<Part>,
+    /// What our HTLCs carry, or carried when the payee took them.
+    pub(super) sent: Msat,
+    /// How many they are.
+    pub(super) count: u32,
 }
 
 impl Payment {
-    /// From its record, also from one of before there were routes.
+    /// A new one that nothing was sent of.
+    pub(super) fn new(
+        order: Order,
+        created_index: u64,
+        created_at_s: u64,
+        retry_until: Timestamp,
+    ) -> Payment {
+        Payment {
+            hash: order.hash,
+            destination: order.destination,
+            amount: order.amount,
+            total: order.total,
+            final_cltv_blocks: order.final_cltv_blocks,
+            last: order.last,
+            bolt11: order.bolt11,
+            label: order.label,
+            description: order.description,
+            created_index,
+            created_at_s,
+            retry_until,
+            status: Status::Queued,
+            old_route: Vec::new(),
+            old_secrets: Vec::new(),
+            parts: Vec::new(),
+            sent: Msat::ZERO,
+            count: 0,
+        }
+    }
+
+    /// From its record, also from one of before there were routes, or parts.
     ///
     /// # Errors
     /// [`BadRecord`].
     pub(super) fn from_record(bytes: &[u8]) -> Result<Payment, BadRecord> {
-        decode_grown(bytes, &(Vec::<RouteHop>::new(), Vec::<SharedSecret>::new()))
+        let no_route = (Vec::<RouteHop>::new(), Vec::<SharedSecret>::new());
+        let no_parts = (Vec::<Part>::new(), Msat::ZERO, 0u32);
+        let mut payment: Payment =
+            decode_grown(bytes, &no_parts).or_else(|_| decode_grown(bytes, &(no_route, no_parts)))?;
+        let sent = payment.old_route.first().map_or(payment.amount, |hop| hop.amount_msat);
+        if let Status::Alone { channel, htlc, shared_secret } = payment.status {
+            let route = core::mem::take(&mut payment.old_route);
+            let secrets = [&[shared_secret], core::mem::take(&mut payment.old_secrets).as_slice()].concat();
+            payment.parts.push(Part { channel, htlc, amount: payment.amount, sent, route, secrets });
+            payment.status = Status::Pending;
+            (payment.sent, payment.count) = (sent, 1);
+        }
+        if matches!(payment.status, Status::Complete { .. }) && payment.count == 0 {
+            (payment.sent, payment.count) = (sent, 1);
+        }
+        Ok(payment)
     }
 
-    /// Whom the first HTLC goes to.
-    pub(super) fn first_peer(&self) -> NodeId {
-        self.route.first().map_or(self.destination, |hop| hop.id)
-    }
-
-    /// What the first HTLC carries.
-    pub(super) fn first_amount(&self) -> Msat {
-        self.route.first().map_or(self.amount, |hop| hop.amount_msat)
+    /// What the payee was not sent yet.
+    pub(super) fn missing(&self) -> Msat {
+        let under_way = self.parts.iter().fold(Msat::ZERO, |sum, p| sum.saturating_add(p.amount));
+        self.amount.saturating_sub(under_way)
     }
 
     pub(super) fn view(&self) -> view::Pay {
         let (status, completed_at_s, preimage, failure) = match &self.status {
-            Status::Queued | Status::Pending { .. } => ("pending", None, None, None),
+            Status::Queued | Status::Pending | Status::Alone { .. } => ("pending", None, None, None),
             Status::Complete { preimage, at_s } => ("complete", Some(*at_s), Some(preimage.clone()), None),
             Status::Failed { code, message, at_s } => {
                 ("failed", Some(*at_s), None, Some((*code, message.clone())))
@@ -112,12 +183,13 @@ impl Payment {
             description: self.description.clone(),
             status,
             amount_msat: self.amount,
-            amount_sent_msat: self.first_amount(),
+            // Of one that failed, what was to be sent.
+            amount_sent_msat: self.sent.max(self.amount),
             created_at_s: self.created_at_s,
             completed_at_s,
             preimage,
             created_index: self.created_index,
-            parts: 1,
+            parts: self.count.max(1),
             failure,
         }
     }
@@ -129,7 +201,10 @@ pub(super) struct Payments {
     pub(super) by_hash: BTreeMap<PaymentHash, Payment>,
     pub(super) by_index: BTreeMap<u64, PaymentHash>,
     pub(super) by_htlc: BTreeMap<(ChannelId, u64), PaymentHash>,
+    /// Those with a way that waits for room.
     pub(super) queue: VecDeque<PaymentHash>,
+    /// What is to be tried, of those that may still send.
+    pub(super) plans: BTreeMap<PaymentHash, Plan>,
     pub(super) payers: BTreeMap<PaymentHash, Vec<(CommandId, Wait)>>,
 }
 
@@ -140,6 +215,24 @@ pub(super) enum Wait {
     SendPay(Option<Timestamp>),
 }
 
+/// What is still to be tried for a payment; gone with a restart, which sends nothing anew.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    /// Ways that wait for their turn, each with its hops, the payee's last.
+    pub(super) ways: VecDeque<Vec<RouteHop>>,
+    /// How more ways are looked for; `None` when there is just the one.
+    pub(super) search: Option<Search>,
+    /// Why no more will be sent.
+    pub(super) verdict: Option<(i32, String)>,
+}
+
+impl Plan {
+    /// Whom the next HTLC goes to.
+    pub(super) fn next_peer(&self) -> Option<NodeId> {
+        Some(self.ways.front()?.first()?.id)
+    }
+}
+
 /// What is to be paid.
 pub(super) struct Order {
     pub(super) hash: PaymentHash,
@@ -147,20 +240,26 @@ pub(super) struct Order {
     pub(super) amount: Msat,
     pub(super) total: Msat,
     pub(super) final_cltv_blocks: u32,
-    /// Every hop, when the user chose them; else there is one: the payee.
+    /// Every hop, when the user chose them.
     pub(super) route: Vec<RouteHop>,
     pub(super) last: Final0,
     pub(super) bolt11: Option<String>,
     pub(super) label: Option<String>,
     pub(super) description: Option<String>,
     pub(super) retry_for_s: u64,
+    /// What ways to the payee may cost, and where they may not go.
+    pub(super) limits: RouteLimits,
+    /// Ways to the payee over channels that are not public.
+    pub(super) hints: Vec<Vec<RouteHintHop>>,
+    /// HTLCs that the payee takes it in.
+    pub(super) max_parts: u32,
 }
 
 impl Payments {
     /// Takes a payment in from its record.
     pub(super) fn restore(&mut self, payment: Payment) {
-        if let Status::Pending { channel, htlc, .. } = &payment.status {
-            self.by_htlc.insert((*channel, *htlc), payment.hash);
+        for part in &payment.parts {
+            self.by_htlc.insert((part.channel, part.htlc), payment.hash);
         }
         self.by_index.insert(payment.created_index, payment.hash);
         self.by_hash.insert(payment.hash, payment);
@@ -178,7 +277,9 @@ impl Payments {
     pub(super) fn volatile(&self, bytes: &mut Vec<u8>) {
         let queued = self.by_hash.values().filter(|p| matches!(p.status, Status::Queued));
         bytes.extend(queued.flat_map(crate::record::encode));
-        bytes.extend(format!("{:?}{:?}{:?}", self.queue, self.by_htlc, self.payers).into_bytes());
+        bytes.extend(
+            format!("{:?}{:?}{:?}{:?}", self.queue, self.by_htlc, self.payers, self.plans).into_bytes(),
+        );
     }
 }
 

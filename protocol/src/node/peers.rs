@@ -5,6 +5,7 @@
 
 use crate::channel::Link as ChannelLink;
 use crate::fault::{PeerFault, Trouble};
+use crate::gossip::News;
 use crate::id::{ChannelId, CommandId, LinkId, NodeId};
 use crate::node::command::{Command, Reply};
 use crate::node::effect::{Effect, Level};
@@ -112,8 +113,12 @@ impl Peer {
 }
 
 impl Node {
-    fn our_features(&self) -> Features {
-        Features::ours_init(self.config.simple_close)
+    pub(super) fn our_features(&self) -> Features {
+        let mut ours = Features::ours_init(self.config.simple_close);
+        if self.config.gossip.is_some() {
+            ours.set(Feature::GossipQueries.odd());
+        }
+        ours
     }
 
     /// What both sides of a link support.
@@ -192,6 +197,10 @@ impl Node {
         }
         for id in self.channels_with(&peer) {
             self.act(id, |c, _, _| c.unlink());
+        }
+        self.gossip_unlinked(&peer);
+        if link.init.is_some() {
+            self.gossip_link(News::Unlinked { link: link.id });
         }
         // BOLT 2 [2.open.17, 2.open.18].
         self.end_openings(peer, "the peer disconnected");
@@ -282,6 +291,9 @@ impl Node {
             }
             // BOLT 1 [1.format.4].
             Message::Unknown { .. } => Ok(()),
+            Message::ChannelUpdate(update) if update.is_private() => self.on_private_update(peer, &update),
+            // The gossip machine's, which stands beside the node.
+            message if message.is_gossip() => Ok(()),
             message => {
                 self.on_channel_message(peer, message);
                 Ok(())
@@ -306,6 +318,7 @@ impl Node {
         self.check_init(&init)?;
         let Some(entry) = self.peers.get_mut(&peer) else { return Ok(()) };
         let Some(link) = entry.link.as_mut() else { return Ok(()) };
+        let news = News::Linked { peer, link: link.id, features: init.features.clone() };
         link.init = Some(init);
         entry.failures = 0;
         entry.parked = false;
@@ -323,6 +336,7 @@ impl Node {
             self.reply(id, Ok(Reply::Connected(view.clone())));
         }
         self.notice_about(Level::Info, "connected".into(), peer, None);
+        self.gossip_link(news);
         // BOLT 2 [2.again.5].
         for id in self.channels_with(&peer) {
             if self.channels[&id].is_over_for_peer() {

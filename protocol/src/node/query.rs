@@ -72,6 +72,7 @@ impl Node {
             | Command::SendPay { .. }
             | Command::WaitSendPay { .. }
             | Command::ListPays { .. } => self.on_pay_command(id, command),
+            Command::GetRoute { .. } => self.get_route(id, command),
             Command::ListForwards => {
                 let list = self.forwards.views();
                 self.answer(id, Reply::Forwards(list));
@@ -113,7 +114,7 @@ impl Node {
             u32::try_from(self.channels.values().filter(|c| f(c)).count()).unwrap_or(u32::MAX)
         };
         let active = |c: &&Channel| c.phase == Phase::Open;
-        let features = crate::wire::features::Features::ours_init(self.config.simple_close);
+        let features = self.our_features();
         view::Info {
             id: self.id,
             alias: self.config.alias.clone(),
@@ -128,6 +129,7 @@ impl Node {
             chain_synced: self.chain.synced,
             features_init: features.as_bytes().to_vec(),
             features_invoice: invoice::our_features().as_bytes().to_vec(),
+            fees_collected: self.forwards.earned().saturating_add(self.counters.fees()),
         }
     }
 

@@ -2,13 +2,15 @@
 //!
 //! In: every entry of the store, in key order. Out: the node as it was after its last durable batch, or the record
 //! that cannot be understood. Nothing is guessed: a damaged record stops the start, so that no old state is used.
-//! Read next: `crate::record`, `crate::channel::save`.
+//! Read next: `dormant` (before it starts), `crate::record`, `crate::channel::save`.
 
 use crate::channel::save::Loaded;
 use crate::channel::{ChannelEvent, Phase};
 use crate::entropy::Entropy;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
+use crate::node::announce::Introduced;
+use crate::node::dormant::Dormant;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
@@ -49,6 +51,7 @@ struct Found {
     invoices: Invoices,
     payments: Payments,
     forwards: Forwards,
+    introduced: Option<Introduced>,
     wallet: Vec<Vec<u8>>,
     wallet_kept: Vec<u64>,
     reserved: Vec<(ChannelId, Txid)>,
@@ -80,6 +83,7 @@ impl Found {
                 let forward: Forward = decode(&value)?;
                 self.forwards.restore(forward);
             }
+            Kind::NodeAnnounced => self.introduced = Some(decode(&value)?),
             Kind::Wallet => {
                 self.wallet_kept.push(number_of(key).ok_or(BadRecord::Damaged)?);
                 self.wallet.push(decode(&value)?);
@@ -100,6 +104,7 @@ impl Found {
             | Kind::Secret
             | Kind::TowerMark
             | Kind::TowerNote
+            | Kind::Announce
             | Kind::Snapshot => {
                 let id = channel_of(key).ok_or(BadRecord::Damaged)?;
                 self.channels.entry(id).or_default().add(kind, key, value)?;
@@ -109,8 +114,8 @@ impl Found {
     }
 }
 
-impl Node {
-    /// Makes the node that wrote these entries, or a new one from none.
+impl Dormant {
+    /// The node that wrote these entries, or a new one from none; it does nothing yet.
     ///
     /// # Errors
     /// [`RestoreError`] names the first record that cannot be understood, or does not fit the others.
@@ -120,7 +125,7 @@ impl Node {
         entropy: Entropy,
         crypto: Arc<dyn Crypto>,
         entries: Vec<Entry>,
-    ) -> Result<Node, RestoreError> {
+    ) -> Result<Dormant, RestoreError> {
         let mut found = Found::default();
         for (key, value) in entries {
             found.add(&key, value).map_err(|why| RestoreError { key: crate::id::to_hex(&key), why })?;
@@ -137,7 +142,7 @@ impl Node {
         let funding = channels.values().map(|c| (c.terms.funding, c.id())).collect();
         let watched = channels.values().flat_map(crate::channel::Channel::watched).collect();
         let floor = Feerate::FLOOR;
-        let mut node = Node {
+        let node = Node {
             config,
             keys,
             id,
@@ -163,6 +168,8 @@ impl Node {
             invoices: found.invoices,
             payments: found.payments,
             forwards: found.forwards,
+            introduced: found.introduced,
+            introduced_now: false,
             closers: BTreeMap::new(),
             publishing: BTreeMap::new(),
             taken: BTreeSet::new(),
@@ -174,8 +181,23 @@ impl Node {
             wallet_changes: found.wallet,
             wallet_kept: found.wallet_kept,
         };
-        node.resume(&found.reserved);
-        Ok(node)
+        Ok(Dormant { node, reserved: found.reserved })
+    }
+}
+
+impl Node {
+    /// Makes the node that wrote these entries, or a new one from none, and starts it.
+    ///
+    /// # Errors
+    /// [`RestoreError`] names the first record that cannot be understood, or does not fit the others.
+    pub fn restore(
+        config: NodeConfig,
+        keys: NodeKeys,
+        entropy: Entropy,
+        crypto: Arc<dyn Crypto>,
+        entries: Vec<Entry>,
+    ) -> Result<Node, RestoreError> {
+        Dormant::restore(config, keys, entropy, crypto, entries).map(Dormant::wake)
     }
 
     /// Every record that the store must hold of this node now, in key order: what the batches so far add up to, and
@@ -189,6 +211,7 @@ impl Node {
         changes.extend(self.invoices.by_hash.values().map(|i| put(invoice_key(&i.hash), i)));
         changes.extend(self.payments.records());
         changes.extend(self.forwards.records());
+        changes.extend(self.introduced.map(|introduced| introduced.record()));
         let kept = self.peers.iter().filter_map(|(id, p)| Some((id, p.kept_address()?)));
         changes.extend(kept.map(|(id, address)| put(peer_key(id), address)));
         let puts = changes.into_iter().filter_map(|change| match change {
@@ -202,7 +225,7 @@ impl Node {
     }
 
     /// What a start has to take up again; it goes out with the first step.
-    fn resume(&mut self, reserved: &[(ChannelId, Txid)]) {
+    pub(super) fn resume(&mut self, reserved: &[(ChannelId, Txid)]) {
         // Coins set aside for channels that never came to be are free again.
         for (temporary, txid) in reserved {
             let used = self.channels.values().any(|c| c.terms.funding.txid == *txid);
@@ -216,6 +239,10 @@ impl Node {
             let waiting = channel.ledger.htlcs.values();
             let waiting = waiting.filter(|h| h.id.offered_by == Side::Remote && h.is_settleable());
             self.events.extend(waiting.map(|h| (channel.id(), ChannelEvent::LockedIn(h.id))));
+        }
+        // The network hears of public channels again: whoever keeps the gossip may have lost it.
+        if self.config.gossip.is_some() {
+            self.touched.extend(self.channels.values().filter(|c| c.announce.is_public()).map(|c| c.id()));
         }
         self.settle_restored_payments();
         if self.config.restored {

@@ -1,26 +1,28 @@
-//! Paying: to a peer over any channel with it, or along a route that the user gave.
+//! Paying: the HTLCs of a payment, offered as there is room, and what becomes of each.
 //!
-//! In: `pay`, `keysend`, `sendpay`; HTLCs that ended. Out: an HTLC and its record in one batch; the answer once the
-//! payment is decided. A payment that does not fit at the moment (every slot taken, the peer away) waits for its
-//! turn until `retry_for` runs out; it is then failed without an HTLC ever having been offered.
-//! No hash is ever paid twice: a payment is complete, or pending, or may be tried again after it failed for good.
-//! Read next: `payments` (what is kept), `receive`, `crate::onion`.
+//! In: payments that `orders` accepted, ways that `routes` found; HTLCs that ended. Out: an HTLC and its record in one
+//! batch; the answer once the payment is decided. What does not fit at the moment (every slot taken, the peer away) waits for
+//! its turn until `retry_for` runs out. Parts under way and parts still to be sent never add up to more than the payment; a
+//! part is sent anew only when the one it stands for is back for good.
+//! Read next: `payments` (what is kept), `routes`, `receive`, `crate::onion`.
 
 use crate::channel::htlc::Removal;
 use crate::channel::ledger::Refusal;
 use crate::channel::update::CannotOffer;
 use crate::channel::Channel;
-use crate::id::{ChannelId, CommandId, HtlcId, NodeId, PaymentHash, PaymentSecret, Preimage, ShortChannelId};
-use crate::invoice::{self, Currency, Description};
-use crate::node::command::{Command, Reply, RouteHop};
-use crate::node::payments::{code, explain, Final0, Order, Payment, Status, Wait};
-use crate::node::{view, Node};
+use crate::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId};
+use crate::node::command::{Reply, RouteHop};
+use crate::node::effect::Effect;
+use crate::node::orders::Start;
+use crate::node::payments::{code, explain, Final0, Order, Part, Payment, Plan, Status, Wait};
+use crate::node::routes::{lesson_of_success, Search};
+use crate::node::Node;
 use crate::onchain::Standing;
 use crate::onion::payload::{self, Final};
 use crate::onion::sphinx::build;
 use crate::onion::{returned, Failure};
 use crate::record::{payment_key, put};
-use crate::units::{Height, Msat, Timestamp};
+use crate::units::{Height, Timestamp};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -30,16 +32,6 @@ use secp256k1::PublicKey;
 
 /// Blocks added to what the invoice asks for: one may be mined while the payment is on its way (BOLT 11).
 const EXPIRY_SLACK_BLOCKS: u32 = 3;
-/// The longest a payee may ask us to lock money up: two weeks.
-const MAX_FINAL_CLTV_BLOCKS: u32 = 2_016;
-/// The longest a whole route may.
-const MAX_ROUTE_BLOCKS: u32 = MAX_FINAL_CLTV_BLOCKS + 34 * MAX_HOPS as u32;
-/// Longest text kept with a payment.
-const MAX_TEXT_BYTES: usize = 16_384;
-/// BOLT 4: what an onion of 1,300 bytes has room for.
-const MAX_HOPS: usize = 20;
-/// Payments that may wait for their turn.
-const MAX_QUEUED: usize = 10_000;
 
 impl Node {
     /// Whether a payment waits for its turn: its record, if any, is of an earlier try.
@@ -47,203 +39,38 @@ impl Node {
         self.payments.by_hash.get(hash).is_some_and(|p| matches!(p.status, Status::Queued))
     }
 
-    /// `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`.
-    pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
-        let order = match command {
-            Command::Pay { bolt11, amount_msat, label, retry_for_s, maxfee_msat: _ } => {
-                // One hop costs no fee: any maximum is kept.
-                self.order_of_invoice(&bolt11, amount_msat, label, retry_for_s)
-            }
-            Command::Keysend { destination, amount_msat, label, retry_for_s } => {
-                Ok(self.order_of_keysend(destination, amount_msat, label, retry_for_s))
-            }
-            Command::SendPay { .. } => return self.send_pay(id, command),
-            Command::WaitSendPay { payment_hash, timeout_s } => {
-                return self.wait_send_pay(id, payment_hash, timeout_s)
-            }
-            Command::ListPays { payment_hash, bolt11 } => return self.list_pays(id, payment_hash, bolt11),
-            _ => return self.refuse(id, -32603, "internal: not a payment command"),
-        };
-        match order {
-            Err((code, text)) => self.refuse(id, code, text),
-            Ok(order) => self.pay(id, order),
-        }
-    }
-
-    fn order_of_invoice(
-        &self,
-        text: &str,
-        amount: Option<Msat>,
-        label: Option<String>,
-        retry_for_s: u64,
-    ) -> Result<Order, (i32, String)> {
-        let invoice =
-            invoice::parse(text, self.crypto.secp()).map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
-        invoice
-            .require_currency(Currency::of(self.config.network.bitcoin()))
-            .map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
-        // BOLT 4 [4.mpp.2, 4.mpp.3].
-        let amount = match (invoice.amount, amount) {
-            (Some(named), None) => named,
-            (None, Some(given)) => given,
-            (Some(named), Some(given)) if named == given => named,
-            (Some(_), Some(_)) => {
-                return Err((code::PARAMS, "amount_msat: the invoice names another amount".into()));
-            }
-            (None, None) => {
-                return Err((code::PARAMS, "amount_msat: the invoice names none, so give one".into()))
-            }
-        };
-        if invoice.is_expired(self.wall().seconds()) && !self.is_known(&invoice.payment_hash) {
-            return Err((
-                code::INVOICE_EXPIRED,
-                "the invoice has expired: ask the payee for a new one".into(),
-            ));
-        }
-        if invoice.min_final_cltv_blocks > MAX_FINAL_CLTV_BLOCKS {
-            let text =
-                format!("the payee wants the money locked for {} blocks", invoice.min_final_cltv_blocks);
-            return Err((code::PARAMS, text));
-        }
-        let description = match &invoice.description {
-            Description::Text(text) => Some(text.clone()),
-            Description::Hash(_) => None,
-        };
-        Ok(Order {
-            hash: invoice.payment_hash,
-            destination: invoice.payee,
-            amount,
-            total: amount,
-            final_cltv_blocks: invoice.min_final_cltv_blocks,
-            route: Vec::new(),
-            last: Final0::Invoice {
-                secret: invoice.payment_secret.clone(),
-                metadata: invoice.payment_metadata.clone(),
-            },
-            bolt11: Some(text.into()),
-            label,
-            description,
-            retry_for_s,
-        })
-    }
-
-    fn is_known(&self, hash: &PaymentHash) -> bool {
-        self.payments.by_hash.contains_key(hash)
-    }
-
-    fn order_of_keysend(
-        &mut self,
-        destination: NodeId,
-        amount: Msat,
-        label: Option<String>,
-        retry_for_s: u64,
-    ) -> Order {
-        let preimage = Preimage(self.entropy.bytes32());
-        Order {
-            hash: preimage.hash(),
-            destination,
-            amount,
-            total: amount,
-            // What keysend receivers expect; more than chand itself asks for.
-            final_cltv_blocks: 42,
-            route: Vec::new(),
-            last: Final0::Keysend { preimage },
-            bolt11: None,
-            label,
-            description: None,
-            retry_for_s,
-        }
-    }
-
-    fn pay(&mut self, id: CommandId, order: Order) {
+    pub(super) fn start_payment(&mut self, mut order: Order, start: Start) {
         let hash = order.hash;
-        match self.payments.by_hash.get(&hash).map(|p| (&p.status, p.view())) {
-            // Paid already: the same answer again, and no money moves.
-            Some((Status::Complete { .. }, view)) => return self.reply(id, Ok(Reply::Paid(view))),
-            Some((Status::Pending { .. } | Status::Queued, _)) => {
-                let text = "this invoice is being paid already: wait for that payment (listpays shows it)";
-                return self.refuse(id, code::IN_PROGRESS, text);
-            }
-            Some((Status::Failed { .. }, _)) | None => {}
-        }
-        if let Err((code, text)) = self.check_payable(&order) {
-            return self.refuse(id, code, text);
-        }
-        // First in line, then started: a payment that ends at once has its payer to tell.
-        self.payments.payers.entry(hash).or_default().push((id, Wait::Pay));
-        self.start_payment(order);
-    }
-
-    /// What no waiting can mend is refused at once.
-    fn check_payable(&self, order: &Order) -> Result<(), (i32, String)> {
-        if order.destination == self.id {
-            return Err((code::PARAMS, "the payee is this node itself".into()));
-        }
-        let texts = [&order.label, &order.bolt11, &order.description];
-        if texts.into_iter().flatten().any(|t| t.len() > MAX_TEXT_BYTES) {
-            let text = format!("label, bolt11, description: at most {MAX_TEXT_BYTES} bytes each");
-            return Err((code::PARAMS, text));
-        }
-        if order.amount == Msat::ZERO {
-            return Err((code::PARAMS, "amount_msat: must be more than zero".into()));
-        }
-        let (first, amount) =
-            order.route.first().map_or((order.destination, order.amount), |hop| (hop.id, hop.amount_msat));
-        let with: Vec<&Channel> =
-            self.channels.values().filter(|c| c.terms.peer == first && c.wants_link()).collect();
-        if with.is_empty() {
-            let text = if order.route.is_empty() {
-                "no route: the payee is no peer with a channel to this node, and chand finds no routes over several hops \
-                 yet (sendpay takes one). No money moved"
-            } else {
-                "no route: there is no channel with its first hop. No money moved"
-            };
-            return Err((code::ROUTE_NOT_FOUND, text.into()));
-        }
-        let most = with.iter().map(|c| c.to_us().saturating_sub(c.terms.remote.reserve.to_msat())).max();
-        if most.is_none_or(|m| amount > m) {
-            let most = most.unwrap_or(Msat::ZERO);
-            let whom = if order.route.is_empty() { "the payee" } else { "the first hop" };
-            let text = format!(
-                "no route: {amount} is more than any channel to {whom} can send ({most} at most). No money moved"
-            );
-            return Err((code::ROUTE_NOT_FOUND, text));
-        }
-        if self.payments.queue.len() >= MAX_QUEUED {
-            return Err((code::STOPPED_RETRYING, "too many payments wait already: try again later".into()));
-        }
-        Ok(())
-    }
-
-    fn start_payment(&mut self, order: Order) {
-        let old = self.payments.by_hash.get(&order.hash).map(|p| p.created_index);
+        let old = self.payments.by_hash.get(&hash).map(|p| p.created_index);
         if let Some(index) = old {
             self.payments.by_index.remove(&index);
         }
-        let payment = Payment {
-            hash: order.hash,
-            destination: order.destination,
-            amount: order.amount,
-            total: order.total,
-            final_cltv_blocks: order.final_cltv_blocks,
-            last: order.last,
-            bolt11: order.bolt11,
-            label: order.label,
-            description: order.description,
-            created_index: self.counters.next_payment(),
-            created_at_s: self.wall().seconds(),
-            retry_until: self.now.plus_ms(order.retry_for_s.saturating_mul(1_000)),
-            status: Status::Queued,
-            route: order.route,
-            later_secrets: Vec::new(),
+        let searches = matches!(start, Start::Search);
+        let plan = match start {
+            Start::Way(way) => Plan { ways: core::iter::once(way).collect(), ..Plan::default() },
+            Start::Search => Plan { search: Some(Search::new(&mut order)), ..Plan::default() },
         };
-        let hash = payment.hash;
+        let retry_until = self.now.plus_ms(order.retry_for_s.saturating_mul(1_000));
+        let payment = Payment::new(order, self.counters.next_payment(), self.wall().seconds(), retry_until);
         self.payments.restore(payment);
-        self.payments.queue.push_back(hash);
+        self.payments.plans.insert(hash, plan);
+        if searches {
+            self.ask_routes(hash);
+        } else {
+            self.payments.queue.push_back(hash);
+            self.send_waiting();
+        }
+    }
+
+    /// A way was found: it waits behind what waits already.
+    pub(super) fn wait_for_turn(&mut self, hash: PaymentHash) {
+        if !self.payments.queue.contains(&hash) {
+            self.payments.queue.push_back(hash);
+        }
         self.send_waiting();
     }
 
-    /// Offers what waits, in order; a payment that must go on waiting holds up only those to the same payee.
+    /// Offers what waits, in order; a payment that must go on waiting holds up only those to the same first hop.
     pub(super) fn send_waiting(&mut self) {
         if self.payments.queue.is_empty() {
             return;
@@ -252,19 +79,20 @@ impl Node {
         let queue = core::mem::take(&mut self.payments.queue);
         let mut left = VecDeque::with_capacity(queue.len());
         for hash in queue {
-            let Some(payment) = self.payments.by_hash.get(&hash) else { continue };
-            if stuck.contains(&payment.first_peer()) {
+            let Some(first) = self.payments.plans.get(&hash).and_then(Plan::next_peer) else { continue };
+            if stuck.contains(&first) {
                 left.push_back(hash);
                 continue;
             }
-            match self.try_payment(hash) {
+            match self.try_ways(hash) {
                 Ok(()) => {}
+                Err(retry) if retry.may_go_elsewhere() && self.on_refused_way(hash) => {}
                 Err(Retry::Later(peer)) => {
                     stuck.push(peer);
                     left.push_back(hash);
                 }
                 Err(Retry::Alone) => left.push_back(hash),
-                Err(Retry::Never(code, message)) => self.end_payment(hash, code, message),
+                Err(Retry::Never(code, message)) => self.give_up(hash, code, message),
             }
         }
         // What was queued meanwhile stands behind.
@@ -272,61 +100,92 @@ impl Node {
         self.payments.queue = left;
     }
 
-    /// Offers one payment now, over the channel with the most room.
-    fn try_payment(&mut self, hash: PaymentHash) -> Result<(), Retry> {
-        let Some(payment) = self.payments.by_hash.get(&hash).cloned() else { return Ok(()) };
-        let (hops, amount, expiry) = self.hops(&payment);
-        let mut refusal = None;
-        let mut chosen = None;
-        let (peer, named) = (payment.first_peer(), payment.route.first().and_then(|hop| hop.channel));
-        let fits = |c: &&Channel| {
-            c.terms.peer == peer && named.is_none_or(|scid| c.short_channel_id() == Some(scid))
-        };
-        // BOLT 4 [4.packet.1].
-        for channel in self.channels.values().filter(fits) {
-            match channel.check_offer(amount, expiry, Node::max_dust()) {
-                Ok(()) => {
-                    chosen = Some(channel.id());
-                    break;
+    /// Offers a payment's ways, one HTLC each, until one has no room.
+    fn try_ways(&mut self, hash: PaymentHash) -> Result<(), Retry> {
+        while let Some(way) = self.payments.plans.get(&hash).and_then(|plan| plan.ways.front()).cloned() {
+            self.offer_part(hash, way)?;
+            if let Some(plan) = self.payments.plans.get_mut(&hash) {
+                plan.ways.pop_front();
+                if let Some(search) = plan.search.as_mut() {
+                    search.count_try();
                 }
-                Err(why) => refusal = Some(why),
             }
         }
-        let Some(channel) = chosen else { return Err(self.why_not(&payment, refusal)) };
-        let session = self.entropy.secret_key();
-        let built = build(&session, &hops, &hash.0, self.crypto.secp())
-            .map_err(|e| Retry::Never(-1, format!("the onion could not be built: {e}")))?;
-        let onion = Box::new(built.packet);
-        let mut secrets = built.shared_secrets.into_iter();
-        let Some(shared_secret) = secrets.next() else {
-            return Err(Retry::Never(-1, "the onion has no hop".into()));
-        };
-        let offered = self.act(channel, |c, _, out| c.apply_offer(amount, hash, expiry, onion, out));
-        let Some(HtlcId { id: htlc, .. }) = offered else { return Ok(()) };
-        self.payments.by_htlc.insert((channel, htlc), hash);
-        if let Some(payment) = self.payments.by_hash.get_mut(&hash) {
-            payment.later_secrets = secrets.collect();
-        }
-        self.set_status(hash, Status::Pending { channel, htlc, shared_secret });
         Ok(())
     }
 
-    /// The onion's layers, first hop first; what the first HTLC carries, and its expiry.
-    fn hops(&self, payment: &Payment) -> (Vec<(PublicKey, Vec<u8>)>, Msat, Height) {
+    /// Offers one HTLC now, over the channel that its way names, or else over one with room.
+    fn offer_part(&mut self, hash: PaymentHash, way: Vec<RouteHop>) -> Result<(), Retry> {
+        let Some(payment) = self.payments.by_hash.get(&hash) else { return Ok(()) };
+        let (Some(first), Some(last)) = (way.first(), way.last()) else { return Ok(()) };
+        let (sent, amount) = (first.amount_msat, last.amount_msat);
+        // BOLT 4 [4.mpp.1, 4.mpp.5].
+        if amount > payment.missing() {
+            return Err(Retry::Never(-1, "internal: a part would be more than is missing".into()));
+        }
+        let searched = self.payments.plans.get(&hash).is_some_and(|plan| plan.search.is_some());
+        let (hops, expiry) = self.layers(payment, &way);
+        let channel = match self.room_for(first, searched, expiry) {
+            Ok(channel) => channel,
+            Err(refusal) => return Err(self.why_not(payment, first.id, refusal)),
+        };
+        let session = self.entropy.secret_key();
+        let built = build(&session, &hops, &hash.0, self.crypto.secp())
+            .map_err(|e| Retry::Never(-1, format!("the onion could not be built: {e}")))?;
+        let (onion, secrets) = (Box::new(built.packet), built.shared_secrets);
+        let offered = self.act(channel, |c, _, out| c.apply_offer(sent, hash, expiry, onion, out));
+        let Some(HtlcId { id: htlc, .. }) = offered else { return Ok(()) };
+        self.payments.by_htlc.insert((channel, htlc), hash);
+        let route = if way.len() > 1 { way } else { Vec::new() };
+        if let Some(payment) = self.payments.by_hash.get_mut(&hash) {
+            payment.parts.push(Part { channel, htlc, amount, sent, route, secrets });
+            payment.sent = payment.sent.saturating_add(sent);
+            payment.count = payment.count.saturating_add(1);
+        }
+        self.set_status(hash, Status::Pending);
+        Ok(())
+    }
+
+    /// The channel for a way's first HTLC.
+    fn room_for(
+        &self,
+        first: &RouteHop,
+        any: bool,
+        expiry: Height,
+    ) -> Result<ChannelId, Option<CannotOffer>> {
+        let mut refusal = None;
+        let is_named = |c: &Channel| first.channel.is_none_or(|scid| c.short_channel_id() == Some(scid));
+        let with = || self.channels.values().filter(|c| c.terms.peer == first.id);
+        let named = with().filter(|c| is_named(c));
+        let others = with().filter(|c| any && !is_named(c));
+        // BOLT 4 [4.packet.1].
+        for channel in named.chain(others) {
+            match channel.check_offer(first.amount_msat, expiry, Node::max_dust()) {
+                Ok(()) => return Ok(channel.id()),
+                Err(why) => refusal = Some(why),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The onion's layers, first hop first, and the expiry of the first HTLC.
+    fn layers(&self, payment: &Payment, way: &[RouteHop]) -> (Vec<(PublicKey, Vec<u8>)>, Height) {
         let slack = |blocks: u32| self.tip_height().plus(blocks.saturating_add(EXPIRY_SLACK_BLOCKS));
-        let last_expiry = slack(payment.final_cltv_blocks);
+        let last_blocks = way.last().map_or(payment.final_cltv_blocks, |hop| hop.delay_blocks);
+        let amount = way.last().map_or(payment.amount, |hop| hop.amount_msat);
+        let last_expiry = slack(last_blocks);
         let last = match &payment.last {
             Final0::Invoice { secret, metadata } => {
                 // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
-                let mut last = Final::invoice(payment.amount, last_expiry, secret.clone(), payment.total);
+                let mut last = Final::invoice(amount, last_expiry, secret.clone(), payment.total);
                 // BOLT 4 [4.write.13, 4.write.14].
                 last.payment_metadata.clone_from(metadata);
                 last
             }
-            Final0::Keysend { preimage } => Final::keysend(payment.amount, last_expiry, preimage.clone()),
+            Final0::Keysend { preimage } => Final::keysend(amount, last_expiry, preimage.clone()),
         };
         let mut hops = Vec::new();
-        for pair in payment.route.windows(2) {
+        for pair in way.windows(2) {
             let [here, next] = pair else { continue };
             // BOLT 4 [4.write.7, 4.write.8].
             let layer = payload::Forward {
@@ -337,20 +196,19 @@ impl Node {
             hops.push((here.id.0, layer.encode()));
         }
         hops.push((payment.destination.0, last.encode()));
-        let expiry = payment.route.first().map_or(last_expiry, |hop| slack(hop.delay_blocks));
-        (hops, payment.first_amount(), expiry)
+        (hops, slack(way.first().map_or(last_blocks, |hop| hop.delay_blocks)))
     }
 
-    /// Why a payment cannot be offered now, and whether waiting helps.
-    fn why_not(&self, payment: &Payment, refusal: Option<CannotOffer>) -> Retry {
+    /// Why a part cannot be offered now, and whether waiting helps.
+    fn why_not(&self, payment: &Payment, first: NodeId, refusal: Option<CannotOffer>) -> Retry {
         let wait = match refusal {
             None => {
                 return Retry::Never(code::ROUTE_NOT_FOUND, "no channel with the first hop is left".into())
             }
-            Some(CannotOffer::NotUsable) => Retry::Later(payment.first_peer()),
+            Some(CannotOffer::NotUsable) => Retry::Later(first),
             Some(CannotOffer::Refused(
                 Refusal::TooMany { .. } | Refusal::TooMuchInFlight { .. } | Refusal::OpenerCannotPayFee,
-            )) => Retry::Later(payment.first_peer()),
+            )) => Retry::Later(first),
             // A smaller one behind it may fit.
             Some(CannotOffer::Refused(Refusal::CannotAfford { .. } | Refusal::DustExposure { .. })) => {
                 Retry::Alone
@@ -368,12 +226,23 @@ impl Node {
 
     fn set_status(&mut self, hash: PaymentHash, status: Status) {
         let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
-        if !matches!(status, Status::Pending { .. }) {
-            payment.later_secrets.clear();
-        }
         payment.status = status;
+        self.keep_payment(hash);
+    }
+
+    fn keep_payment(&mut self, hash: PaymentHash) {
+        let Some(payment) = self.payments.by_hash.get(&hash) else { return };
         let record = put(payment_key(&hash), payment);
         self.keep(record);
+    }
+
+    /// The part that this HTLC was, which is no more.
+    fn take_part(&mut self, channel: ChannelId, id: HtlcId) -> Option<(PaymentHash, Part)> {
+        // Told again after a cut, it is no news.
+        let hash = self.payments.by_htlc.remove(&(channel, id.id))?;
+        let payment = self.payments.by_hash.get_mut(&hash)?;
+        let at = payment.parts.iter().position(|p| (p.channel, p.htlc) == (channel, id.id))?;
+        Some((hash, payment.parts.remove(at)))
     }
 
     /// The secret came: the payment is complete, and kept before anybody is told.
@@ -381,12 +250,18 @@ impl Node {
         if self.forward_fulfilled(channel, id, &preimage) {
             return;
         }
-        // Told again after a cut, it is no news.
-        let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
-        if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending { .. })) {
+        let Some((hash, part)) = self.take_part(channel, id) else { return };
+        if let Some(lesson) = lesson_of_success(&part) {
+            self.out.effects.push(Effect::Learn(Box::new(lesson)));
+        }
+        // The secret is the receipt for all of it; parts still under way end as they may.
+        self.payments.plans.remove(&hash);
+        if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending)) {
             let at_s = self.wall().seconds();
             self.set_status(hash, Status::Complete { preimage, at_s });
             self.tell_payers(hash);
+        } else {
+            self.keep_payment(hash);
         }
     }
 
@@ -395,12 +270,13 @@ impl Node {
         if self.forward_failed(channel, id, &removal) {
             return;
         }
-        let Some(hash) = self.payments.by_htlc.remove(&(channel, id.id)) else { return };
-        let Some(payment) = self.payments.by_hash.get(&hash) else { return };
-        let Status::Pending { shared_secret, .. } = &payment.status else { return };
-        let secrets = [core::slice::from_ref(shared_secret), &payment.later_secrets].concat();
+        let Some((hash, part)) = self.take_part(channel, id) else { return };
+        let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
+        payment.sent = payment.sent.saturating_sub(part.sent);
+        payment.count = payment.count.saturating_sub(1);
+        let (paid, in_time) = (!matches!(payment.status, Status::Pending), payment.retry_until > self.now);
         let (erring, failure) = match removal {
-            Removal::Failed(reason) => match returned::unwrap(&secrets, &reason) {
+            Removal::Failed(reason) => match returned::unwrap(&part.secrets, &reason) {
                 Some((index, failure)) => (Some(index), Some(failure)),
                 None => (None, None),
             },
@@ -409,21 +285,47 @@ impl Node {
             }
             Removal::Fulfilled(_) => return,
             Removal::OnChain => {
-                let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
-                let text = if watch.is_some_and(|w| w.standing == Standing::Ahead) {
-                    "the channel was closed with a state that this node has lost, and no secret was seen: the next hop may \
-                     have been paid all the same. Ask the payee before you pay again"
-                } else {
-                    "the channel closed and the next hop did not take the payment in time: the money is ours again"
-                };
-                return self.end_payment(hash, code::TRY_OTHER_ROUTE, text.into());
+                let text = self.on_chain_words(channel);
+                self.keep_payment(hash);
+                return self.give_up(hash, code::TRY_OTHER_ROUTE, text.into());
             }
         };
-        let last = secrets.len().saturating_sub(1);
+        let other_way = self.avoid(hash, &part, erring, failure.as_ref());
+        self.keep_payment(hash);
+        if paid {
+            return;
+        }
+        let (code, text) = self.in_words(&part, erring, failure.as_ref());
+        let tired =
+            self.payments.plans.get(&hash).and_then(|p| p.search.as_ref()).is_none_or(Search::is_tired);
+        if !other_way || !in_time || tired {
+            return self.give_up(hash, code, format!("{text}. Nothing was paid"));
+        }
+        if let Some(plan) = self.payments.plans.get_mut(&hash) {
+            plan.verdict = Some((code, text));
+            // What waits for room is looked for anew, together with this.
+            plan.ways.clear();
+        }
+        self.ask_routes(hash);
+    }
+
+    fn on_chain_words(&self, channel: ChannelId) -> &'static str {
+        let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
+        if watch.is_some_and(|w| w.standing == Standing::Ahead) {
+            "the channel was closed with a state that this node has lost, and no secret was seen: the next hop may \
+             have been paid all the same. Ask the payee before you pay again"
+        } else {
+            "the channel closed and the next hop did not take the payment in time: the money is ours again"
+        }
+    }
+
+    /// Who gave a part back, and why.
+    fn in_words(&self, part: &Part, erring: Option<usize>, failure: Option<&Failure>) -> (i32, String) {
+        let last = part.secrets.len().saturating_sub(1);
         let by_payee = erring == Some(last);
         let who = match erring {
             Some(_) if by_payee => "the payee".into(),
-            Some(index) => match payment.route.get(index) {
+            Some(index) => match part.route.get(index) {
                 Some(hop) => format!("hop {} of {}, {},", index + 1, last + 1, hop.id),
                 None => "a hop".into(),
             },
@@ -434,10 +336,29 @@ impl Node {
             Some(f) => {
                 let permanent = by_payee && f.is_permanent();
                 let code = if permanent { code::DESTINATION_PERM_FAIL } else { code::TRY_OTHER_ROUTE };
-                (code, format!("{} ({})", f.name(), explain(&f)))
+                (code, format!("{} ({})", f.name(), explain(f)))
             }
         };
-        self.end_payment(hash, code, format!("{who} gave the payment back: {text}. Nothing was paid"));
+        (code, format!("{who} gave the payment back: {text}"))
+    }
+
+    /// No more is sent of a payment: it has failed as soon as nothing of it is under way.
+    pub(super) fn give_up(&mut self, hash: PaymentHash, code: i32, message: String) {
+        let plan = self.payments.plans.entry(hash).or_default();
+        plan.ways.clear();
+        // What made it be given up is its end, not what the parts say that come back afterwards.
+        let first = plan.search.is_none().then(|| plan.verdict.take()).flatten();
+        plan.search = None;
+        let (code, message) = first.unwrap_or((code, message));
+        let Some(payment) = self.payments.by_hash.get(&hash) else { return };
+        if matches!(payment.status, Status::Complete { .. }) {
+            self.payments.plans.remove(&hash);
+        } else if payment.parts.is_empty() {
+            self.payments.plans.remove(&hash);
+            self.end_payment(hash, code, message);
+        } else {
+            plan.verdict = Some((code, message));
+        }
     }
 
     fn end_payment(&mut self, hash: PaymentHash, code: i32, message: String) {
@@ -456,84 +377,6 @@ impl Node {
                 (None, Wait::SendPay(_)) => self.reply(id, Ok(Reply::Sent(view.clone()))),
             }
         }
-    }
-
-    /// `sendpay`: an explicit route.
-    fn send_pay(&mut self, id: CommandId, command: Command) {
-        let Command::SendPay { route, payment_hash, payment_secret, amount_msat, label, bolt11 } = command
-        else {
-            return;
-        };
-        let hop = match check_route(&route) {
-            Ok(last) => last.clone(),
-            Err(text) => return self.refuse(id, code::PARAMS, format!("route: {text}")),
-        };
-        let Some(secret) = payment_secret else {
-            return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
-        };
-        // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
-        if amount_msat.is_some_and(|total| total != hop.amount_msat) {
-            return self.refuse(
-                id,
-                code::PARAMS,
-                "amount_msat: must be what the last hop gets: parts are not sent yet",
-            );
-        }
-        let known = self.payments.by_hash.get(&payment_hash);
-        if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
-            return self.reply(id, Ok(Reply::Sent(view)));
-        }
-        let order = Order {
-            hash: payment_hash,
-            destination: hop.id,
-            amount: hop.amount_msat,
-            total: hop.amount_msat,
-            final_cltv_blocks: hop.delay_blocks.min(MAX_FINAL_CLTV_BLOCKS),
-            route,
-            last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
-            bolt11,
-            label,
-            description: None,
-            retry_for_s: 0,
-        };
-        if let Err((code, text)) = self.check_payable(&order) {
-            return self.refuse(id, code, text);
-        }
-        self.start_payment(order);
-        match self.payments.by_hash.get(&payment_hash).map(Payment::view) {
-            Some(view::Pay { failure: Some((code, text)), .. }) => self.refuse(id, code, text),
-            Some(view) => self.reply(id, Ok(Reply::Sent(view))),
-            None => self.refuse(id, -32603, "internal: the payment vanished"),
-        }
-    }
-
-    fn wait_send_pay(&mut self, id: CommandId, hash: PaymentHash, timeout_s: Option<u64>) {
-        let until = timeout_s.map(|s| self.now.plus_ms(s.saturating_mul(1_000)));
-        match self.payments.by_hash.get(&hash).map(|p| (&p.status, p.view())) {
-            None => self.refuse(id, 208, "no payment with this hash was ever tried"),
-            Some((Status::Complete { .. }, view)) => self.reply(id, Ok(Reply::Sent(view))),
-            Some((Status::Failed { code, message, .. }, _)) => {
-                let (code, message) = (*code, message.clone());
-                self.refuse(id, code, message);
-            }
-            Some(_) => self.payments.payers.entry(hash).or_default().push((id, Wait::SendPay(until))),
-        }
-    }
-
-    fn list_pays(&mut self, id: CommandId, hash: Option<PaymentHash>, bolt11: Option<String>) {
-        let named = match bolt11 {
-            Some(text) => match invoice::parse(&text, self.crypto.secp()) {
-                Ok(invoice) => Some(invoice.payment_hash),
-                Err(e) => return self.refuse(id, code::PARAMS, format!("bolt11: {e}")),
-            },
-            None => hash,
-        };
-        let all = &self.payments;
-        let list = match named {
-            Some(hash) => all.by_hash.get(&hash).map(Payment::view).into_iter().collect(),
-            None => all.by_index.values().filter_map(|h| all.by_hash.get(h)).map(Payment::view).collect(),
-        };
-        self.reply(id, Ok(Reply::Pays(list)));
     }
 
     pub(super) fn send_deadline(&self) -> Option<Timestamp> {
@@ -563,7 +406,7 @@ impl Node {
             for hash in still {
                 self.payments.queue.retain(|h| *h != hash);
                 let text = "not paid in time: the channel had no room for it. No money moved";
-                self.end_payment(hash, code::STOPPED_RETRYING, text.into());
+                self.give_up(hash, code::STOPPED_RETRYING, text.into());
             }
         }
         let mut told = Vec::new();
@@ -582,28 +425,20 @@ impl Node {
         }
     }
 
-    /// After a restart: a payment whose HTLC was never offered has failed; nothing of it left this node.
+    /// After a restart: a payment of which nothing is under way has failed; nothing is sent anew.
     pub(super) fn settle_restored_payments(&mut self) {
-        let lost: Vec<PaymentHash> = self
-            .payments
-            .by_hash
-            .values()
-            .filter(|p| matches!(p.status, Status::Queued))
-            .map(|p| p.hash)
-            .collect();
+        let idle = |p: &&Payment| p.parts.is_empty() && matches!(p.status, Status::Queued | Status::Pending);
+        let lost: Vec<PaymentHash> = self.payments.by_hash.values().filter(idle).map(|p| p.hash).collect();
         for hash in lost {
-            self.end_payment(
-                hash,
-                code::STOPPED_RETRYING,
-                "this node stopped before it was sent. No money moved".into(),
-            );
+            let text = "this node stopped before it was sent (again). No money moved";
+            self.end_payment(hash, code::STOPPED_RETRYING, text.into());
         }
     }
 }
 
-/// Whether a payment may be tried again.
+/// Whether a part may be tried again.
 enum Retry {
-    /// When the channel with this payee changes.
+    /// When the channel with this peer changes.
     Later(NodeId),
     /// The same, without holding up others.
     Alone,
@@ -611,23 +446,12 @@ enum Retry {
     Never(i32, String),
 }
 
-/// A route that can be sent along: it goes on, and neither amounts nor expiries grow on the way. Gives its last hop.
-fn check_route(route: &[RouteHop]) -> Result<&RouteHop, &'static str> {
-    let last = route.last().ok_or("at least one hop")?;
-    if route.len() > MAX_HOPS {
-        return Err("at most 20 hops");
-    }
-    if route.iter().any(|hop| hop.delay_blocks > MAX_ROUTE_BLOCKS) {
-        return Err("delay: at most 2,016 blocks and 34 for each of 20 hops");
-    }
-    for pair in route.windows(2) {
-        let [here, next] = pair else { continue };
-        if next.channel.is_none() {
-            return Err("channel: every hop but the first needs one");
-        }
-        if next.amount_msat > here.amount_msat || next.delay_blocks > here.delay_blocks {
-            return Err("amount_msat and delay may not grow from hop to hop");
+impl Retry {
+    /// Whether another way may have the room that this one lacks.
+    const fn may_go_elsewhere(&self) -> bool {
+        match self {
+            Retry::Later(_) | Retry::Alone => true,
+            Retry::Never(code, _) => *code == code::ROUTE_NOT_FOUND,
         }
     }
-    Ok(last)
 }

@@ -4,6 +4,7 @@
 
 use crate::record::{counters_key, decode_grown, put, BadRecord};
 use crate::store::Change;
+use crate::units::Msat;
 use serde::{Deserialize, Serialize};
 
 /// The node's running numbers.
@@ -15,6 +16,8 @@ pub(super) struct Counters {
     pay: u64,
     payment: u64,
     forward: u64,
+    /// Msat that forwards earned which are not listed any more.
+    fees: u64,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -57,9 +60,20 @@ impl Counters {
         next_forward forward
     );
 
-    /// From its record, also from one of before forwards were counted.
+    /// What was earned with forwards that are forgotten.
+    pub(super) const fn fees(&self) -> Msat {
+        Msat(self.fees)
+    }
+
+    /// Forwards that earned so much are forgotten.
+    pub(super) fn add_fees(&mut self, fees: Msat) {
+        self.fees = self.fees.saturating_add(fees.0);
+        self.dirty |= fees != Msat::ZERO;
+    }
+
+    /// From its record, also from one of before forwards, or their fees, were counted.
     pub(super) fn from_record(bytes: &[u8]) -> Result<Counters, BadRecord> {
-        decode_grown(bytes, &0u64)
+        decode_grown(bytes, &0u64).or_else(|_| decode_grown(bytes, &(0u64, 0u64)))
     }
 
     pub(super) fn record(&self) -> Change {

@@ -9,6 +9,7 @@ use crate::node::command::{Command, Reply};
 use crate::node::Node;
 use crate::tower::seal::Seed;
 use crate::tower::{Mode, Tag};
+use alloc::vec::Vec;
 
 /// A channel of which towers have, or shall have, something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +22,8 @@ pub struct TowerChannel {
     pub first: u64,
     /// The first state that is not revoked.
     pub end: u64,
+    /// Every tower had what is below.
+    pub kept: u64,
     /// It is over: towers may forget it.
     pub over: bool,
 }
@@ -36,6 +39,15 @@ impl TowerChannel {
 }
 
 impl Node {
+    /// Notes for towers that do not come for them are bounded.
+    pub(super) fn age_tower_notes(&mut self) {
+        let tower = self.config.tower;
+        let aged = self.channels.values().filter(|c| c.ages_tower_notes(tower)).map(|c| c.id());
+        for id in aged.collect::<Vec<_>>() {
+            self.act(id, |c, cx, out| c.age_tower_notes(cx, out));
+        }
+    }
+
     pub(super) fn on_tower_command(&mut self, id: CommandId, command: Command) {
         match command {
             Command::TowerChannels => {
@@ -46,6 +58,7 @@ impl Node {
                         tags: [Mode::Key, Mode::Presigned].map(|m| Seed::of(&c.secrets.shachain_seed).tag(m)),
                         first: towered.first,
                         end: towered.end,
+                        kept: towered.kept,
                         over: towered.over,
                     })
                 });

@@ -29,6 +29,8 @@ pub struct Info {
     pub chain_synced: bool,
     pub features_init: Vec<u8>,
     pub features_invoice: Vec<u8>,
+    /// What forwards earned, those included that no list shows any more.
+    pub fees_collected: Msat,
 }
 
 /// `listpeers`
@@ -148,7 +150,7 @@ pub struct Channel {
     pub feerate: Feerate,
     /// Feature bits of the channel type.
     pub type_bits: Vec<u32>,
-    /// Both said that it is to be announced: never, until chand gossips.
+    /// Its opener did not ask for it to be announced.
     pub private: bool,
     /// Dust limits: ours, theirs.
     pub dust_limit: (Sat, Sat),
@@ -180,6 +182,8 @@ pub struct Channel {
     pub annals: Annals,
     /// What became of the outputs of a published commitment.
     pub outputs: Vec<Output>,
+    /// Those of them that are left until feerates fall, and what taking each would cost at least.
+    pub resting: Vec<(OutPoint, Sat)>,
 }
 
 /// Counters of a channel.
@@ -277,6 +281,8 @@ pub struct Forward {
     pub received: Timestamp,
     pub resolved: Option<Timestamp>,
     pub created_index: u64,
+    /// It was paid on and is lost to us: so much.
+    pub lost: Option<Msat>,
 }
 
 /// A balance snapshot that was really signed (the seed's 余额分配方案).

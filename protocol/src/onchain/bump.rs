@@ -7,21 +7,20 @@
 //! peer signed them. Where coins are too few for each, several HTLC transactions share some (`split`).
 //! Read next: `follow`.
 
-use super::claim::{in_claims, raised, target, Claim, Form};
+use super::claim::{in_claims, raised, target, Claim, Form, Rest};
 use super::split::{join, waits_for_coins};
 use super::unlock::{pushed, UPSTREAM_BLOCKS};
 use super::{Kind, Standing, Watch};
 use crate::channel::{key_fault, Channel, Context, Out};
 use crate::fault::LocalFault;
 use crate::id::Side;
-use crate::node::effect::{AttachOrder, Level};
+use crate::node::effect::{AttachOrder, Level, Unattached};
 use crate::tx::commitment::{Commitment, HtlcTx};
 use crate::tx::{amount, script, ChannelType};
 use crate::units::{Feerate, Height, Sat};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::absolute::LockTime;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
@@ -87,7 +86,7 @@ impl Channel {
             }
         }
         for at in 0..watch.claims.len() {
-            let wanted = |c: &&Claim| c.is_htlcs() && c.is_active(watch) && c.may_ask(cx.tip);
+            let wanted = |c: &&Claim| c.is_htlcs() && c.is_active(watch) && c.may_ask(cx);
             let Some(claim) = watch.claims.get(at).filter(wanted) else { continue };
             let Some(order) = self.order_htlcs(watch, claim, &commitment, cx) else { continue };
             out.attach.push(Box::new(order));
@@ -201,7 +200,7 @@ impl Channel {
                 watch.claims.len() - 1
             }
         };
-        let Some(claim) = watch.claims.get(at).filter(|c| c.may_ask(cx.tip)) else { return };
+        let Some(claim) = watch.claims.get(at).filter(|c| c.may_ask(cx)) else { return };
         let Some(feerate) = due(watch, claim, cx) else { return };
         let (number, replaces) = (claim.number, claim.tx.clone());
         let script = script::anchor(&self.terms.local.basepoints.funding_pubkey);
@@ -245,7 +244,7 @@ impl Channel {
     pub(crate) fn on_attached(
         &mut self,
         number: u32,
-        result: Result<Transaction, String>,
+        result: Result<Transaction, Unattached>,
         spare_coins: u32,
         cx: &Context<'_>,
         out: &mut Out,
@@ -258,11 +257,7 @@ impl Channel {
         let tx = match result {
             Ok(tx) => tx,
             Err(why) => {
-                let text = format!(
-                    "no coins for the fee of a transaction that this channel needs on chain: {why}. Send coins to \
-                     an address from newaddr; it is tried again at every block"
-                );
-                out.notice(Level::Error, text);
+                self.not_attached(number, why, cx, out);
                 if let Some(watch) = &mut self.watch {
                     self.dirty.watch |= join(watch, number);
                 }
@@ -282,6 +277,32 @@ impl Channel {
         self.watch = Some(watch);
         done?;
         self.order_joined(cx, out)
+    }
+
+    /// Says why a claim has no coins: once, when it is not worth its fee; it then rests until feerates fall.
+    fn not_attached(&mut self, number: u32, why: Unattached, cx: &Context<'_>, out: &mut Out) {
+        let least = match why {
+            Unattached::TooDear(least) => least,
+            Unattached::NoCoins(why) => {
+                let text = format!(
+                    "no coins for the fee of a transaction that this channel needs on chain: {why}. Send coins to \
+                     an address from newaddr; it is tried again at every block"
+                );
+                return out.notice(Level::Error, text);
+            }
+        };
+        let Some(watch) = &mut self.watch else { return };
+        let claims = watch.claims.iter_mut();
+        let Some(claim) = claims.into_iter().find(|c| c.number == number) else { return };
+        let news = claim.rests.is_none();
+        claim.rests = Some(Rest::new(least, cx));
+        if news {
+            let text = format!(
+                "{} would cost at least {least}, more than it is worth: it rests until feerates fall",
+                claim.why()
+            );
+            out.notice(Level::Info, text);
+        }
     }
 
     /// Orders coins for claims that were put together, once all answers are there.
@@ -325,6 +346,7 @@ impl Channel {
             claim.txids.push(tx.compute_txid());
             claim.feerate = claim.feerate.max(feerate.unwrap_or(claim.feerate));
             claim.tx = Some(tx);
+            claim.rests = None;
             claim.last = cx.tip;
         }
         Ok(true)
@@ -430,6 +452,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         asked: None,
         spare_coins: 0,
         waits: false,
+        rests: None,
         last: cx.tip,
         refusals: 0,
     }

@@ -15,6 +15,7 @@ use crate::tx::amount;
 use crate::units::{Feerate, Height, Sat};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -27,6 +28,8 @@ const MAX_INPUTS: usize = 100;
 const HURRY_BLOCKS: u32 = 6;
 /// From so many on, at every second one.
 const CARE_BLOCKS: u32 = 18;
+/// A claim that rests asks again after so many blocks, whatever feerates do.
+const REST_BLOCKS: u32 = 6;
 /// The weight of an input without its witness.
 const INPUT_WEIGHT: u64 = 164;
 
@@ -75,10 +78,39 @@ pub struct Claim {
     /// It has not answered yet: a second order would get other coins, for a rival of the first.
     #[serde(skip)]
     pub waits: bool,
+    /// Its fee would be more than it is worth, as the wallet said last.
+    #[serde(skip)]
+    pub rests: Option<Rest>,
     /// The tip when the newest version was made.
     pub last: Height,
     /// How often in a row the network refused it.
     pub refusals: u8,
+}
+
+/// A claim that costs more than it is worth, and the feerates of that moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rest {
+    /// What it would cost at least.
+    pub least: Sat,
+    normal: Feerate,
+    urgent: Feerate,
+    minimum: Feerate,
+    since: Height,
+}
+
+impl Rest {
+    pub(super) fn new(least: Sat, cx: &Context<'_>) -> Rest {
+        let (normal, urgent, minimum) = (cx.feerate_normal, cx.feerate_urgent, cx.feerate_minimum);
+        Rest { least, normal, urgent, minimum, since: cx.tip }
+    }
+
+    /// Feerates fell; or the wallet may have coins by now that weigh less.
+    fn is_over(&self, cx: &Context<'_>) -> bool {
+        cx.feerate_normal < self.normal
+            || cx.feerate_urgent < self.urgent
+            || cx.feerate_minimum < self.minimum
+            || cx.tip.since(self.since) >= REST_BLOCKS
+    }
 }
 
 impl Claim {
@@ -104,8 +136,8 @@ impl Claim {
     }
 
     /// Whether the wallet may be asked for coins now.
-    pub(super) fn may_ask(&self, tip: Height) -> bool {
-        !self.waits && self.asked != Some(tip)
+    pub(super) fn may_ask(&self, cx: &Context<'_>) -> bool {
+        !self.waits && self.asked != Some(cx.tip) && self.rests.is_none_or(|rest| rest.is_over(cx))
     }
 
     /// Whether it wants coins of the wallet.
@@ -237,6 +269,7 @@ fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
                 asked: None,
                 spare_coins: 0,
                 waits: false,
+                rests: None,
                 last: cx.tip,
                 refusals: 0,
             };
@@ -244,11 +277,11 @@ fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
             if let Some(claim) = sweep(watch, claim, feerate, ways, cx) {
                 let total: u64 = inputs.iter().filter_map(|i| watch.output(i)).map(|o| o.amount.0).sum();
                 let text = format!(
-                    "{} of {} outputs, {}, in {:?}",
+                    "{} of {} outputs, {}, in {}",
                     describe(class),
                     inputs.len(),
                     Sat(total),
-                    claim.txids.last()
+                    claim.txids.last().map(ToString::to_string).unwrap_or_default()
                 );
                 out.notice(Level::Info, text);
                 watch.next_claim = watch.next_claim.saturating_add(1);
@@ -325,6 +358,15 @@ fn is_worth(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
     let weight = INPUT_WEIGHT + way.witness_weight();
     let feerate = if way.class == Class::Sweep { cx.feerate_normal } else { cx.feerate_minimum };
     output.amount > feerate.fee(weight)
+}
+
+/// A cheat's output that can pay for a transaction of its own at what mempools ask for, and leave an output.
+pub(crate) fn is_worth_alone(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
+    let base = unsigned(&[(output, way)], Height(0), cx.close_script).base_size() as u64;
+    let weight = base.saturating_mul(4).saturating_add(2).saturating_add(way.witness_weight());
+    let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
+    let fee = cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight);
+    output.amount >= fee.saturating_add(dust)
 }
 
 /// The most that taking these may cost: a cheat gets nothing, so that his outputs may go to fees whole; of our own

@@ -68,7 +68,7 @@ impl Channel {
         self.tell(text, cx);
         let Some(lock) = &output.lock else {
             if watch.standing == Standing::Ahead {
-                self.learn_any(input, out);
+                self.learn_any(input, cx, out);
             }
             return Ok(());
         };
@@ -77,7 +77,7 @@ impl Channel {
             let shown = input.witness.iter().find_map(|item| secret(item, lock));
             if let Some(preimage) = shown {
                 watch.outputs[at].lock = Some(Lock { preimage: Some(preimage.clone()), ..lock.clone() });
-                self.learn(lock.id, preimage, out);
+                self.learn(lock.id, preimage, cx, out);
             }
             self.second_level(watch, tx, index, lock, height, cx)?;
         }
@@ -86,22 +86,34 @@ impl Channel {
 
     /// Of a commitment that this node lost the state for nobody here knows which output is which HTLC: the secret of any is
     /// looked for in whatever spends one.
-    fn learn_any(&mut self, input: &TxIn, out: &mut Out) {
+    fn learn_any(&mut self, input: &TxIn, cx: &Context<'_>, out: &mut Out) {
         let items = input.witness.iter().filter_map(|item| item.try_into().ok());
         for preimage in items.map(Preimage) {
             let hash = preimage.hash();
             let shown = |h: &&Htlc| h.id.offered_by == Side::Local && h.payment_hash == hash;
             let ids: Vec<HtlcId> = self.ledger.htlcs.values().filter(shown).map(|h| h.id).collect();
-            ids.into_iter().for_each(|id| self.learn(id, preimage.clone(), out));
+            ids.into_iter().for_each(|id| self.learn(id, preimage.clone(), cx, out));
         }
     }
 
     /// The secret of an HTLC of ours: the payment is made, whatever becomes of the channel.
-    fn learn(&mut self, id: HtlcId, preimage: Preimage, out: &mut Out) {
+    fn learn(&mut self, id: HtlcId, preimage: Preimage, cx: &Context<'_>, out: &mut Out) {
         if id.offered_by != Side::Local {
             return;
         }
         if let Some(htlc) = self.ledger.htlcs.get_mut(&id) {
+            if matches!(htlc.removal, Some(Removal::OnChain)) {
+                let text = format!(
+                    "LOST {}: HTLC {} had ended {SETTLED_DEPTH} blocks deep and was given back to its payer; a reorganisation \
+                     undid that, and now the peer took it with its secret",
+                    htlc.amount, id.id
+                );
+                out.notice(Level::Error, text.clone());
+                if let Some(cause) = &mut self.annals.cause {
+                    cause.tell_for_sure(cx, text);
+                    self.dirty.annals = true;
+                }
+            }
             if !htlc.removal.as_ref().is_some_and(Removal::is_fulfilled) {
                 htlc.removal = Some(Removal::Fulfilled(preimage.clone()));
                 self.dirty.htlc(id);

@@ -33,8 +33,9 @@ use claim::Claim;
 use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
-/// How deep, in blocks, an end on chain must lie before the payer of an HTLC is told that it failed.
-pub const SETTLED_DEPTH: u32 = 6;
+/// How deep, in blocks, an end on chain must lie before the payer of an HTLC is told that it failed: a reorganisation of six
+/// blocks leaves it where it is (docs/decisions/seven-deep.md).
+pub const SETTLED_DEPTH: u32 = 7;
 /// How deep, in blocks, everything must lie before a channel is done with (BOLT 5: "irrevocably resolved").
 pub const RESOLVED_DEPTH: u32 = 100;
 

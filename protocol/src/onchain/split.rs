@@ -117,6 +117,7 @@ fn take_apart(watch: &mut Watch, batch: &Claim, why: Why) {
             fee: if heir && why == Why::Late { batch.fee } else { Sat::ZERO },
             asked: None,
             waits: false,
+            rests: None,
             spare_coins: 0,
             refusals: 0,
             // Versions of the batch are still ours, should one be mined.
@@ -139,7 +140,7 @@ pub(super) fn join(watch: &mut Watch, number: u32) -> bool {
     });
     let Some(home) = home.and_then(|home| watch.claims.get_mut(home)) else { return false };
     home.inputs.extend(lone.inputs);
-    (home.form, home.asked) = (Form::HtlcTogether, None);
+    (home.form, home.asked, home.rests) = (Form::HtlcTogether, None, None);
     watch.claims.remove(at);
     true
 }

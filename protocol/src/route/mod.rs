@@ -6,7 +6,7 @@
 //! * `query`: question and answer; `ends`: what of a query is not in the graph (our own channels, hints);
 //! * `search`: the search itself; `cost`: what it weighs; `taken`: what earlier parts and the user take away;
 //! * `score`: what was learned; `chance`: what that says of an amount; `log`: logarithms without floats;
-//! * `split`: several parts; `why`: when there is no route.
+//! * `router`: the questions of a node; `split`: several parts; `why`: when there is no route.
 //!
 //! Read next: `query`, then `search`. Why it weighs as it does: docs/decisions/routing.md.
 
@@ -16,6 +16,7 @@ mod ends;
 mod log;
 mod marks;
 mod query;
+mod router;
 pub mod score;
 mod search;
 mod split;
@@ -23,6 +24,7 @@ mod taken;
 mod why;
 
 pub use query::{BlindedHint, Exclude, FirstHop, Hint, Hop, NoRoute, Query, Relaxed, Route, Way};
+pub use router::Router;
 pub use score::Scorer;
 pub use search::Search;
 

@@ -1,7 +1,7 @@
 //! A tower at work: a breach is found, and every output that can be taken is.
 //!
 //! In: a transaction of a block whose hint is known, its blob, then blocks and their undoing. Out: penalties, raised in
-//! fee as the cheat's delay runs out. It is the machinery of a node's own penalties (`crate::onchain`) over what a blob tells: the
+//! fee as the cheat's delay runs out, and the end of the case. It is the machinery of a node's own penalties (`crate::onchain`) over what a blob tells: the
 //! same watch, the same claims, the same split into what can and what cannot be contested.
 //! Read next: `crate::onchain::claim`.
 
@@ -12,7 +12,7 @@ use super::{ChannelTerms, EntryId, Run};
 use crate::channel::{Context, Out};
 use crate::id::Side;
 use crate::node::effect::Fees;
-use crate::onchain::claim::{drop_lost, plan_sweeps, Ways};
+use crate::onchain::claim::{drop_lost, is_worth_alone, plan_sweeps, Ways};
 use crate::onchain::unlock::{htlc_script, Keys, Way};
 use crate::onchain::{Kind, Lock, Output, Spent, Standing, Watch, RESOLVED_DEPTH};
 use crate::sign::Crypto;
@@ -29,6 +29,9 @@ use serde::{Deserialize, Serialize};
 
 /// HTLCs of one commitment at most (BOLT 2: 483 of each side).
 const MAX_HELD: usize = 966;
+/// How long after its deadline, in blocks, an output is tried to be taken that nobody takes (four weeks); and how long a
+/// commitment that left the chain is waited for.
+const PATIENCE_BLOCKS: u32 = 4_032;
 
 /// How the outputs are taken.
 #[derive(Clone, Serialize, Deserialize)]
@@ -53,6 +56,19 @@ pub struct Breach {
     /// The commitment, its outputs, and our claims.
     pub watch: Watch,
     means: Means,
+    /// Where another transaction spent the funding output, after the commitment had left the chain.
+    rival: Option<Height>,
+    /// Since when the commitment is in no block.
+    gone: Option<Height>,
+}
+
+/// A case that is at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Why, in words.
+    pub why: &'static str,
+    /// What nobody took.
+    pub left: Sat,
 }
 
 impl core::fmt::Debug for Breach {
@@ -86,7 +102,8 @@ impl Breach {
             Blob::Key { key, point, seed, held } => {
                 let terms = seed.open_terms(find)?;
                 let watch = recognise(tx, height, &key, point, &terms, &seed, &held, find, crypto).ok()?;
-                Some(Breach { watch, means: Means::Key { key: *key, point, terms: Box::new(terms) } })
+                let means = Means::Key { key: *key, point, terms: Box::new(terms) };
+                Some(Breach { watch, means, rival: None, gone: None })
             }
             Blob::Presigned(penalties) => Some(Breach::presigned(tx, height, &penalties)),
         }
@@ -104,16 +121,21 @@ impl Breach {
         });
         let watch = new_watch(tx, None, outputs);
         let (txs, delay_blocks) = (penalties.transactions(&txid), penalties.delay_blocks);
-        Breach { watch, means: Means::Presigned { txs, delay_blocks } }
+        Breach { watch, means: Means::Presigned { txs, delay_blocks }, rival: None, gone: None }
     }
 
     /// A block's transactions: spends, and what HTLC transactions paid to.
     pub fn on_block(&mut self, txs: &[Transaction], height: Height, crypto: &dyn Crypto) {
         let second = self.keys(crypto).map(|keys| script::p2wsh(&keys.delayed));
         let commitment = self.watch.commitment.compute_txid();
+        let funding = self.watch.commitment.input.first().map(|i| i.previous_output);
         for tx in txs {
             let txid = tx.compute_txid();
+            if txid != commitment && tx.input.iter().any(|i| Some(i.previous_output) == funding) {
+                self.rival = Some(height);
+            }
             if txid == commitment {
+                self.gone = None;
                 let own = self.watch.outputs.iter_mut().filter(|o| o.outpoint.txid == commitment);
                 own.for_each(|o| o.born = Some(height));
             }
@@ -174,6 +196,10 @@ impl Breach {
     /// The block at `from` and all after it are gone.
     pub fn on_undone(&mut self, from: Height) {
         self.watch.undo(from);
+        self.rival = self.rival.filter(|height| *height < from);
+        if self.watch.born().is_none() && self.gone.is_none() {
+            self.gone = Some(from);
+        }
     }
 
     fn keys(&self, crypto: &dyn Crypto) -> Option<Keys> {
@@ -189,19 +215,7 @@ impl Breach {
             return (self.presigned_now(born, now.tip).into_iter().collect(), Vec::new());
         };
         let Ok(mut key) = SecretKey::from_slice(key) else { return Default::default() };
-        let cx = Context {
-            now: Timestamp(0),
-            tip: now.tip,
-            crypto: now.crypto,
-            feerate_normal: now.fees.normal,
-            feerate_urgent: now.fees.urgent,
-            feerate_minimum: now.fees.minimum,
-            feerate_ceiling: now.fees.urgent,
-            max_dust: Msat::ZERO,
-            close_script: &terms.sweep,
-            dev: false,
-            tower: false,
-        };
+        let cx = context(now, &terms.sweep);
         let unspent = self.watch.outputs.iter().filter(|o| o.spent.is_none());
         let way = |o: &Output| Some((o.outpoint, Way::of_cheat(&keys, o, key, terms.delay_blocks)?));
         let ways: Ways = unspent.filter_map(way).collect();
@@ -228,13 +242,85 @@ impl Breach {
         self.watch.answered(txid, taken).is_some()
     }
 
-    /// Whether nothing is left to be done, so deep in the chain that it stays so.
-    pub fn is_over(&self, tip: Height) -> bool {
-        let Some(born) = self.watch.born() else { return false };
-        let mut ends =
-            self.watch.outputs.iter().filter(|o| is_takeable(o)).map(|o| o.spent.map(|s| s.height));
-        ends.try_fold(born, |last, end| Some(last.max(end?)))
-            .is_some_and(|last| tip.since(last).saturating_add(1) >= RESOLVED_DEPTH)
+    /// The commitment itself, when it left the chain and may come back: our penalties hang on it.
+    pub fn orphan(&self) -> Option<&Transaction> {
+        (self.watch.born().is_none() && self.rival.is_none()).then_some(&self.watch.commitment)
+    }
+
+    /// How long, in blocks, the cheat has to wait.
+    pub fn delay_blocks(&self) -> u16 {
+        match &self.means {
+            Means::Key { terms, .. } => terms.delay_blocks,
+            Means::Presigned { delay_blocks, .. } => *delay_blocks,
+        }
+    }
+
+    /// What is still to be taken.
+    pub fn at_stake(&self) -> Sat {
+        let unspent = self.watch.outputs.iter().filter(|o| is_takeable(o) && o.spent.is_none());
+        unspent.fold(Sat::ZERO, |sum, o| sum.saturating_add(o.amount))
+    }
+
+    /// The end of it, once that lies so deep in the chain that it stays so: everything is taken, or not worth its fee and its
+    /// deadline past; or the commitment left the chain and something else spent the funding output.
+    pub fn end(&self, now: &Moment<'_>) -> Option<End> {
+        let is_deep = |height: Height| now.tip.since(height).saturating_add(1) >= RESOLVED_DEPTH;
+        let left = self.at_stake();
+        let Some(born) = self.watch.born() else {
+            if self.rival.is_some_and(is_deep) {
+                return Some(End { why: "another transaction took the commitment's place", left: Sat::ZERO });
+            }
+            let lost = self.gone.is_some_and(|since| now.tip.since(since) >= PATIENCE_BLOCKS);
+            return lost.then_some(End { why: "the commitment left the chain and did not come back", left });
+        };
+        let mut last = born;
+        for output in self.watch.outputs.iter().filter(|o| is_takeable(o)) {
+            let ended = output.spent.map(|s| s.height).or_else(|| self.given_up(output, born, now))?;
+            last = last.max(ended);
+        }
+        let why = if left == Sat::ZERO { "all of it was taken" } else { "what is left is not worth its fee" };
+        is_deep(last).then_some(End { why, left })
+    }
+
+    /// When an unspent output was given up: at its deadline, when it is not worth its fee, or nobody took it for long.
+    fn given_up(&self, output: &Output, born: Height, now: &Moment<'_>) -> Option<Height> {
+        let deadline = output.born.unwrap_or(born).plus(u32::from(self.delay_blocks()));
+        let past = now.tip >= deadline;
+        let waited = now.tip.since(deadline) >= PATIENCE_BLOCKS;
+        (past && (waited || !self.is_worth(output, now))).then_some(deadline)
+    }
+
+    /// Alone in a transaction it pays what mempools ask for, and something is left.
+    fn is_worth(&self, output: &Output, now: &Moment<'_>) -> bool {
+        match &self.means {
+            Means::Key { key, terms, .. } => {
+                let Ok(mut key) = SecretKey::from_slice(key) else { return false };
+                let keys = self.keys(now.crypto);
+                let way = keys.and_then(|keys| Way::of_cheat(&keys, output, key, terms.delay_blocks));
+                key.non_secure_erase();
+                way.is_some_and(|way| is_worth_alone(output, &way, &context(now, &terms.sweep)))
+            }
+            Means::Presigned { txs, .. } => {
+                let dearest = txs.len().checked_sub(1).and_then(|last| super::presigned::FEERATES.get(last));
+                dearest.is_some_and(|dearest| *dearest >= now.fees.minimum)
+            }
+        }
+    }
+}
+
+fn context<'a>(now: &Moment<'a>, sweep: &'a ScriptBuf) -> Context<'a> {
+    Context {
+        now: Timestamp(0),
+        tip: now.tip,
+        crypto: now.crypto,
+        feerate_normal: now.fees.normal,
+        feerate_urgent: now.fees.urgent,
+        feerate_minimum: now.fees.minimum,
+        feerate_ceiling: now.fees.urgent,
+        max_dust: Msat::ZERO,
+        close_script: sweep,
+        dev: false,
+        tower: false,
     }
 }
 

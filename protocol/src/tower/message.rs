@@ -42,6 +42,32 @@ pub struct Quota {
     pub states: u64,
 }
 
+/// States that a tower had and lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    /// The first.
+    pub from: u64,
+    /// The one behind the last.
+    pub to: u64,
+}
+
+impl Lost {
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.from >= self.to
+    }
+
+    /// What is left when `state` was sent again: states come in order, and what is passed over is gone for good.
+    #[must_use]
+    pub fn after(self, state: u64) -> Lost {
+        match self {
+            Lost { from, to } if from >= to || state < from => self,
+            Lost { from, to } if state == from => Lost { from: from.saturating_add(1), to },
+            Lost { from, to } => Lost { from, to: to.min(state) },
+        }
+    }
+}
+
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TowerMessage {
@@ -62,7 +88,7 @@ pub enum TowerMessage {
         /// Which.
         tag: Tag,
     },
-    /// All states below `next` that were sent are on the tower's disk.
+    /// All states below `next` that were sent are on the tower's disk, but for what it says it lost.
     Have {
         /// Which channel.
         tag: Tag,
@@ -70,6 +96,8 @@ pub enum TowerMessage {
         next: u64,
         /// What it keeps for this client now.
         used: Quota,
+        /// Of those below `next`, and of those from it on: what damage took of it.
+        lost: Lost,
     },
     /// Revoked states, in order, and the entries that they are the first to refer to.
     States {
@@ -112,11 +140,13 @@ impl TowerMessage {
                 w.u16(ASK);
                 w.bytes(tag);
             }
-            TowerMessage::Have { tag, next, used } => {
+            TowerMessage::Have { tag, next, used, lost } => {
                 w.u16(HAVE);
                 w.bytes(tag);
                 w.u64(*next);
                 write_quota(used, &mut w);
+                w.u64(lost.from);
+                w.u64(lost.to);
             }
             TowerMessage::States { tag, states, entries } => {
                 w.u16(STATES);
@@ -157,9 +187,12 @@ impl TowerMessage {
             HELLO => TowerMessage::Hello { version: r.u16("version")? },
             WELCOME => TowerMessage::Welcome { version: r.u16("version")?, quota: read_quota(&mut r)? },
             ASK => TowerMessage::Ask { tag: r.array("tag")? },
-            HAVE => {
-                TowerMessage::Have { tag: r.array("tag")?, next: r.u64("next")?, used: read_quota(&mut r)? }
-            }
+            HAVE => TowerMessage::Have {
+                tag: r.array("tag")?,
+                next: r.u64("next")?,
+                used: read_quota(&mut r)?,
+                lost: Lost { from: r.u64("lost")?, to: r.u64("lost")? },
+            },
             STATES => read_states(&mut r)?,
             REFUSED => TowerMessage::Refused {
                 tag: r.array("tag")?,
@@ -224,7 +257,7 @@ mod tests {
             TowerMessage::Hello { version: VERSION },
             TowerMessage::Welcome { version: 2, quota },
             TowerMessage::Ask { tag },
-            TowerMessage::Have { tag, next: u64::MAX, used: quota },
+            TowerMessage::Have { tag, next: u64::MAX, used: quota, lost: Lost { from: 3, to: 9 } },
             TowerMessage::States {
                 tag,
                 states: vec![state(1), state(2)],
@@ -244,6 +277,16 @@ mod tests {
                 assert!(TowerMessage::decode(&bytes[..cut]).is_err());
             }
         }
+    }
+
+    #[test]
+    fn what_was_lost_shrinks_as_states_are_sent_again() {
+        let lost = Lost { from: 3, to: 7 };
+        assert_eq!(lost.after(2), lost);
+        assert_eq!(lost.after(5), Lost { from: 3, to: 5 });
+        assert_eq!(lost.after(5).after(6), Lost { from: 3, to: 5 });
+        assert!((3..7).fold(lost, Lost::after).is_empty());
+        assert!(Lost::default().after(9).is_empty());
     }
 
     #[test]

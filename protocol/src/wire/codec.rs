@@ -39,6 +39,9 @@ pub enum Malformed {
     /// A TLV record of this type comes after one that is not lower.
     #[error("TLV type {0} is out of order")]
     TlvOrder(u64),
+    /// A list is encoded in a way that is not allowed (BOLT 7: compressed, or unknown).
+    #[error("{0} is in an encoding that is not allowed")]
+    Encoding(&'static str),
     /// A TLV record of this known type has bytes left after its value.
     #[error("TLV type {0} is longer than its value")]
     TlvLength(u64),

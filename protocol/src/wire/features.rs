@@ -96,9 +96,10 @@ features! {
 }
 
 /// What chand implements: a peer may insist on any of these.
-const IMPLEMENTED: [Feature; 12] = [
+const IMPLEMENTED: [Feature; 13] = [
     Feature::DataLossProtect,
     Feature::UpfrontShutdownScript,
+    Feature::GossipQueries,
     Feature::VarOnion,
     Feature::StaticRemotekey,
     Feature::PaymentSecret,

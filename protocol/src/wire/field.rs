@@ -3,7 +3,7 @@
 //! In: a `Reader` or `Writer` and the field's name. Out: the value.
 //! Read next: `layout` (which message has which fields).
 
-use crate::id::{ChannelId, ShortChannelId};
+use crate::id::{ChannelId, NodeId, ShortChannelId};
 use crate::units::{Feerate, Height, Msat, Sat};
 use crate::wire::codec::{Malformed, Reader, Writer};
 use crate::wire::features::Features;
@@ -56,9 +56,9 @@ macro_rules! wrapped_fields {
         }
     )*};
 }
-wrapped_fields!(Sat, Msat, Feerate, Height, ChannelId, ShortChannelId);
+wrapped_fields!(Sat, Msat, Feerate, Height, ChannelId, ShortChannelId, NodeId);
 
-impl Field for [u8; 32] {
+impl<const N: usize> Field for [u8; N] {
     fn read(r: &mut Reader<'_>, name: &'static str) -> Result<Self, Malformed> {
         r.array(name)
     }
@@ -78,7 +78,7 @@ impl Field for Txid {
 
 impl Field for PublicKey {
     fn read(r: &mut Reader<'_>, name: &'static str) -> Result<Self, Malformed> {
-        // BOLT 2 [2.open.5, 2.open.25].
+        // BOLT 2, 7 [2.open.5, 2.open.25, 7.node.11].
         PublicKey::from_slice(&r.array::<33>(name)?).map_err(|_| Malformed::BadPoint(name))
     }
     fn write(&self, w: &mut Writer) {

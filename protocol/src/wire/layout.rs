@@ -6,6 +6,10 @@
 use crate::wire::codec::{Malformed, Reader, Writer};
 use crate::wire::features::Features;
 use crate::wire::field::{Field, Record};
+use crate::wire::gossip::{
+    AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, GossipTimestampFilter, NodeAnnouncement,
+    QueryChannelRange, QueryShortChannelIds, ReplyChannelRange, ReplyShortChannelIdsEnd,
+};
 use crate::wire::message::{
     AcceptChannel, ChannelReady, ChannelReestablish, ClosingComplete, ClosingSigned, CommitmentSigned,
     ErrorMessage, FundingCreated, FundingSigned, Init, OpenChannel, Ping, Pong, RevokeAndAck, Shutdown,
@@ -80,6 +84,45 @@ layout! {
         channel_id, next_commitment_number, next_revocation_number, your_last_per_commitment_secret,
         my_current_per_commitment_point
     } tlvs {}
+}
+
+layout! {
+    AnnouncementSignatures { channel_id, short_channel_id, node_signature, bitcoin_signature } tlvs {}
+    QueryShortChannelIds { chain_hash, short_channel_ids } tlvs { 1 query_flags }
+    ReplyShortChannelIdsEnd { chain_hash, full_information } tlvs {}
+    QueryChannelRange { chain_hash, first_blocknum, number_of_blocks } tlvs { 1 query_option }
+    ReplyChannelRange { chain_hash, first_blocknum, number_of_blocks, sync_complete, short_channel_ids }
+        tlvs { 1 timestamps, 3 checksums }
+    GossipTimestampFilter { chain_hash, first_timestamp, timestamp_range } tlvs {}
+}
+
+/// What is signed whole: whatever follows the known fields is kept as it is.
+macro_rules! signed_layout {
+    ($($message:ident { $($field:ident),* })*) => {$(
+        impl Payload for $message {
+            fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+                $(let $field = Field::read(r, stringify!($field))?;)*
+                Ok($message { $($field,)* tail: r.rest().into() })
+            }
+            fn write(&self, w: &mut Writer) {
+                $(Field::write(&self.$field, w);)*
+                w.bytes(&self.tail);
+            }
+        }
+    )*};
+}
+
+signed_layout! {
+    ChannelAnnouncement {
+        node_signature_1, node_signature_2, bitcoin_signature_1, bitcoin_signature_2, features, chain_hash,
+        short_channel_id, node_id_1, node_id_2, bitcoin_key_1, bitcoin_key_2
+    }
+    // BOLT 7 [7.node.4].
+    NodeAnnouncement { signature, features, timestamp, node_id, rgb_color, alias, addresses }
+    ChannelUpdate {
+        signature, chain_hash, short_channel_id, timestamp, message_flags, channel_flags, cltv_expiry_delta,
+        htlc_minimum_msat, fee_base_msat, fee_proportional_millionths, htlc_maximum_msat
+    }
 }
 
 impl Payload for Init {

@@ -1,12 +1,14 @@
-//! Messages and their encoding (BOLT 1, 2, 9).
+//! Messages and their encoding (BOLT 1, 2, 7, 9).
 //!
 //! In: the bytes of one decrypted message, or a [`Message`]. Out: the other of the two, or an error that names
 //! what is wrong. A decoded message is well formed; whether it makes sense is for `node` and `channel` to say.
 //! Read next: `message` (the fields), `layout` (their order), `codec` (their encoding), `features` (BOLT 9).
 
+pub mod address;
 pub mod codec;
 pub mod features;
 pub mod field;
+pub mod gossip;
 mod layout;
 pub mod message;
 #[cfg(test)]
@@ -15,6 +17,10 @@ mod tests;
 use crate::id::ChannelId;
 use alloc::vec::Vec;
 use codec::{Malformed, Reader, Writer, MAX_MESSAGE_BYTES};
+use gossip::{
+    AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, GossipTimestampFilter, NodeAnnouncement,
+    QueryChannelRange, QueryShortChannelIds, ReplyChannelRange, ReplyShortChannelIdsEnd,
+};
 use layout::Payload;
 use message::{
     AcceptChannel, ChannelReady, ChannelReestablish, ClosingComplete, ClosingSigned, CommitmentSigned,
@@ -66,14 +72,14 @@ pub enum EncodeError {
 
 macro_rules! messages {
     ($($kind:literal $variant:ident($payload:ident) $name:literal $channel:tt)*) => {
-        /// Any message of BOLT 1 and BOLT 2 that chand speaks.
+        /// Any message of BOLT 1, 2 and 7 that chand speaks.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Message {
             $(
                 #[doc = concat!("`", $name, "`, type ", stringify!($kind), ".")]
                 $variant($payload),
             )*
-            /// A message to be ignored: of an unknown odd type, or gossip (BOLT 7).
+            /// A message to be ignored: of an unknown odd type.
             Unknown {
                 /// Its type.
                 kind: u16,
@@ -112,7 +118,7 @@ macro_rules! messages {
                         .map(Message::$variant)
                         .map_err(|fault| DecodeError::Malformed { message: $name, fault }),)*
                     // BOLT 1 [1.format.4].
-                    _ if is_ignored(kind) => Ok(Message::Unknown { kind }),
+                    _ if kind % 2 == 1 => Ok(Message::Unknown { kind }),
                     // "upon receiving a message of even, unknown type: MUST close the connection."
                     // BOLT 1 [1.format.5].
                     _ => Err(DecodeError::UnknownEven { kind }),
@@ -154,14 +160,23 @@ messages! {
     134 UpdateFee(UpdateFee) "update_fee" channel_id
     135 UpdateFailMalformedHtlc(UpdateFailMalformedHtlc) "update_fail_malformed_htlc" channel_id
     136 ChannelReestablish(ChannelReestablish) "channel_reestablish" channel_id
-}
-
-/// Odd types it is fine not to know; the even ones among 256–265 are gossip, which every node may be sent (BOLT 7).
-const fn is_ignored(kind: u16) -> bool {
-    kind % 2 == 1 || matches!(kind, 256 | 258 | 262 | 264)
+    256 ChannelAnnouncement(ChannelAnnouncement) "channel_announcement" -
+    257 NodeAnnouncement(NodeAnnouncement) "node_announcement" -
+    258 ChannelUpdate(ChannelUpdate) "channel_update" -
+    259 AnnouncementSignatures(AnnouncementSignatures) "announcement_signatures" channel_id
+    261 QueryShortChannelIds(QueryShortChannelIds) "query_short_channel_ids" -
+    262 ReplyShortChannelIdsEnd(ReplyShortChannelIdsEnd) "reply_short_channel_ids_end" -
+    263 QueryChannelRange(QueryChannelRange) "query_channel_range" -
+    264 ReplyChannelRange(ReplyChannelRange) "reply_channel_range" -
+    265 GossipTimestampFilter(GossipTimestampFilter) "gossip_timestamp_filter" -
 }
 
 impl Message {
+    /// Gossip between nodes (BOLT 7): about the network, not about a channel of ours.
+    pub const fn is_gossip(&self) -> bool {
+        matches!(self.kind(), 256..=258 | 261..=265)
+    }
+
     /// Reads one message, type first.
     ///
     /// # Errors

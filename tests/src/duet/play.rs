@@ -4,7 +4,7 @@
 
 use super::{other, Duet, ALICE, BOB};
 use chand_protocol::id::{CommandId, PaymentHash, Preimage};
-use chand_protocol::node::command::{ChannelRef, Command, CommandError, InvoiceRequest, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, CommandError, InvoiceRequest, Reply, RouteLimits};
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::view;
 use chand_protocol::units::{Feerate, Msat, Sat};
@@ -22,11 +22,20 @@ pub struct Open {
     pub feerate: u32,
     /// What the peer must keep, sat.
     pub reserve: Option<u64>,
+    /// Everybody is to hear of it.
+    pub announce: bool,
 }
 
 impl Default for Open {
     fn default() -> Open {
-        Open { sat: 1_000_000, push_msat: 400_000_000, anchors: true, feerate: 1_000, reserve: None }
+        Open {
+            sat: 1_000_000,
+            push_msat: 400_000_000,
+            anchors: true,
+            feerate: 1_000,
+            reserve: None,
+            announce: false,
+        }
     }
 }
 
@@ -37,7 +46,7 @@ pub fn pay(bolt11: &str, amount_msat: Option<u64>) -> Command {
         amount_msat: amount_msat.map(Msat),
         label: None,
         retry_for_s: 60,
-        maxfee_msat: None,
+        limits: RouteLimits::default(),
     }
 }
 
@@ -59,6 +68,7 @@ pub fn request(label: &str, amount_msat: Option<u64>) -> InvoiceRequest {
         preimage: None,
         cltv_blocks: None,
         hold: None,
+        expose_private: None,
     }
 }
 
@@ -77,7 +87,7 @@ impl Duet {
             peer: self.id(other(seat)),
             amount: Some(Sat(open.sat)),
             feerate: Some(Feerate(open.feerate)),
-            announce: false,
+            announce: open.announce,
             push_msat: Msat(open.push_msat),
             close_to: None,
             mindepth: None,

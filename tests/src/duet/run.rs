@@ -156,7 +156,12 @@ impl Duet {
             After::DevRevoked { channel, tx, .. } if self.signed => {
                 self.judge_commitment(seat, channel, &tx);
             }
-            After::DevRevoked { .. } | After::Tower => {}
+            // Two nodes have no network.
+            After::FindRoutes(request) => {
+                let answer = request.none("nobody else is there");
+                self.seats[seat].inbox.push_back(answer);
+            }
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) | After::Learn(_) => {}
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }
     }

@@ -96,6 +96,11 @@ impl Seat {
         }
     }
 
+    /// Changes what it is told at its next start.
+    pub fn configure(&mut self, change: impl FnOnce(&mut NodeConfig)) {
+        change(&mut self.config);
+    }
+
     /// A node made of `entries`, as the next start would make it.
     pub fn reborn(&self, entries: Vec<Entry>) -> Node {
         self.reborn_with(entries, self.crypto.clone())
@@ -156,6 +161,11 @@ impl Seat {
     /// Its keys, for a test that signs in its name.
     pub fn keys(&self) -> NodeKeys {
         keys(&self.config, self.seed, self.place)
+    }
+
+    /// Whether it takes part in gossip.
+    pub const fn gossips(&self) -> bool {
+        self.config.gossip.is_some()
     }
 
     /// Log lines that hold `text`.

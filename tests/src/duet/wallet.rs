@@ -7,10 +7,10 @@ use bitcoin::absolute::LockTime;
 use bitcoin::sighash::{EcdsaSighashType, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
-use chand_protocol::node::effect::{AttachOrder, FundedTx};
+use chand_protocol::node::effect::{AttachOrder, FundedTx, Unattached};
 use chand_protocol::sign::Crypto;
 use chand_protocol::tx::script;
-use chand_protocol::units::Feerate;
+use chand_protocol::units::{Feerate, Sat};
 use secp256k1::SecretKey;
 use std::collections::BTreeMap;
 
@@ -107,11 +107,12 @@ impl TinyWallet {
         order: &AttachOrder,
         chain: &TinyChain,
         crypto: &dyn Crypto,
-    ) -> Result<(Transaction, Vec<u8>), String> {
+    ) -> Result<(Transaction, Vec<u8>), Unattached> {
+        let none = |why: &str| Unattached::NoCoins(why.into());
         let before = order.replaces.as_ref();
         let mine = |c: &OutPoint| before.is_some_and(|t| t.input.iter().any(|i| i.previous_output == *c));
         let free = |c: &&OutPoint| !self.reserved.contains_key(*c) && chain.unspent(c).is_some();
-        let coin = *self.coins.iter().find(|c| mine(c) || free(c)).ok_or("no coin is free")?;
+        let coin = *self.coins.iter().find(|c| mine(c) || free(c)).ok_or_else(|| none("no coin is free"))?;
         let mut tx = order.tx.clone();
         tx.input.push(TxIn {
             previous_output: coin,
@@ -132,17 +133,17 @@ impl TinyWallet {
             fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1).max(same_rate + same_rate / 100);
         }
         if fee > order.most.0 {
-            return Err(format!("it would cost {fee} sat, more than the {} it is worth", order.most));
+            return Err(Unattached::TooDear(Sat(fee)));
         }
         let held: u64 = order.spent.iter().map(|o| o.value.to_sat()).sum::<u64>() + COIN_SAT;
         let paid_out: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
-        let change = held.checked_sub(paid_out + fee).ok_or("not enough money in one coin")?;
+        let change = held.checked_sub(paid_out + fee).ok_or_else(|| none("not enough money in one coin"))?;
         let (place, index) = (tx.output.len() - 1, tx.input.len() - 1);
         tx.output[place].value = Amount::from_sat(change);
         let kind = EcdsaSighashType::All;
         let digest = SighashCache::new(&tx)
             .p2wpkh_signature_hash(index, &self.script, Amount::from_sat(COIN_SAT), kind)
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| none(&e.to_string()))?;
         let signature = crypto.sign(digest.as_ref(), &self.key);
         let public = self.key.public_key(crypto.secp());
         tx.input[index].witness = Witness::p2wpkh(&script::witness_signature(&signature, kind), &public);

@@ -212,6 +212,7 @@ impl<'a> Shore<'a> {
                 let spare_coins = player.wallet.spare(&self.chain);
                 player.inbox.push_back(Input::Attached { channel, claim, result, spare_coins, wallet });
             }
+            After::FindRoutes(request) => player.inbox.push_back(request.none("nobody else is there")),
             After::Unreserve { txid } => player.wallet.unreserve(&txid),
             After::Notice(notice) if notice.text.contains("local fault") => {
                 return Err(Verdict::new("peace", notice.text));

@@ -15,7 +15,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, Sequence, Transaction, TxIn, TxOut, Witness};
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{Preimage, Side};
-use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply};
+use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply, RouteLimits};
 use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::units::{Feerate, Msat};
 use chand_protocol::wire::Message;
@@ -194,7 +194,13 @@ impl<'a> Play<'a> {
 
     fn keysend(&mut self, payer: usize) {
         let (destination, msat) = (self.duet.id(other(payer)), self.amount());
-        let order = Command::Keysend { destination, amount_msat: Msat(msat), label: None, retry_for_s: 5 };
+        let order = Command::Keysend {
+            destination,
+            amount_msat: Msat(msat),
+            label: None,
+            retry_for_s: 5,
+            limits: RouteLimits::default(),
+        };
         self.duet.ask_alone(payer, order);
     }
 

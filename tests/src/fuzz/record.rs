@@ -10,7 +10,7 @@ use super::stage::{set, STAGES};
 use crate::duet::{other, Duet, ALICE, BOB};
 use chand_protocol::channel::Channel;
 use chand_protocol::id::{CommandId, LinkId, Preimage};
-use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter};
+use chand_protocol::node::command::{ChannelRef, Command, InvoiceFilter, RouteLimits};
 use chand_protocol::node::effect::{After, Fees, Input};
 use chand_protocol::node::{step, Node};
 use chand_protocol::record::{decode, BadRecord, Kind, VERSION};
@@ -200,6 +200,7 @@ fn orders(node: &Node) -> Vec<Command> {
             amount_msat: Msat(1_234_567),
             label: None,
             retry_for_s: 1,
+            limits: RouteLimits::default(),
         });
         orders.push(Command::DevFeerate { channel: id.clone(), feerate: Feerate(1_500) });
         orders.push(Command::DevSignLastTx { channel: id.clone() });

@@ -8,7 +8,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::Txid;
 use chand_protocol::id::{HtlcId, PaymentHash, Side};
 use chand_protocol::tower::blob::Blob;
-use chand_protocol::tower::message::{Quota, TowerMessage, MAX_ENTRIES, MAX_STATES, VERSION};
+use chand_protocol::tower::message::{Lost, Quota, TowerMessage, MAX_ENTRIES, MAX_STATES, VERSION};
 use chand_protocol::tower::seal::{open_blob, seal_blob, Entry, Sealed, Seed};
 use chand_protocol::tower::{HtlcNote, Mode, Run};
 use chand_protocol::units::Height;
@@ -98,7 +98,7 @@ pub fn tower_seeds() -> Vec<Vec<u8>> {
         TowerMessage::Hello { version: VERSION },
         TowerMessage::Welcome { version: VERSION, quota: used },
         TowerMessage::Ask { tag },
-        TowerMessage::Have { tag, next: 10, used },
+        TowerMessage::Have { tag, next: 10, used, lost: Lost { from: 2, to: 4 } },
         TowerMessage::States { tag, states: vec![state], entries: vec![entry] },
         TowerMessage::Refused { tag, reason: "full".into() },
         TowerMessage::Forget { tag },

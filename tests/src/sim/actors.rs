@@ -11,7 +11,7 @@ use super::world::World;
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{sha256, ChannelId, CommandId, PaymentHash, Preimage, Side};
 use chand_protocol::node::command::{
-    ChannelRef, Command, CommandError, InvoiceFilter, InvoiceRequest, Reply, RouteHop,
+    ChannelRef, Command, CommandError, InvoiceFilter, InvoiceRequest, Reply, RouteHop, RouteLimits,
 };
 use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::node::view::Invoice;
@@ -68,6 +68,7 @@ fn request(label: String, amount: Option<u64>, hold: Option<PaymentHash>) -> Inv
         preimage: None,
         cltv_blocks: None,
         hold,
+        expose_private: None,
     }
 }
 
@@ -192,8 +193,13 @@ impl World {
                 self.judges.book.tries.insert(number, Try { msat, hash, ..Try::new(payer) });
                 let destination = self.seats[payee].id;
                 let amount_msat = Msat(msat);
-                let command =
-                    Command::Keysend { destination, amount_msat, label: None, retry_for_s: RETRY_S };
+                let command = Command::Keysend {
+                    destination,
+                    amount_msat,
+                    label: None,
+                    retry_for_s: RETRY_S,
+                    limits: RouteLimits::default(),
+                };
                 self.tell(payer, command, What::Pay { number, payer });
             }
             How::Stray => self.pay_stray(number, payer, msat),
@@ -273,8 +279,8 @@ impl World {
             return;
         }
         let amount_msat = give.map(Msat);
-        let (label, retry_for_s, maxfee_msat) = (None, RETRY_S, None);
-        let command = Command::Pay { bolt11, amount_msat, label, retry_for_s, maxfee_msat };
+        let (label, retry_for_s, limits) = (None, RETRY_S, RouteLimits::default());
+        let command = Command::Pay { bolt11, amount_msat, label, retry_for_s, limits };
         self.tell(payer, command, What::Pay { number, payer });
     }
 
@@ -368,7 +374,7 @@ impl World {
             1 => Message::Pong(Pong { byteslen: 9 }),
             2 => Message::Warning(ErrorMessage::new(ChannelId::ALL, "hello")),
             3 => return self.send_bytes(seat, link, [&0x8001u16.to_be_bytes()[..], b"?"].concat()),
-            _ => return self.send_bytes(seat, link, [&258u16.to_be_bytes()[..], &[0; 60]].concat()),
+            _ => return self.send_bytes(seat, link, [&32_769u16.to_be_bytes()[..], &[0; 60]].concat()),
         };
         if let Ok(bytes) = message.encode() {
             self.send_bytes(seat, link, bytes);

@@ -307,7 +307,12 @@ impl World {
             After::DevRevoked { channel, number, tx } if self.is_judged(seat) => {
                 judge::agree::given_up(self, seat, channel, number, &tx)
             }
-            After::DevRevoked { .. } | After::Tower => Ok(()),
+            // Two nodes have no network.
+            After::FindRoutes(request) => {
+                self.give(seat, Event::Input(Box::new(request.none("nobody else is there"))));
+                Ok(())
+            }
+            After::DevRevoked { .. } | After::Tower | After::Gossip(_) | After::Learn(_) => Ok(()),
             After::Attach(order) => {
                 self.give(seat, Event::Attach { order });
                 Ok(())

@@ -62,7 +62,7 @@ impl Bolt {
 /// # Errors
 /// The file and line that is no catalogue line.
 pub fn read(root: &Path) -> Result<Vec<Bolt>, String> {
-    ["01", "02", "03", "04", "05", "08"]
+    ["01", "02", "03", "04", "05", "07", "08"]
         .into_iter()
         .map(|number| {
             let path = root.join(format!("docs/spec/bolt-{number}.txt"));

@@ -7,6 +7,7 @@ use bitcoin::Transaction;
 use chand_protocol::id::LinkId;
 use chand_protocol::node::effect::{After, Input};
 use chand_protocol::node::step;
+use chand_protocol::node::Node;
 use chand_protocol::store::Journal;
 use chand_protocol::units::Timestamp;
 use chand_protocol::wire::features::Features;

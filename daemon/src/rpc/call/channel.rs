@@ -171,8 +171,16 @@ pub async fn dev_sign_last_tx(cx: Arc<Context>, args: Args) -> Outcome {
 pub async fn dev_broadcast_revoked(cx: Arc<Context>, args: Args) -> Outcome {
     let channel = cx.channel_id(&args.get("id")?).await?;
     let number: u64 = args.get("number")?;
-    let tx = crate::core::revoked::read(&cx.about.lightning_dir, &channel, number).map_err(|error| {
-        RpcError::new(-1, format!("commitment {number} of channel {channel} was not kept: {error}"))
+    let dir = &cx.about.lightning_dir;
+    let tx = crate::core::revoked::read(dir, &channel, number).map_err(|error| {
+        let why = match (error.kind(), crate::core::revoked::kept(dir, &channel)) {
+            (std::io::ErrorKind::NotFound, None) => {
+                "none of this channel was revoked since chand ran with --dev".into()
+            }
+            (std::io::ErrorKind::NotFound, Some((first, last))) => format!("there are {first} to {last}"),
+            _ => error.to_string(),
+        };
+        RpcError::new(-1, format!("no revoked commitment {number} of channel {channel} is kept: {why}"))
     })?;
     match cx.backend.command(Command::DevBroadcastRevoked { tx }).await? {
         Reply::Tx(tx) => Ok(json!({ "tx": serialize_hex(&tx), "txid": tx.compute_txid().to_string() })),

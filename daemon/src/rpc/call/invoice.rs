@@ -63,6 +63,7 @@ fn request(args: &Args) -> Result<InvoiceRequest, RpcError> {
         preimage: args.opt::<Secret>("preimage")?.map(|s| Preimage(s.0)),
         cltv_blocks: args.opt("cltv")?,
         hold: None,
+        expose_private: args.opt("exposeprivatechannels")?,
     })
 }
 

@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod decode;
+pub mod graph;
 pub mod invoice;
 pub mod message;
 pub mod node;

@@ -26,6 +26,8 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
     let unreachable =
         "the chain backend cannot be reached; what happens on chain is not seen until it is back";
     let behind = "still reading blocks; the balances shown may be old";
+    // What is on disk does not tell how far the chain is read: `warning_disk` says what there is to say.
+    let reading = info.chain_reachable && !info.chain_synced && cx.backend.behind().is_none();
     Ok(Object::of(json!({
         "id": info.id.to_string(),
         "alias": info.alias,
@@ -39,7 +41,7 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
         "version": about.version,
         "blockheight": info.blockheight.0,
         "network": network_name(about.network),
-        "fees_collected_msat": 0, // not added up yet: listforwards has the fee of each
+        "fees_collected_msat": info.fees_collected.0,
         "lightning-dir": about.lightning_dir.display().to_string(),
         "our_features": {
             "init": to_hex(&info.features_init),
@@ -49,7 +51,7 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
         },
     }))
     .maybe("warning_bitcoind_sync", (!info.chain_reachable).then_some(unreachable))
-    .maybe("warning_lightningd_sync", (info.chain_reachable && !info.chain_synced).then_some(behind))
+    .maybe("warning_lightningd_sync", reading.then_some(behind))
     .build())
 }
 

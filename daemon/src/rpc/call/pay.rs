@@ -1,4 +1,4 @@
-//! `pay xpay keysend listpays`
+//! `pay xpay keysend getroute listpays`
 //!
 //! In: an invoice or a node, and the most a payment may cost. Out: the preimage, once it is ours for good.
 //! Read next: `sendpay`.
@@ -6,10 +6,11 @@
 use super::decode::amount_to_pay;
 use super::{page, Context, Outcome};
 use crate::rpc::message::RpcError;
-use crate::rpc::params::{Args, Label, Percent};
+use crate::rpc::params::{Args, Excluded, Label, Percent};
 use crate::rpc::show;
+use chand_protocol::gossip::graph::Direction;
 use chand_protocol::id::to_hex;
-use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::command::{Command, Reply, RouteLimits};
 use chand_protocol::node::view;
 use chand_protocol::units::Msat;
 use serde_json::{json, Value};
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 /// Seconds that a payment is tried.
 const RETRY_FOR_S: u32 = 60;
+/// The last hop's expiry, in blocks, when `getroute` is not told.
+const FINAL_CLTV_BLOCKS: u32 = 9;
 /// Half a percent, in millionths of a percent.
 const MAX_FEE_PERCENT: Percent = Percent(500_000);
 /// Fees up to this are never too much.
@@ -48,6 +51,25 @@ fn xpay_maxfee(args: &Args, amount: Msat) -> Result<Msat, RpcError> {
         Some(maxfee) => Ok(maxfee),
         None => Ok(share(amount, &Percent(1_000_000), EXEMPT_FEE_MSAT).unwrap_or(EXEMPT_FEE_MSAT)),
     }
+}
+
+/// What ways may cost, and where they may not go.
+fn limits(args: &Args, max_fee: Msat) -> Result<RouteLimits, RpcError> {
+    let mut limits = RouteLimits { max_fee: Some(max_fee), ..excluded(args)? };
+    limits.max_blocks = args.opt("maxdelay")?;
+    Ok(limits)
+}
+
+/// The channels and nodes of `exclude`.
+fn excluded(args: &Args) -> Result<RouteLimits, RpcError> {
+    let mut limits = RouteLimits::default();
+    for one in args.opt::<Vec<Excluded>>("exclude")?.unwrap_or_default() {
+        match one {
+            Excluded::Channel(scid, direction) => limits.not_channels.push((scid, direction)),
+            Excluded::Node(id) => limits.not_nodes.push(id),
+        }
+    }
+    Ok(limits)
 }
 
 fn label(args: &Args) -> Result<Option<String>, RpcError> {
@@ -96,7 +118,7 @@ pub async fn pay(cx: Arc<Context>, args: Args) -> Outcome {
     let amount_msat = args.opt("amount_msat")?;
     let amount = amount_to_pay("bolt11", &bolt11, amount_msat)?;
     let command = Command::Pay {
-        maxfee_msat: Some(pay_maxfee(&args, amount)?),
+        limits: limits(&args, pay_maxfee(&args, amount)?)?,
         bolt11,
         amount_msat,
         label: label(&args)?,
@@ -111,7 +133,7 @@ pub async fn xpay(cx: Arc<Context>, args: Args) -> Outcome {
     let amount_msat = args.opt("amount_msat")?;
     let amount = amount_to_pay("invstring", &bolt11, amount_msat)?;
     let command = Command::Pay {
-        maxfee_msat: Some(xpay_maxfee(&args, amount)?),
+        limits: limits(&args, xpay_maxfee(&args, amount)?)?,
         bolt11,
         amount_msat,
         label: label(&args)?,
@@ -133,14 +155,43 @@ pub async fn keysend(cx: Arc<Context>, args: Args) -> Outcome {
     if amount_msat == Msat::ZERO {
         return Err(RpcError::param("amount_msat", "must be more than 0"));
     }
-    pay_maxfee(&args, amount_msat)?;
     let command = Command::Keysend {
+        limits: limits(&args, pay_maxfee(&args, amount_msat)?)?,
         destination: args.get("destination")?,
         amount_msat,
         label: label(&args)?,
         retry_for_s: args.opt("retry_for")?.unwrap_or(RETRY_FOR_S).into(),
     };
     Ok(paid(send(&cx, command, "keysend").await?))
+}
+
+/// A route to a node, as `pay` would take it now.
+pub async fn getroute(cx: Arc<Context>, args: Args) -> Outcome {
+    let mut limits = excluded(&args)?;
+    limits.max_hops = args.opt::<u32>("maxhops")?.map(|hops| usize::try_from(hops).unwrap_or(usize::MAX));
+    let command = Command::GetRoute {
+        destination: args.get("id")?,
+        amount_msat: args.get("amount_msat")?,
+        final_cltv_blocks: args.opt("cltv")?.unwrap_or(FINAL_CLTV_BLOCKS),
+        limits,
+    };
+    let Reply::Route(hops) = cx.backend.command(command).await? else {
+        return Err(RpcError::unexpected("getroute"));
+    };
+    let mut from = cx.about.node_id;
+    let mut route = Vec::with_capacity(hops.len());
+    for hop in hops {
+        route.push(json!({
+            "id": hop.id.to_string(),
+            "channel": hop.channel.map(|scid| scid.to_string()),
+            "direction": Direction::between(&from, &hop.id).index(),
+            "amount_msat": hop.amount_msat.0,
+            "delay": hop.delay_blocks,
+            "style": "tlv",
+        }));
+        from = hop.id;
+    }
+    Ok(json!({ "route": route }))
 }
 
 /// The payments that a list method asks for, in order of their making.

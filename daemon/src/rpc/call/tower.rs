@@ -1,7 +1,7 @@
 //! `listwatchtowers`
 //!
 //! In: nothing. Out: how it stands with each tower. (chand's own; no other implementation has it.)
-//! Read next: `crate::tower::client`.
+//! Read next: `crate::tower::status`.
 
 use super::{Context, Outcome};
 use crate::rpc::message::RpcError;
@@ -23,6 +23,14 @@ pub async fn listwatchtowers(cx: Arc<Context>, _: Args) -> Outcome {
 }
 
 fn tower(status: &TowerStatus, channels: &[TowerChannel]) -> Value {
+    let unprotected = status.unprotected(channels).into_iter().map(|(channel, states, why)| {
+        json!({
+            "channel_id": channel.to_string(),
+            "first_state": states.from,
+            "last_state": states.to.saturating_sub(1),
+            "reason": why,
+        })
+    });
     Object::of(json!({
         "id": status.id.to_string(),
         "address": status.address,
@@ -36,6 +44,7 @@ fn tower(status: &TowerStatus, channels: &[TowerChannel]) -> Value {
         "states_quota": status.quota.states,
         "bytes_kept": status.used.bytes,
         "bytes_quota": status.quota.bytes,
+        "unprotected": unprotected.collect::<Vec<_>>(),
     }))
     .maybe("trouble", status.trouble.clone())
     .build()

@@ -374,7 +374,13 @@ fn what_is_kept_back_is_left_by_all_but_attach_and_named_coins() {
     assert!(most > Sat(24_000) && most < Sat(25_000), "{most}");
     let said = w.wallet.fund(channel(1), exact(26_000), RATE).unwrap_err();
     assert!(said.to_string().contains("75000 sat stay in the wallet for the fees of channels"), "{said}");
-    assert!(w.wallet.withdraw(channel(1), exact(26_000), RATE, None, Some(1)).is_err());
+    let said = w.wallet.withdraw(channel(1), exact(26_000), RATE, None, Some(1)).unwrap_err();
+    // What stays is not needed for it, and not there for it.
+    let WalletError::Insufficient { needed, available, .. } = said else { panic!("{said}") };
+    assert!(
+        available == Sat(25_000) && (Sat(26_000)..Sat(27_000)).contains(&needed),
+        "{needed} of {available}"
+    );
     assert_eq!(w.wallet.balance().spendable(), Sat(100_000));
     // What `all` says can be had.
     let tx = w.wallet.fund(channel(1), FundAmount::Exact(most), RATE).unwrap().tx;

@@ -24,8 +24,8 @@ const RIVAL_BLOCKS: u32 = 4;
 const URGENT_BLOCKS: u32 = 12;
 /// Blocks after its expiry at which an HTLC of one's own does.
 const GRACE_BLOCKS: u32 = 2;
-/// How deep the end of an HTLC lies before its payer is told that it failed.
-const SAFE_DEPTH: u32 = 6;
+/// How deep the end of an HTLC lies before its payer is told that it failed: six blocks may be undone.
+const SAFE_DEPTH: u32 = 7;
 /// What taking one output weighs at most, where it pays for itself, and the least that may be left over.
 const SWEEP_WEIGHT: u64 = 700;
 

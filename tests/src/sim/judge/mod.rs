@@ -11,7 +11,7 @@
 //! | `restart` | the disk holds exactly what the node would need, and who comes back is the same |
 //! | `safety` | no revoked commitment leaves, no secret early or twice differently, none is lost by who may punish with it, nor what it takes to build the commitment again; what is published is signed; honest peers find no fault in each other |
 //! | `live` | once all is mended, every HTLC ends and every channel works, in bounded time; both know what the chain holds |
-//! | `late` | who is awake takes each output by the first block that may hold its claim, closes in time for an HTLC's deadline, and gives none up before its end is six deep |
+//! | `late` | who is awake takes each output by the first block that may hold its claim, closes in time for an HTLC's deadline, and gives none up before its end is seven deep |
 //! | `fees` | a claim of one's own money pays no more than is promised; a raised version is worth its way |
 //! | `reply` | every order is answered exactly once |
 //! | `same` | the same plan twice leaves the same trace (the runner) |

@@ -1,0 +1,339 @@
+//! What each peer wants to hear, what it may cost us, and what goes out when.
+//!
+//! In: links that come and go, filters, what is new. Out: [`Spoken`] messages. What is new leaves in one broadcast at a
+//! time (BOLT 7, "Rebroadcasting"): each peer has a set of names of what is due, and the bytes are looked up when
+//! there is room on its link, so that a slow peer costs names and not copies, and gets the newest of each.
+//! A peer whose messages cost more than they bring is not listened to for a while, and told so once.
+//! Read next: `sync`, `answer`.
+
+use crate::gossip::answer::{Answer, Range};
+use crate::gossip::store::NodeKey;
+use crate::gossip::sync::Sync;
+use crate::gossip::{Action, Gossip};
+use crate::id::{ChannelId, LinkId, NodeId, ShortChannelId};
+use crate::node::effect::Level;
+use crate::units::Timestamp;
+use crate::wire::features::{Feature, Features};
+use crate::wire::gossip::GossipTimestampFilter;
+use crate::wire::message::ErrorMessage;
+use crate::wire::Message;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+/// Messages that a peer may send in quick succession; a whole network's are three for each channel and one a node.
+const CREDIT: u32 = 500_000;
+/// And this many more a second.
+const CREDIT_PER_S: u32 = 500;
+/// What a message costs beside that when work was wasted on it.
+const WASTE: u32 = 100;
+/// How long a peer that went too far is not listened to.
+const MUTED_MS: u64 = 600_000;
+/// Names that are due for one peer; one that is so far behind gets all from the start again.
+const MAX_DUE: usize = 50_000;
+/// The names of all that is new, sorted so that a channel comes before its updates and both before their nodes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Key {
+    Channel(ShortChannelId),
+    Update(ShortChannelId, u8),
+    Node(NodeKey),
+}
+
+/// Everything that a filter lets through, from here on.
+#[derive(Debug)]
+struct Dump {
+    channels: Option<ShortChannelId>,
+    nodes: Option<NodeKey>,
+}
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub id: NodeId,
+    /// It has gossip worth asking for.
+    pub queries: bool,
+    /// From this timestamp on, for so long; without it nothing but our own goes out.
+    filter: Option<(u32, u32)>,
+    muted_until: Option<Timestamp>,
+    credit: u32,
+    credited_s: u32,
+    due: BTreeSet<Key>,
+    dump: Option<Dump>,
+    pub answer: Option<Answer>,
+    pub range: Option<Range>,
+    pub sync: Sync,
+}
+
+/// A gossip message that may leave: only this machine makes one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spoken {
+    link: LinkId,
+    bytes: Box<[u8]>,
+}
+
+impl Spoken {
+    pub(super) fn message(link: LinkId, message: &Message) -> Option<Spoken> {
+        Some(Spoken { link, bytes: message.encode().ok()?.into_boxed_slice() })
+    }
+
+    /// Over which link, and the message with its type.
+    pub fn into_parts(self) -> (LinkId, Box<[u8]>) {
+        (self.link, self.bytes)
+    }
+}
+
+impl Peer {
+    fn new(id: NodeId, queries: bool, now_s: u32) -> Peer {
+        Peer {
+            id,
+            queries,
+            filter: None,
+            muted_until: None,
+            credit: CREDIT,
+            credited_s: now_s,
+            due: BTreeSet::new(),
+            dump: None,
+            answer: None,
+            range: None,
+            sync: Sync::default(),
+        }
+    }
+
+    fn lets_through(&self, timestamp: u32) -> bool {
+        self.filter.is_some_and(|(first, range)| {
+            timestamp >= first && u64::from(timestamp) < u64::from(first) + u64::from(range)
+        })
+    }
+
+    fn is_hungry(&self) -> bool {
+        !self.due.is_empty() || self.dump.is_some() || self.answer.is_some() || self.range.is_some()
+    }
+
+    fn spend(&mut self, amount: u32, now_s: u32) -> bool {
+        let more = now_s.saturating_sub(self.credited_s).saturating_mul(CREDIT_PER_S);
+        self.credit = self.credit.saturating_add(more).min(CREDIT);
+        self.credited_s = now_s;
+        let enough = self.credit >= amount;
+        self.credit = self.credit.saturating_sub(amount);
+        enough
+    }
+}
+
+impl Gossip {
+    pub(super) fn linked(&mut self, id: NodeId, link: LinkId, features: &Features) {
+        let queries = features.supports(Feature::GossipQueries);
+        let mut peer = Peer::new(id, queries, self.now_s());
+        // What is ours it may not have heard of.
+        let us = self.settings.us;
+        for scid in self.store.channels_of(&us) {
+            peer.due.extend([Key::Channel(scid), Key::Update(scid, 0), Key::Update(scid, 1)]);
+        }
+        peer.due.insert(Key::Node(us.0.serialize()));
+        self.peers.insert(link, peer);
+        self.greet(link);
+    }
+
+    pub(super) fn unlinked(&mut self, link: LinkId) {
+        self.peers.remove(&link);
+        self.early.remove(&link);
+        if self.asking == Some(link) {
+            self.asking = None;
+        }
+    }
+
+    pub(super) fn send(&mut self, link: LinkId, message: &Message) {
+        self.out.extend(Spoken::message(link, message).map(Action::Send));
+    }
+
+    /// Whether a message of this peer is looked at.
+    pub(super) fn may_speak(&mut self, link: LinkId) -> bool {
+        let (now, now_s) = (self.now, self.now_s());
+        let Some(peer) = self.peers.get_mut(&link) else { return false };
+        if peer.muted_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        if peer.muted_until.take().is_some() {
+            (peer.credit, peer.credited_s) = (CREDIT, now_s);
+        }
+        if peer.spend(1, now_s) {
+            return true;
+        }
+        self.mute(link, "too much gossip");
+        false
+    }
+
+    /// Work was wasted on its message.
+    pub(super) fn charge(&mut self, link: LinkId) {
+        let now_s = self.now_s();
+        let enough = self.peers.get_mut(&link).is_none_or(|peer| peer.spend(WASTE, now_s));
+        if !enough {
+            self.mute(link, "too much gossip that is of no use");
+        }
+    }
+
+    pub(super) fn warn(&mut self, link: LinkId, text: &str) {
+        let told = ErrorMessage::new(ChannelId::ALL, text);
+        self.send(link, &Message::Warning(told));
+        self.charge(link);
+    }
+
+    /// Its gossip is ignored for a while; its channels are not touched.
+    pub(super) fn mute(&mut self, link: LinkId, why: &str) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        if peer.muted_until.is_some_and(|until| until > now) {
+            return;
+        }
+        peer.muted_until = Some(now.plus_ms(MUTED_MS));
+        (peer.answer, peer.range, peer.dump) = (None, None, None);
+        peer.sync = Sync::default();
+        let id = peer.id;
+        if self.asking == Some(link) {
+            self.asking = None;
+        }
+        self.notice(Level::Warn, alloc::format!("its gossip is ignored for ten minutes: {why}"), Some(id));
+        let told =
+            ErrorMessage::new(ChannelId::ALL, &alloc::format!("your gossip is ignored for a while: {why}"));
+        self.send(link, &Message::Warning(told));
+    }
+
+    /// Whether this link's peer is not listened to at present.
+    pub fn is_muted(&self, link: LinkId) -> bool {
+        let until = self.peers.get(&link).and_then(|peer| peer.muted_until);
+        until.is_some_and(|until| until > self.now)
+    }
+
+    /// `gossip_timestamp_filter`: it replaces the one before.
+    pub(super) fn on_filter(&mut self, link: LinkId, m: &GossipTimestampFilter) {
+        if m.chain_hash != self.settings.chain_hash {
+            return;
+        }
+        let newest = self.store.newest();
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.filter = Some((m.first_timestamp, m.timestamp_range));
+        let wanted = m.timestamp_range > 0 && m.first_timestamp <= newest;
+        peer.dump = wanted.then_some(Dump { channels: Some(ShortChannelId(0)), nodes: Some([0; 33]) });
+    }
+
+    /// What is new becomes due: for every peer with a filter, and what is our own for all.
+    pub(super) fn flush(&mut self) {
+        let fresh = core::mem::take(&mut self.fresh);
+        if fresh.is_empty() {
+            return;
+        }
+        // BOLT 7 [7.relay.1, 7.filter.6].
+        let own: BTreeSet<Key> = fresh.iter().filter(|key| self.is_own(key)).copied().collect();
+        for peer in self.peers.values_mut() {
+            let keys = if peer.filter.is_some() { &fresh } else { &own };
+            peer.due.extend(keys.iter().copied());
+            if peer.due.len() > MAX_DUE {
+                peer.due = own.clone();
+                peer.dump = Some(Dump { channels: Some(ShortChannelId(0)), nodes: Some([0; 33]) });
+            }
+        }
+    }
+
+    fn is_own(&self, key: &Key) -> bool {
+        match key {
+            Key::Channel(scid) | Key::Update(scid, _) => {
+                self.store.channel(scid).is_some_and(|c| c.nodes.contains(&self.settings.us))
+            }
+            Key::Node(node) => *node == self.settings.us.0.serialize(),
+        }
+    }
+
+    /// The links on which something waits to be sent by [`Gossip::pump`].
+    pub fn hungry(&self) -> Vec<LinkId> {
+        self.peers.iter().filter(|(_, peer)| peer.is_hungry()).map(|(link, _)| *link).collect()
+    }
+
+    /// Up to about `room_bytes` of what waits for a link.
+    pub fn pump(&mut self, link: LinkId, room_bytes: usize) -> Vec<Spoken> {
+        let (mut spoken, mut used) = (Vec::new(), 0);
+        let Some(mut peer) = self.peers.remove(&link) else { return spoken };
+        while used < room_bytes {
+            let Some(batch) = self.next_for(&mut peer) else { break };
+            for bytes in batch {
+                used += bytes.len();
+                spoken.push(Spoken { link, bytes });
+            }
+        }
+        self.peers.insert(link, peer);
+        spoken
+    }
+
+    /// The next few messages: answers first, then what is due, then what a filter asked for.
+    fn next_for(&self, peer: &mut Peer) -> Option<Vec<Box<[u8]>>> {
+        if let Some(batch) = self.next_of_range(peer) {
+            return Some(batch);
+        }
+        if let Some(batch) = self.next_of_answer(peer) {
+            return Some(batch);
+        }
+        if let Some(key) = peer.due.pop_first() {
+            return Some(self.bytes_due(peer, key).into_iter().collect());
+        }
+        self.next_of_dump(peer)
+    }
+
+    /// The message behind a name, if it is there and this peer wants it.
+    fn bytes_due(&self, peer: &Peer, key: Key) -> Option<Box<[u8]>> {
+        let own = self.is_own(&key);
+        match key {
+            // "If a channel_announcement has no corresponding channel_updates: MUST NOT send [it]."
+            // BOLT 7 [7.filter.2, 7.filter.3, 7.filter.5].
+            Key::Channel(scid) => {
+                let channel = self.store.channel(&scid).filter(|c| c.spent.is_none())?;
+                let newest = channel.newest()?;
+                (own || peer.lets_through(newest)).then(|| channel.announcement.clone())
+            }
+            Key::Update(scid, direction) => {
+                let channel = self.store.channel(&scid)?;
+                let update = channel.updates.get(usize::from(direction))?.as_ref()?;
+                (own || peer.lets_through(update.timestamp)).then(|| update.bytes.clone())
+            }
+            Key::Node(node) => {
+                let told = self.store.told(&node)?;
+                (own || peer.lets_through(told.timestamp)).then(|| told.bytes.clone())
+            }
+        }
+    }
+
+    fn next_of_dump(&self, peer: &mut Peer) -> Option<Vec<Box<[u8]>>> {
+        let dump = peer.dump.take()?;
+        let mut batch = Vec::new();
+        if let Some(first) = dump.channels {
+            let mut channels = self.store.channels_from(first);
+            let (mut next, mut seen) = (None, 0);
+            for (scid, channel) in channels.by_ref() {
+                if seen == 100 {
+                    next = Some(*scid);
+                    break;
+                }
+                seen += 1;
+                let updates = channel.updates.iter().flatten().filter(|u| peer.lets_through(u.timestamp));
+                let updates: Vec<Box<[u8]>> = updates.map(|u| u.bytes.clone()).collect();
+                // BOLT 7 [7.filter.4].
+                if !updates.is_empty() && channel.spent.is_none() {
+                    batch.push(channel.announcement.clone());
+                    batch.extend(updates);
+                }
+            }
+            peer.dump = Some(Dump { channels: next, nodes: dump.nodes });
+        } else if let Some(first) = dump.nodes {
+            let (mut next, mut seen) = (None, 0);
+            for (key, told) in self.store.told_from(first) {
+                if seen == 100 {
+                    next = Some(*key);
+                    break;
+                }
+                seen += 1;
+                if peer.lets_through(told.timestamp) {
+                    batch.push(told.bytes.clone());
+                }
+            }
+            peer.dump = next.map(|next| Dump { channels: None, nodes: Some(next) });
+        }
+        Some(batch)
+    }
+}

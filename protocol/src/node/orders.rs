@@ -1,0 +1,332 @@
+//! Orders to pay: what each asks for, and what no waiting could mend.
+//!
+//! In: `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`. Out: a payment that `send` starts, or a refusal that moved
+//! no money. No hash is ever paid twice: a payment is complete, or pending, or may be tried again after it failed for good.
+//! Read next: `send`, `routes`.
+
+use crate::channel::Channel;
+use crate::id::{CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
+use crate::invoice::{self, Currency, Description};
+use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
+use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
+use crate::node::{view, Node};
+use crate::units::Msat;
+use crate::wire::features::Feature;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The longest a payee may ask us to lock money up, and a way to it: two weeks.
+pub(super) const MAX_BLOCKS: u32 = 2_016;
+/// The longest a whole route of the user's may.
+const MAX_ROUTE_BLOCKS: u32 = MAX_BLOCKS + 34 * MAX_HOPS as u32;
+/// Longest text kept with a payment.
+const MAX_TEXT_BYTES: usize = 16_384;
+/// BOLT 4: what an onion of 1,300 bytes has room for.
+pub(super) const MAX_HOPS: usize = 20;
+/// Payments that may wait for their turn.
+const MAX_QUEUED: usize = 10_000;
+/// HTLCs that one payment is split into at most.
+const MAX_PARTS: u32 = 16;
+
+impl Node {
+    /// `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`.
+    pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
+        let order = match command {
+            Command::Pay { bolt11, amount_msat, label, retry_for_s, limits } => {
+                let order = self.order_of_invoice(&bolt11, amount_msat, label, retry_for_s);
+                order.map(|order| Order { limits, ..order })
+            }
+            Command::Keysend { destination, amount_msat, label, retry_for_s, limits } => {
+                let order = self.order_of_keysend(destination, amount_msat, label, retry_for_s);
+                Ok(Order { limits, ..order })
+            }
+            Command::SendPay { .. } => return self.send_pay(id, command),
+            Command::WaitSendPay { payment_hash, timeout_s } => {
+                return self.wait_send_pay(id, payment_hash, timeout_s)
+            }
+            Command::ListPays { payment_hash, bolt11 } => return self.list_pays(id, payment_hash, bolt11),
+            _ => return self.refuse(id, -32603, "internal: not a payment command"),
+        };
+        match order {
+            Err((code, text)) => self.refuse(id, code, text),
+            Ok(order) => self.pay(id, order),
+        }
+    }
+
+    fn order_of_invoice(
+        &self,
+        text: &str,
+        amount: Option<Msat>,
+        label: Option<String>,
+        retry_for_s: u64,
+    ) -> Result<Order, (i32, String)> {
+        let invoice =
+            invoice::parse(text, self.crypto.secp()).map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
+        invoice
+            .require_currency(Currency::of(self.config.network.bitcoin()))
+            .map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
+        // BOLT 4 [4.mpp.2, 4.mpp.3].
+        let amount = match (invoice.amount, amount) {
+            (Some(named), None) => named,
+            (None, Some(given)) => given,
+            (Some(named), Some(given)) if named == given => named,
+            (Some(_), Some(_)) => {
+                return Err((code::PARAMS, "amount_msat: the invoice names another amount".into()));
+            }
+            (None, None) => {
+                return Err((code::PARAMS, "amount_msat: the invoice names none, so give one".into()))
+            }
+        };
+        if invoice.is_expired(self.wall().seconds()) && !self.is_known(&invoice.payment_hash) {
+            return Err((
+                code::INVOICE_EXPIRED,
+                "the invoice has expired: ask the payee for a new one".into(),
+            ));
+        }
+        if invoice.min_final_cltv_blocks > MAX_BLOCKS {
+            let text =
+                format!("the payee wants the money locked for {} blocks", invoice.min_final_cltv_blocks);
+            return Err((code::PARAMS, text));
+        }
+        let description = match &invoice.description {
+            Description::Text(text) => Some(text.clone()),
+            Description::Hash(_) => None,
+        };
+        Ok(Order {
+            hash: invoice.payment_hash,
+            destination: invoice.payee,
+            amount,
+            total: amount,
+            final_cltv_blocks: invoice.min_final_cltv_blocks,
+            route: Vec::new(),
+            last: Final0::Invoice {
+                secret: invoice.payment_secret.clone(),
+                metadata: invoice.payment_metadata.clone(),
+            },
+            bolt11: Some(text.into()),
+            label,
+            description,
+            retry_for_s,
+            limits: RouteLimits::default(),
+            max_parts: if invoice.features.supports(Feature::BasicMpp) { MAX_PARTS } else { 1 },
+            hints: invoice.route_hints,
+        })
+    }
+
+    fn is_known(&self, hash: &PaymentHash) -> bool {
+        self.payments.by_hash.contains_key(hash)
+    }
+
+    fn order_of_keysend(
+        &mut self,
+        destination: NodeId,
+        amount: Msat,
+        label: Option<String>,
+        retry_for_s: u64,
+    ) -> Order {
+        let preimage = Preimage(self.entropy.bytes32());
+        Order {
+            hash: preimage.hash(),
+            destination,
+            amount,
+            total: amount,
+            // What keysend receivers expect; more than chand itself asks for.
+            final_cltv_blocks: 42,
+            route: Vec::new(),
+            last: Final0::Keysend { preimage },
+            bolt11: None,
+            label,
+            description: None,
+            retry_for_s,
+            limits: RouteLimits::default(),
+            hints: Vec::new(),
+            // Its layer holds no secret that would tie parts together.
+            max_parts: 1,
+        }
+    }
+
+    fn pay(&mut self, id: CommandId, order: Order) {
+        let hash = order.hash;
+        match self.payments.by_hash.get(&hash).map(|p| (&p.status, p.view())) {
+            // Paid already: the same answer again, and no money moves.
+            Some((Status::Complete { .. }, view)) => return self.reply(id, Ok(Reply::Paid(view))),
+            Some((Status::Pending | Status::Alone { .. } | Status::Queued, _)) => {
+                let text = "this invoice is being paid already: wait for that payment (listpays shows it)";
+                return self.refuse(id, code::IN_PROGRESS, text);
+            }
+            Some((Status::Failed { .. }, _)) | None => {}
+        }
+        let start = match self.check_payable(&order) {
+            Ok(start) => start,
+            Err((code, text)) => return self.refuse(id, code, text),
+        };
+        // First in line, then started: a payment that ends at once has its payer to tell.
+        self.payments.payers.entry(hash).or_default().push((id, Wait::Pay));
+        self.start_payment(order, start);
+    }
+
+    /// What no waiting can mend is refused at once.
+    fn check_payable(&self, order: &Order) -> Result<Start, (i32, String)> {
+        if order.destination == self.id {
+            return Err((code::PARAMS, "the payee is this node itself".into()));
+        }
+        let texts = [&order.label, &order.bolt11, &order.description];
+        if texts.into_iter().flatten().any(|t| t.len() > MAX_TEXT_BYTES) {
+            let text = format!("label, bolt11, description: at most {MAX_TEXT_BYTES} bytes each");
+            return Err((code::PARAMS, text));
+        }
+        if order.amount == Msat::ZERO {
+            return Err((code::PARAMS, "amount_msat: must be more than zero".into()));
+        }
+        if self.payments.queue.len().max(self.payments.plans.len()) >= MAX_QUEUED {
+            return Err((code::STOPPED_RETRYING, "too many payments wait already: try again later".into()));
+        }
+        let (whom, first, amount) = match order.route.first() {
+            Some(hop) => ("the first hop", hop.id, hop.amount_msat),
+            None => ("the payee", order.destination, order.amount),
+        };
+        let with: Vec<&Channel> =
+            self.channels.values().filter(|c| c.terms.peer == first && c.wants_link()).collect();
+        let most = with.iter().map(|c| c.to_us().saturating_sub(c.terms.remote.reserve.to_msat())).max();
+        let enough = most.is_some_and(|most| amount <= most);
+        if !order.route.is_empty() && enough {
+            return Ok(Start::Way(order.route.clone()));
+        }
+        if order.route.is_empty() {
+            let others = self.channels.values().any(|c| c.terms.peer != first && c.wants_link());
+            if enough && (!others || with.iter().any(|c| c.is_usable())) {
+                return Ok(Start::Way(order.alone()));
+            }
+            if others || (with.len() > 1 && order.max_parts > 1) {
+                return Ok(Start::Search);
+            }
+        }
+        Err((code::ROUTE_NOT_FOUND, match most {
+            None if order.route.is_empty() => "no route: this node has no channel that could carry it. No money moved".into(),
+            None => "no route: there is no channel with its first hop. No money moved".into(),
+            Some(most) => format!(
+                "no route: {amount} is more than any channel to {whom} can send ({most} at most). No money moved"
+            ),
+        }))
+    }
+
+    /// `sendpay`: an explicit route.
+    fn send_pay(&mut self, id: CommandId, command: Command) {
+        let Command::SendPay { route, payment_hash, payment_secret, amount_msat, label, bolt11 } = command
+        else {
+            return;
+        };
+        let hop = match check_route(&route) {
+            Ok(last) => last.clone(),
+            Err(text) => return self.refuse(id, code::PARAMS, format!("route: {text}")),
+        };
+        let Some(secret) = payment_secret else {
+            return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
+        };
+        // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
+        if amount_msat.is_some_and(|total| total != hop.amount_msat) {
+            return self.refuse(
+                id,
+                code::PARAMS,
+                "amount_msat: must be what the last hop gets: parts are not sent yet",
+            );
+        }
+        let known = self.payments.by_hash.get(&payment_hash);
+        if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
+            return self.reply(id, Ok(Reply::Sent(view)));
+        }
+        let order = Order {
+            hash: payment_hash,
+            destination: hop.id,
+            amount: hop.amount_msat,
+            total: hop.amount_msat,
+            final_cltv_blocks: hop.delay_blocks.min(MAX_BLOCKS),
+            route,
+            last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
+            bolt11,
+            label,
+            description: None,
+            retry_for_s: 0,
+            limits: RouteLimits::default(),
+            hints: Vec::new(),
+            max_parts: 1,
+        };
+        let start = match self.check_payable(&order) {
+            Ok(start) => start,
+            Err((code, text)) => return self.refuse(id, code, text),
+        };
+        self.start_payment(order, start);
+        match self.payments.by_hash.get(&payment_hash).map(Payment::view) {
+            Some(view::Pay { failure: Some((code, text)), .. }) => self.refuse(id, code, text),
+            Some(view) => self.reply(id, Ok(Reply::Sent(view))),
+            None => self.refuse(id, -32603, "internal: the payment vanished"),
+        }
+    }
+
+    fn wait_send_pay(&mut self, id: CommandId, hash: PaymentHash, timeout_s: Option<u64>) {
+        let until = timeout_s.map(|s| self.now.plus_ms(s.saturating_mul(1_000)));
+        match self.payments.by_hash.get(&hash).map(|p| (&p.status, p.view())) {
+            None => self.refuse(id, 208, "no payment with this hash was ever tried"),
+            Some((Status::Complete { .. }, view)) => self.reply(id, Ok(Reply::Sent(view))),
+            Some((Status::Failed { code, message, .. }, _)) => {
+                let (code, message) = (*code, message.clone());
+                self.refuse(id, code, message);
+            }
+            Some(_) => self.payments.payers.entry(hash).or_default().push((id, Wait::SendPay(until))),
+        }
+    }
+
+    fn list_pays(&mut self, id: CommandId, hash: Option<PaymentHash>, bolt11: Option<String>) {
+        let named = match bolt11 {
+            Some(text) => match invoice::parse(&text, self.crypto.secp()) {
+                Ok(invoice) => Some(invoice.payment_hash),
+                Err(e) => return self.refuse(id, code::PARAMS, format!("bolt11: {e}")),
+            },
+            None => hash,
+        };
+        let all = &self.payments;
+        let list = match named {
+            Some(hash) => all.by_hash.get(&hash).map(Payment::view).into_iter().collect(),
+            None => all.by_index.values().filter_map(|h| all.by_hash.get(h)).map(Payment::view).collect(),
+        };
+        self.reply(id, Ok(Reply::Pays(list)));
+    }
+}
+
+/// How a payment begins.
+pub(super) enum Start {
+    /// Along this way, and no other.
+    Way(Vec<RouteHop>),
+    /// Along ways that are asked for.
+    Search,
+}
+
+impl Order {
+    /// The way to a payee who is a peer.
+    fn alone(&self) -> Vec<RouteHop> {
+        let delay_blocks = self.final_cltv_blocks;
+        alloc::vec![RouteHop { id: self.destination, channel: None, amount_msat: self.amount, delay_blocks }]
+    }
+}
+
+/// A route that can be sent along: it goes on, and neither amounts nor expiries grow on the way. Gives its last hop.
+pub(super) fn check_route(route: &[RouteHop]) -> Result<&RouteHop, &'static str> {
+    let last = route.last().ok_or("at least one hop")?;
+    if route.len() > MAX_HOPS {
+        return Err("at most 20 hops");
+    }
+    if route.iter().any(|hop| hop.delay_blocks > MAX_ROUTE_BLOCKS) {
+        return Err("delay: at most 2,016 blocks and 34 for each of 20 hops");
+    }
+    for pair in route.windows(2) {
+        let [here, next] = pair else { continue };
+        if next.channel.is_none() {
+            return Err("channel: every hop but the first needs one");
+        }
+        if next.amount_msat > here.amount_msat || next.delay_blocks > here.delay_blocks {
+            return Err("amount_msat and delay may not grow from hop to hop");
+        }
+    }
+    Ok(last)
+}

@@ -1,0 +1,283 @@
+//! Nodes tell one another of their channels (BOLT 7): announced by both ends, changed, disabled, kept to themselves.
+//!
+//! In: three or four nodes in a line, each with a gossip machine beside it. Out: what each of them knows of the others, with
+//! cuts, crashes, silence and forgeries. Read next: `chand_tests::town::gossip`.
+
+use chand_protocol::id::NodeId;
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::effect::Input;
+use chand_protocol::units::Msat;
+use chand_protocol::wire::gossip::AnnouncementSignatures;
+use chand_protocol::wire::Message;
+use chand_tests::duet::play::Open;
+use chand_tests::duet::When;
+use chand_tests::town::gossip::gossiping;
+use chand_tests::town::{Town, ALICE, BOB, CAROL};
+
+/// A line whose channels ask to be announced, and are one block deep.
+fn line(count: usize, seed: u64) -> Town {
+    let mut town = Town::new(count, seed, gossiping);
+    for left in 0..count - 1 {
+        let open = Open { sat: 10_000_000, push_msat: 4_000_000_000, announce: true, ..Open::default() };
+        town.open(left, left + 1, open);
+    }
+    town
+}
+
+/// Long enough for three broadcasts in a row.
+fn spread(town: &mut Town) {
+    (0..4).for_each(|_| town.wait_ms(1_000));
+}
+
+fn announced(count: usize, seed: u64) -> Town {
+    let mut town = line(count, seed);
+    town.mine(6);
+    spread(&mut town);
+    town
+}
+
+/// How many channels with both policies a seat knows.
+fn whole_channels(town: &Town, seat: usize) -> usize {
+    let graph = town.gossip(seat).graph();
+    graph.channels().filter(|c| c.policies.iter().all(Option::is_some)).count()
+}
+
+fn timestamps(town: &Town, seat: usize) -> Vec<u32> {
+    let channels = town.gossip(seat).graph().channels();
+    channels.flat_map(|c| c.policies.map(|p| p.map_or(0, |p| p.timestamp))).collect()
+}
+
+#[test]
+fn everybody_learns_every_channel_when_it_is_six_deep_and_not_before() {
+    // BOLT 7 [7.sigs.1, 7.announce.9, 7.announce.10, 7.announce.13, 7.update.1, 7.update.11, 7.update.13].
+    let mut town = line(3, 1);
+    // Alice's channel is two deep, Bob's one.
+    town.mine(3);
+    spread(&mut town);
+    assert!((0..3).all(|seat| town.gossip(seat).graph().channel_count() == 0));
+    town.mine(1);
+    spread(&mut town);
+    assert_eq!([0, 1, 2].map(|seat| whole_channels(&town, seat)), [1, 1, 1], "the older one is six deep");
+    town.mine(1);
+    spread(&mut town);
+    for seat in 0..3 {
+        assert_eq!(whole_channels(&town, seat), 2, "seat {seat}");
+        let store = town.gossip(seat).store();
+        let ids: Vec<NodeId> = store.nodes().copied().collect();
+        assert_eq!(ids.len(), 3);
+        for other in &town.seats {
+            let told = store.node(&other.id).unwrap_or_else(|| panic!("{} is unknown", other.name));
+            assert!(told.alias.starts_with(other.name.as_bytes()));
+        }
+    }
+    // What Alice sees of Bob's channel with Carol is what Bob asks for.
+    let seen = town.policy_seen(ALICE, BOB, CAROL).expect("a policy");
+    let real = town.between(BOB, CAROL);
+    assert_eq!(
+        (seen.fee_base_msat, seen.cltv_expiry_delta),
+        (real.policy.base_msat, real.policy.delta_blocks)
+    );
+    assert_eq!(seen.htlc_minimum, real.terms.remote.htlc_minimum);
+    assert!(seen.htlc_maximum <= real.terms.capacity.to_msat() && !seen.disabled);
+    assert_eq!(
+        town.gossip(ALICE).graph().channel(town.scid(BOB, CAROL)).and_then(|c| c.capacity),
+        Some(real.terms.capacity)
+    );
+}
+
+#[test]
+fn a_change_of_fees_reaches_all_and_times_never_go_back() {
+    // BOLT 7 [7.update.4, 7.node.1].
+    let mut town = announced(3, 2);
+    let mut before = timestamps(&town, ALICE);
+    for (round, restart) in [(1, false), (2, true), (3, false), (4, true)] {
+        let channel = ChannelRef::Id(town.between(BOB, CAROL).id());
+        let order = Command::SetChannel {
+            channel: Some(channel),
+            fee_base_msat: Some(1_000 + round),
+            fee_ppm: None,
+            htlc_min_msat: None,
+            htlc_max_msat: Some(Msat(7_000_000)),
+        };
+        assert!(matches!(town.must(BOB, order), Reply::PeerChannels(_)));
+        if restart {
+            town.restart(BOB);
+            town.settle();
+        }
+        spread(&mut town);
+        for seat in [ALICE, BOB, CAROL] {
+            let seen = town.policy_seen(seat, BOB, CAROL).expect("a policy");
+            assert_eq!(
+                (seen.fee_base_msat, seen.htlc_maximum),
+                (1_000 + round, Msat(7_000_000)),
+                "seat {seat}"
+            );
+        }
+        let after = timestamps(&town, ALICE);
+        assert!(before.iter().zip(&after).all(|(b, a)| b <= a) && before != after, "{before:?} {after:?}");
+        before = after;
+    }
+    // Nothing changed: a restart says nothing new.
+    let told = town.gossip(ALICE).store().node(&town.seats[BOB].id).map(|n| n.timestamp);
+    town.restart(BOB);
+    town.settle();
+    spread(&mut town);
+    assert_eq!(timestamps(&town, ALICE), before);
+    assert_eq!(town.gossip(ALICE).store().node(&town.seats[BOB].id).map(|n| n.timestamp), told);
+}
+
+#[test]
+fn a_peer_that_is_gone_for_long_is_told_to_all_and_so_is_its_return() {
+    let mut town = announced(3, 3);
+    let disabled = |town: &Town| town.policy_seen(ALICE, BOB, CAROL).map(|p| p.disabled);
+    town.silence(CAROL);
+    town.wait_ms(19 * 60_000);
+    spread(&mut town);
+    assert_eq!(disabled(&town), Some(false));
+    town.wait_ms(60_000);
+    spread(&mut town);
+    assert_eq!(disabled(&town), Some(true));
+    town.restart(BOB);
+    spread(&mut town);
+    assert_eq!(disabled(&town), Some(true), "a start brings nobody back");
+    town.silent.remove(&CAROL);
+    town.wait_ms(300_000);
+    town.settle();
+    spread(&mut town);
+    assert_eq!(disabled(&town), Some(false));
+}
+
+#[test]
+fn a_closed_channel_is_disabled_at_once_and_forgotten_72_blocks_after_its_end() {
+    let mut town = announced(3, 4);
+    let scid = town.scid(BOB, CAROL);
+    let channel = ChannelRef::Id(town.between(BOB, CAROL).id());
+    let order = Command::Close { channel, unilateral_timeout_s: 0, destination: None, feerange: None };
+    assert!(matches!(town.must(BOB, order), Reply::Closed { .. }));
+    spread(&mut town);
+    let seen = town.gossip(ALICE).graph().channel(scid).expect("still there");
+    assert!(seen.policies.iter().flatten().all(|p| p.disabled), "{seen:?}");
+    town.mine(72);
+    spread(&mut town);
+    assert!(town.gossip(ALICE).graph().has_channel(scid));
+    town.mine(1);
+    assert!((0..3).all(|seat| !town.gossip(seat).graph().has_channel(scid)));
+    assert!(town.gossip(ALICE).graph().has_channel(town.scid(ALICE, BOB)));
+}
+
+#[test]
+fn a_private_channel_is_told_to_its_peer_alone() {
+    // BOLT 7 [7.sigs.3, 7.update.2, 7.update.3, 7.update.5].
+    let mut town = Town::new(3, 5, gossiping);
+    let open = Open { sat: 10_000_000, push_msat: 4_000_000_000, announce: true, ..Open::default() };
+    town.open(ALICE, BOB, open);
+    town.open(BOB, CAROL, Open { announce: false, ..open });
+    town.mine(10);
+    spread(&mut town);
+    for seat in 0..3 {
+        assert_eq!(town.gossip(seat).graph().channel_count(), 1, "seat {seat}");
+        assert!(!town.gossip(seat).graph().has_channel(town.scid(BOB, CAROL)));
+    }
+    let known = |town: &Town| town.between(CAROL, BOB).announce.peer_update().copied();
+    let policy = town.between(BOB, CAROL).policy;
+    let told = known(&town).expect("Carol knows what Bob asks for");
+    assert_eq!(
+        (told.base_msat, told.ppm, told.delta_blocks),
+        (policy.base_msat, policy.ppm, policy.delta_blocks)
+    );
+    // It is kept, and a change is told at once.
+    town.restart(CAROL);
+    assert_eq!(known(&town), Some(told));
+    town.settle();
+    let order = Command::SetChannel {
+        channel: None,
+        fee_base_msat: Some(77),
+        fee_ppm: None,
+        htlc_min_msat: None,
+        htlc_max_msat: None,
+    };
+    town.must(BOB, order);
+    let after = known(&town).expect("told");
+    assert!(after.base_msat == 77 && after.timestamp > told.timestamp);
+}
+
+#[test]
+fn signatures_lost_in_a_cut_or_a_crash_are_sent_again() {
+    // BOLT 7 [7.sigs.4, 7.sigs.5].
+    for number in 0..30 {
+        let mut town = line(2, 6);
+        town.mine(4);
+        let seat = (number % 2) as usize;
+        let when = [When::BeforeCommit, When::BeforeRelease, When::AfterRelease][number as usize % 3];
+        let step = town.seats[seat].steps + number / 3 + 1;
+        town.crashes.push((seat, step, when));
+        town.mine(1);
+        town.settle();
+        spread(&mut town);
+        // Both announced it, whichever of them died when.
+        assert_eq!([0, 1].map(|seat| whole_channels(&town, seat)), [1, 1], "{seat} {step} {when:?}");
+    }
+    for turns in 0..40 {
+        let mut town = line(2, 7);
+        town.mine(4);
+        town.chain.mine();
+        for _ in 0..turns {
+            town.turn();
+        }
+        town.part(ALICE, BOB, "cut");
+        town.settle();
+        spread(&mut town);
+        assert_eq!([0, 1].map(|seat| whole_channels(&town, seat)), [1, 1], "cut after {turns}");
+    }
+}
+
+#[test]
+fn halves_that_do_not_fit_are_refused() {
+    let mut town = line(2, 8);
+    town.mine(3);
+    let bob = town.seats[BOB].id;
+    let (channel_id, scid) = (town.between(ALICE, BOB).id(), town.scid(ALICE, BOB));
+    let signature = chand_tests::duet::crypto().sign(&[7; 32], town.seats[BOB].keys().node_secret());
+    let half = |short_channel_id| AnnouncementSignatures {
+        channel_id,
+        short_channel_id,
+        node_signature: signature,
+        bitcoin_signature: signature,
+    };
+    let link = town.link(ALICE, BOB).expect("a link");
+    let other = chand_protocol::id::ShortChannelId(scid.0 + 1);
+    for (short_channel_id, words) in [(other, "another funding output"), (scid, "a signature does not hold")]
+    {
+        let message = Message::AnnouncementSignatures(half(short_channel_id));
+        town.step(ALICE, vec![Input::Message { peer: bob, link, message }]);
+        assert_eq!(town.seats[ALICE].logged(words), 1, "{words}");
+    }
+    // The second cut the link; all comes right on the next one.
+    town.mine(5);
+    town.settle();
+    spread(&mut town);
+    assert_eq!([0, 1].map(|seat| whole_channels(&town, seat)), [1, 1]);
+}
+
+#[test]
+fn one_who_comes_late_or_lost_all_learns_the_rest_from_its_peer() {
+    let mut town = announced(4, 9);
+    // Dave's machine begins with nothing: its cache is lost, and Carol has all of it.
+    town.forget_gossip(3);
+    assert_eq!(town.gossip(3).graph().channel_count(), 0);
+    town.restart(3);
+    town.settle();
+    spread(&mut town);
+    assert_eq!(whole_channels(&town, 3), 3);
+    // A start with the cache asks nobody for what it knows.
+    town.restart(ALICE);
+    assert_eq!(whole_channels(&town, ALICE), 3);
+}
+
+#[test]
+fn nodes_without_gossip_say_nothing_of_it() {
+    let mut town = Town::new(2, 10, |_, _| {});
+    town.open(ALICE, BOB, Open { announce: true, ..Open::default() });
+    town.mine(8);
+    assert!(!town.between(ALICE, BOB).terms.announce && !town.between(BOB, ALICE).announce.is_public());
+}
