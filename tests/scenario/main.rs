@@ -10,6 +10,7 @@ mod dear;
 mod determinism;
 mod faults;
 mod faults2;
+mod findings;
 mod forget;
 mod forward;
 mod golden;
