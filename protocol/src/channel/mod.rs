@@ -66,6 +66,9 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// The newest block processed.
     pub tip: Height,
+    /// It is the chain's newest: what is published now may come into the next block. While blocks of the past are read,
+    /// claims are made and not raised: nobody could have taken them.
+    pub synced: bool,
     /// Signs and verifies.
     pub crypto: &'a dyn Crypto,
     /// What gets a transaction mined soon.
@@ -99,6 +102,11 @@ pub enum ChannelEvent {
         id: HtlcId,
         /// The secret.
         preimage: Preimage,
+    },
+    /// An HTLC of the peer's, whose secret is known here, was taken back on chain (comes at every block).
+    Untaken {
+        /// Which.
+        id: HtlcId,
     },
     /// An HTLC of ours was given back, for good.
     Failed {

@@ -114,7 +114,8 @@ impl Node {
         let watching: Vec<ChannelId> = self
             .channels
             .values()
-            .filter(|c| c.watch.is_some() && !c.retired && !c.is_over(tip))
+            .filter(|c| c.spent_height().is_some() || c.watch.is_some())
+            .filter(|c| !c.retired && !c.is_over(tip) && (c.watch.is_some() || !c.ledger.htlcs.is_empty()))
             .map(Channel::id)
             .collect();
         for id in watching {

@@ -224,6 +224,14 @@ impl Node {
         Some(peeled.shared_secret)
     }
 
+    /// What came in was taken back by its payer, deep in the chain.
+    pub(super) fn on_untaken(&mut self, channel: ChannelId, id: HtlcId) {
+        let incoming = Place { channel, htlc: id.id };
+        if self.forwards.is_settled(incoming) {
+            self.lost_upstream(incoming);
+        }
+    }
+
     /// The money went on and does not come in: the one thing a forward must never end in.
     fn lost_upstream(&mut self, incoming: Place) {
         self.lose_forward(incoming);

@@ -323,6 +323,7 @@ impl Node {
                 ChannelEvent::Ready => self.send_waiting(),
                 ChannelEvent::LockedIn(id) => self.on_locked_in(channel, id),
                 ChannelEvent::Fulfilled { id, preimage } => self.on_fulfilled(channel, id, preimage),
+                ChannelEvent::Untaken { id } => self.on_untaken(channel, id),
                 ChannelEvent::Failed { id, removal } => self.on_failed(channel, id, removal),
                 ChannelEvent::CloseAgreed | ChannelEvent::ForceClosed => self.on_close_decided(channel),
             }
@@ -379,6 +380,7 @@ impl Node {
         let cx = Context {
             now,
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
+            synced: self.chain.synced,
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
             feerate_urgent: self.chain.fees.urgent,

@@ -311,7 +311,7 @@ impl Node {
 
     fn on_chain_words(&self, channel: ChannelId) -> &'static str {
         let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
-        if watch.is_some_and(|w| w.standing == Standing::Ahead) {
+        if watch.is_none_or(|w| w.standing == Standing::Ahead) {
             "the channel was closed with a state that this node has lost, and no secret was seen: the next hop may \
              have been paid all the same. Ask the payee before you pay again"
         } else {

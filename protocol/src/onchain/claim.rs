@@ -173,6 +173,9 @@ pub(super) fn target(cx: &Context<'_>, left: Option<u32>) -> Feerate {
 
 /// The next feerate of a claim, when it is due to be raised.
 pub(super) fn raised(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Option<Feerate> {
+    if !cx.synced {
+        return None;
+    }
     // BOLT 5 [5.fail.6].
     let (wanted, now) = (target(cx, left), claim.feerate);
     let age = cx.tip.since(claim.last);

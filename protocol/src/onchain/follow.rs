@@ -22,6 +22,11 @@ const SMALL_BLOCKS: u32 = 2_016;
 /// Blocks before its expiry within which an HTLC on chain is not begun to be claimed: under rising fees it would be a race.
 const CLAIM_BLOCKS: u32 = 10;
 
+/// Settled, or ended by the chain. One that the peer gave back, but never for good, is not.
+const fn is_ended(htlc: &Htlc) -> bool {
+    matches!(htlc.removal, Some(Removal::Fulfilled(_) | Removal::OnChain))
+}
+
 impl Channel {
     /// Input `index` of `tx`, in block `height`, spends something that is watched.
     ///
@@ -213,10 +218,11 @@ impl Channel {
         htlc.removal = Some(Removal::Fulfilled(preimage));
         self.dirty.htlc(id);
         self.plan(cx, out)?;
-        let gone = |o: &Output| {
-            o.kind == Kind::Htlc && o.spent.is_some() && o.lock.as_ref().is_some_and(|lock| lock.id == id)
+        let here = |o: &Output| {
+            o.kind == Kind::Htlc && o.spent.is_none() && o.lock.as_ref().is_some_and(|lock| lock.id == id)
         };
-        Ok(!self.watch.as_ref().is_some_and(|watch| watch.outputs.iter().any(gone)))
+        let takeable = |watch: &Watch| watch.standing != Standing::Ahead && watch.outputs.iter().any(here);
+        Ok(self.watch.as_ref().is_some_and(takeable))
     }
 
     /// The commitment itself came into block `height`.
@@ -244,16 +250,22 @@ impl Channel {
 
     /// Ends HTLCs of ours that nobody can settle any more. Call it at every block.
     pub(crate) fn settle_on_chain(&mut self, cx: &Context<'_>, out: &mut Out) {
-        let Some(watch) = &self.watch else { return };
         let deep = |h: Height| cx.tip.since(h) + 1 >= SETTLED_DEPTH;
+        let Some(watch) = &self.watch else {
+            // What spent the funding is no commitment: no HTLC is in it. This node was restored from before they ended.
+            if self.spent_height().is_some_and(deep) {
+                let open = |h: &&Htlc| h.id.offered_by == Side::Local && !is_ended(h);
+                let over: Vec<HtlcId> = self.ledger.htlcs.values().filter(open).map(|h| h.id).collect();
+                self.end_htlcs(over, out);
+            }
+            return;
+        };
         if !watch.born().is_some_and(deep) {
             return;
         }
         let mut over: Vec<HtlcId> = Vec::new();
         for htlc in self.ledger.htlcs.values() {
-            // Given back, but never for good: the chain decides.
-            let open = !matches!(htlc.removal, Some(Removal::Fulfilled(_) | Removal::OnChain));
-            if htlc.id.offered_by != Side::Local || !open {
+            if htlc.id.offered_by != Side::Local || is_ended(htlc) {
                 continue;
             }
             let output = watch
@@ -273,6 +285,18 @@ impl Channel {
                 over.push(htlc.id);
             }
         }
+        // Its secret is known, and its payer took it back all the same: whoever counts on it must hear.
+        let lost = |o: &&Output| {
+            let gone = o.spent.is_some_and(|s| !s.ours && deep(s.height));
+            o.kind == Kind::Htlc && gone && watch.standing == Standing::Valid
+        };
+        let locks = watch.outputs.iter().filter(lost).filter_map(|o| o.lock.as_ref());
+        let known = locks.filter(|l| l.id.offered_by == Side::Remote && self.preimage_of(l).is_some());
+        out.events.extend(known.map(|lock| ChannelEvent::Untaken { id: lock.id }));
+        self.end_htlcs(over, out);
+    }
+
+    fn end_htlcs(&mut self, over: Vec<HtlcId>, out: &mut Out) {
         for id in over {
             let Some(htlc) = self.ledger.htlcs.get_mut(&id) else { continue };
             let removal = htlc.removal.replace(Removal::OnChain).unwrap_or(Removal::OnChain);

@@ -312,6 +312,8 @@ fn context<'a>(now: &Moment<'a>, sweep: &'a ScriptBuf) -> Context<'a> {
     Context {
         now: Timestamp(0),
         tip: now.tip,
+        // It plans when all blocks are read.
+        synced: true,
         crypto: now.crypto,
         feerate_normal: now.fees.normal,
         feerate_urgent: now.fees.urgent,
