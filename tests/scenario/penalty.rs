@@ -175,6 +175,36 @@ fn found_only_at_the_next_start() {
     assert!(money(&duet, ALICE) - before + 8_000 > held);
 }
 
+/// The victim comes back forty blocks late: what it could not have taken meanwhile is no reason to pay more for it now.
+#[test]
+fn found_late_it_is_not_burnt_as_fees() {
+    let mut duet = Duet::opened(831, Open::default());
+    for number in 1..=3 {
+        duet.pay_held(ALICE, number, 40_000_000);
+    }
+    duet.settle();
+    let old = duet.seats[BOB].store.durable();
+    for number in 1..=3 {
+        duet.must(BOB, Command::SettleInvoice { preimage: preimage(number) });
+    }
+    duet.settle();
+    let tx = cheat(&mut duet, BOB, old, None);
+    let saved = duet.seats[ALICE].store.durable();
+    // Bob publishes this one thing, and sleeps, too.
+    duet.mute = Some(ALICE);
+    duet.mine(1);
+    duet.check_every = 0;
+    duet.mine_foreign(39);
+    duet.mute = None;
+    duet.restore_old(ALICE, saved);
+    let before = money(&duet, ALICE);
+    duet.mine(3);
+    everything_is_taken(&duet, ALICE);
+    let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    let gained = money(&duet, ALICE) - before;
+    assert!(gained + 20_000 > held, "{gained} of {held}");
+}
+
 /// The block with the cheat, or with the penalty, leaves the chain; the end is the same.
 #[test]
 fn a_reorganisation_changes_nothing() {

@@ -157,7 +157,11 @@ impl Task {
         loop {
             news.borrow_and_update();
             self.round(&mut session).await?;
-            if timeout(SIGN_OF_LIFE, news.changed()).await.is_err() {
+            let quiet = tokio::select! {
+                ended = session.wire.ended() => return Err(ended),
+                news = timeout(SIGN_OF_LIFE, news.changed()) => news.is_err(),
+            };
+            if quiet {
                 ask(&mut session.wire, TowerMessage::Ask { tag: Tag::default() }).await?;
             }
             sleep(GATHER).await;

@@ -55,6 +55,15 @@ impl Wire {
         Ok(Wire::new(stream, transport))
     }
 
+    /// Waits, with no question open, until the other end is gone; it says nothing unasked.
+    pub async fn ended(&self) -> io::Error {
+        match self.stream.peek(&mut [0]).await {
+            Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up"),
+            Ok(_) => wrong("it speaks unasked"),
+            Err(error) => error,
+        }
+    }
+
     /// Answers whoever called.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use bdk_wallet::descriptor::ExtendedDescriptor;
 use bdk_wallet::template::{Bip84, Bip86, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, LoadError, LoadParams, Update};
 use bitcoin::bip32::Xpriv;
-use bitcoin::{Address, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Address, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxIn, Txid};
 use chand_protocol::units::{Feerate, Height, Sat};
 use record::Change;
 use std::collections::BTreeMap;
@@ -352,12 +352,19 @@ impl Wallet {
     }
 
     /// Frees the coins of a transaction that nobody relies on any more: a funding that will never be published, or one
-    /// with attached coins that was given up. Unknown ones are no error.
+    /// with attached coins that was given up, or a claim on a commitment that another one replaced in the chain. Unknown
+    /// ones are no error.
     pub fn unreserve(&mut self, txid: Txid) {
-        if self.is_replaceable(&txid) {
+        if self.is_replaceable(&txid) || self.is_claim(&txid) {
             self.forget_unconfirmed(txid);
         }
         self.end_reservation(txid);
+    }
+
+    /// Whether it spends what is not the wallet's own: an output of a channel.
+    fn is_claim(&self, txid: &Txid) -> bool {
+        let foreign = |input: &TxIn| self.inner.spk_index().txout(input.previous_output).is_none();
+        self.inner.tx_graph().get_tx(*txid).is_some_and(|tx| tx.input.iter().any(foreign))
     }
 
     fn end_reservation(&mut self, txid: Txid) {

@@ -87,6 +87,8 @@ impl Channel {
     /// Another transaction than the one watched so far spends the funding output.
     fn set_watch(&mut self, watch: Option<Watch>, out: &mut Out) {
         let old = core::mem::replace(&mut self.watch, watch);
+        // What spends from the one before can never confirm: no version of it may count in the wallet.
+        out.unreserve.extend(old.iter().flat_map(|w| &w.claims).flat_map(|c| c.txids.iter().copied()));
         let funded = old.iter().flat_map(|w| &w.claims).filter(|c| c.is_funded());
         out.unreserve.extend(funded.filter_map(|c| Some(c.tx.as_ref()?.compute_txid())));
         self.dirty.watch = true;

@@ -250,7 +250,7 @@ impl Node {
         if self.forward_fulfilled(channel, id, &preimage) {
             return;
         }
-        let Some((hash, part)) = self.take_part(channel, id) else { return };
+        let Some((hash, part)) = self.take_part(channel, id) else { return self.paid_after_all(preimage) };
         if let Some(lesson) = lesson_of_success(&part) {
             self.out.effects.push(Effect::Learn(Box::new(lesson)));
         }
@@ -262,6 +262,16 @@ impl Node {
             self.tell_payers(hash);
         } else {
             self.keep_payment(hash);
+        }
+    }
+
+    /// The secret of a payment that had failed: a reorganisation deeper than anybody waits for took that back. It is the
+    /// receipt all the same.
+    fn paid_after_all(&mut self, preimage: Preimage) {
+        let hash = preimage.hash();
+        if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Failed { .. })) {
+            let at_s = self.wall().seconds();
+            self.set_status(hash, Status::Complete { preimage, at_s });
         }
     }
 

@@ -335,7 +335,10 @@ impl Channel {
                 return Some(lock.cltv_expiry);
             }
         }
-        output.born.filter(|_| output.amount < SMALL_SAT).map(|born| born.plus(SMALL_BLOCKS))
+        // What is hardly worth its fee is left one day, but not while a payment still waits for its expiry.
+        let expiry = output.lock.as_ref().filter(|_| output.kind == Kind::Htlc).map(|lock| lock.cltv_expiry);
+        let left = output.born.filter(|_| output.amount < SMALL_SAT).map(|born| born.plus(SMALL_BLOCKS));
+        left.map(|left| left.max(expiry.unwrap_or(left)))
     }
 
     /// What is ours on chain and not yet taken by any transaction of ours; `None` before a commitment is in a block.

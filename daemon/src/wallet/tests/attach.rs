@@ -408,3 +408,24 @@ fn what_is_kept_back_is_left_by_all_but_attach_and_named_coins() {
     let done = w.wallet.withdraw(channel(1), all, RATE, Some(vec![named]), Some(1)).unwrap();
     assert_eq!(done.change, None);
 }
+
+#[test]
+fn a_claim_on_a_commitment_that_another_replaced_frees_its_coin_and_counts_no_more() {
+    let mut w = World::new();
+    let coin = w.receive(AddressKind::P2wpkh, 100_000);
+    let order = order(&[50_000], 1_000);
+    let tx = w.wallet.attach(&order).unwrap();
+    let (claim, _) = finish(&w, &order, tx);
+    w.wallet.insert_unconfirmed(claim.clone());
+    w.mine(std::slice::from_ref(&claim));
+    w.unmine();
+    // The other commitment is in the chain now, of which the wallet knows nothing.
+    w.mine(&[]);
+    assert!(w.wallet.balance().confirmed < Sat(100_000), "it seems spent");
+    w.wallet.unreserve(claim.compute_txid());
+    w.restart();
+    let balance = w.wallet.balance();
+    assert_eq!((balance.confirmed, balance.unconfirmed), (Sat(100_000), Sat::ZERO));
+    let next = w.wallet.attach(&order).unwrap();
+    assert_eq!(coins(&order, &next), [coin]);
+}
