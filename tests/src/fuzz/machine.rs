@@ -387,7 +387,9 @@ impl<'a> Play<'a> {
                 let (status, paid) = self.standing(tried);
                 let msat = i128::from(tried.msat);
                 assert!(status != Some("complete") || paid, "{}: complete, and not paid", tried.hash);
-                assert!(status != Some("failed") || !paid, "{}: failed, and paid", tried.hash);
+                // One that is settled while deadlines pass may lose its race on chain; the invoice does not tell yet.
+                let lost = self.forced && tried.hold.is_some();
+                assert!(status != Some("failed") || !paid || lost, "{}: failed, and paid", tried.hash);
                 if tried.payer == seat && matches!(status, Some("complete" | "pending")) {
                     least -= msat;
                 }
