@@ -593,7 +593,7 @@ pub static METHODS: &[Method] = &[
             opt("amount_msat", Kind::Msat, "the last hop's", "the sum of all parts"),
             opt("bolt11", Kind::Text, "none", "kept for lists"),
             opt("payment_secret", Kind::Secret, "none", "the invoice's; most payees demand it"),
-            opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
+            opt("partid", Kind::U64, "0", "only 0: a route by hand is one part"),
             later("localinvreqid"),
             later("groupid"),
             later("payment_metadata"),
@@ -608,7 +608,7 @@ pub static METHODS: &[Method] = &[
         [
             req("payment_hash", Kind::Hash, "its hash"),
             opt("timeout", Kind::U32, "for ever", "seconds to wait; then error 200"),
-            opt("partid", Kind::U64, "0", "only 0: payments in parts are not made yet"),
+            opt("partid", Kind::U64, "0", "only 0: a route by hand is one part"),
             later("groupid"),
         ]
     ),

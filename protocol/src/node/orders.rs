@@ -229,7 +229,7 @@ impl Node {
             return self.refuse(
                 id,
                 code::PARAMS,
-                "amount_msat: must be what the last hop gets: parts are not sent yet",
+                "amount_msat: must be what the last hop gets: a route by hand is one part",
             );
         }
         let known = self.payments.by_hash.get(&payment_hash);

@@ -19,7 +19,7 @@ const FAILED: i32 = 203;
 fn one_part(args: &Args) -> Result<(), RpcError> {
     match args.opt::<u64>("partid")? {
         None | Some(0) => Ok(()),
-        Some(_) => Err(RpcError::param("partid", "only 0: chand does not pay in parts yet")),
+        Some(_) => Err(RpcError::param("partid", "only 0: a route by hand is one part")),
     }
 }
 
