@@ -14,6 +14,7 @@ use crate::node::command::{Command, Reply, RouteHop};
 use crate::node::effect::{Effect, Input};
 use crate::node::orders::{MAX_BLOCKS, MAX_HOPS};
 use crate::node::payments::{code, Order, Part};
+use crate::node::send::EXPIRY_SLACK_BLOCKS;
 use crate::node::Node;
 use crate::onion::Failure;
 use crate::units::Msat;
@@ -68,7 +69,7 @@ pub struct RouteRequest {
     pub max_fee: Msat,
     /// The last hop's CLTV, in blocks from now.
     pub final_cltv_blocks: u32,
-    /// The most that a first hop's may be.
+    /// The most that a first hop's may be, before the slack that is added to every expiry.
     pub max_blocks: u32,
     /// The most hops of a way.
     pub max_hops: usize,
@@ -258,7 +259,7 @@ impl Node {
             amount: payment.missing(),
             max_fee: search.max_fee.saturating_sub(spent),
             final_cltv_blocks: payment.final_cltv_blocks,
-            max_blocks: search.max_blocks,
+            max_blocks: search.max_blocks.saturating_sub(EXPIRY_SLACK_BLOCKS),
             max_hops: search.max_hops,
             max_parts: search.max_parts.saturating_sub(parts).max(1),
             first,
@@ -289,7 +290,10 @@ impl Node {
             amount: amount_msat,
             max_fee: limits.max_fee.unwrap_or(NO_LIMIT),
             final_cltv_blocks,
-            max_blocks: limits.max_blocks.map_or(MAX_BLOCKS, |blocks| blocks.min(MAX_BLOCKS)),
+            max_blocks: limits
+                .max_blocks
+                .map_or(MAX_BLOCKS, |blocks| blocks.min(MAX_BLOCKS))
+                .saturating_sub(EXPIRY_SLACK_BLOCKS),
             max_hops: limits.max_hops.map_or(MAX_HOPS, |hops| hops.min(MAX_HOPS)),
             max_parts: 1,
             first: self.first_hops(),

@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 use secp256k1::PublicKey;
 
 /// Blocks added to what the invoice asks for: one may be mined while the payment is on its way (BOLT 11).
-const EXPIRY_SLACK_BLOCKS: u32 = 3;
+pub(super) const EXPIRY_SLACK_BLOCKS: u32 = 3;
 
 impl Node {
     /// Whether a payment waits for its turn: its record, if any, is of an earlier try.

@@ -12,9 +12,6 @@ use crate::node::routes::{Because, Lesson, Passage, RouteRequest};
 use crate::units::{Msat, Timestamp};
 use alloc::vec::Vec;
 
-/// Blocks that the node adds to every expiry of a way.
-const SLACK_BLOCKS: u32 = 3;
-
 /// Whoever knows the network, for one node.
 #[derive(Default)]
 pub struct Router {
@@ -64,7 +61,7 @@ impl Router {
             amount: request.amount,
             final_cltv_delta: request.final_cltv_blocks,
             max_fee: request.max_fee,
-            max_cltv_blocks: request.max_blocks.saturating_sub(SLACK_BLOCKS),
+            max_cltv_blocks: request.max_blocks,
             max_hops: request.max_hops,
             max_parts: usize::try_from(request.max_parts).unwrap_or(usize::MAX),
             first_hops: Some(&first),
