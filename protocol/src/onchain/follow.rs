@@ -219,9 +219,15 @@ impl Channel {
         self.dirty.htlc(id);
         self.plan(cx, out)?;
         let here = |o: &Output| {
-            o.kind == Kind::Htlc && o.spent.is_none() && o.lock.as_ref().is_some_and(|lock| lock.id == id)
+            let is_it = o.kind == Kind::Htlc && o.lock.as_ref().is_some_and(|lock| lock.id == id);
+            is_it && o.spent.is_none_or(|spent| spent.ours)
         };
-        let takeable = |watch: &Watch| watch.standing != Standing::Ahead && watch.outputs.iter().any(here);
+        let takeable = |watch: &Watch| match watch.standing {
+            Standing::Valid => watch.outputs.iter().any(here),
+            // All of the channel is taken from a cheat, this with it.
+            Standing::Revoked => watch.owner == Side::Remote,
+            Standing::Ahead => false,
+        };
         Ok(self.watch.as_ref().is_some_and(takeable))
     }
 
