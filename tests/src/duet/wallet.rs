@@ -127,7 +127,10 @@ impl TinyWallet {
         // However well its parent pays, it must relay by itself.
         fee = fee.max(Feerate::FLOOR.relay_fee(weight).0);
         if let Some(before) = before {
-            let old = chain.fee(before).unwrap_or(0);
+            // Its parent may be in no mempool now: what it spends is told with the order.
+            let told = order.spent.iter().map(|o| o.value.to_sat()).sum::<u64>() + COIN_SAT;
+            let given = before.output.iter().map(|o| o.value.to_sat()).sum::<u64>();
+            let old = chain.fee(before).unwrap_or(told.saturating_sub(given));
             // More in all, and more for each byte.
             let same_rate = old * weight / before.weight().to_wu().max(1) + 1;
             fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1).max(same_rate + same_rate / 100);
