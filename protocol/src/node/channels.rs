@@ -132,7 +132,7 @@ impl Node {
         crate::channel::Context {
             now: self.wall(),
             tip: self.tip_height(),
-            synced: self.chain.synced,
+            at_tip: self.chain.at_tip,
             crypto,
             feerate_normal: self.chain.fees.normal,
             feerate_urgent: self.chain.fees.urgent,
