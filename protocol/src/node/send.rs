@@ -304,6 +304,10 @@ impl Node {
             Removal::OnChain => {
                 let text = self.on_chain_words(channel);
                 self.keep_payment(hash);
+                // What the chain did with a part weighs more than why another came back.
+                if let Some(plan) = self.payments.plans.get_mut(&hash) {
+                    plan.verdict = None;
+                }
                 return self.give_up(hash, code::TRY_OTHER_ROUTE, text.into());
             }
         };
