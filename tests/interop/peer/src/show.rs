@@ -64,8 +64,26 @@ pub fn event(event: &Event) -> Value {
             "channel_id": channel_id.to_string(),
             "reason": reason.as_ref().map(ToString::to_string),
         }),
+        Event::PaymentForwarded { total_fee_earned_msat, outbound_amount_forwarded_msat, .. } => json!({
+            "event": "payment-forwarded",
+            "fee_msat": total_fee_earned_msat,
+            "out_msat": outbound_amount_forwarded_msat,
+        }),
         other => json!({ "event": "other", "text": format!("{other:?}") }),
     }
+}
+
+/// The public channels that LDK knows, its own and others', with the number of directions it knows the terms of.
+pub fn graph(node: &Node) -> Vec<Value> {
+    let graph = node.network_graph();
+    let channel = |scid: u64| {
+        let known = graph.channel(scid)?;
+        let directions = u8::from(known.one_to_two.is_some()) + u8::from(known.two_to_one.is_some());
+        // As BOLT 7 writes it: block, transaction, output.
+        let name = format!("{}x{}x{}", scid >> 40, (scid >> 16) & 0xff_ffff, scid & 0xffff);
+        Some(json!({ "scid": name, "directions": directions }))
+    };
+    graph.list_channels().into_iter().filter_map(channel).collect()
 }
 
 /// Coins on chain, and what LDK's watcher of the chain would claim of each open channel were it closed now.
