@@ -1,7 +1,8 @@
-//! Four in a row, one of them LDK: Alice, LDK, Bob, Carol, each with a public channel to the next.
+//! Four in a row, one of them LDK: Alice, LDK, Bob, Carol, each with a public channel to the next; and, when wanted, Dave,
+//! another LDK, beside Carol.
 //!
-//! In: how many channels LDK has with Bob. Out: nodes that know of every channel, all of chand's gossip learned by LDK and
-//! LDK's by chand.
+//! In: how many channels LDK has with its neighbours, and whether Dave is there. Out: nodes that know of every channel, all of
+//! chand's gossip learned by LDK and LDK's by chand.
 //! Read next: `network`.
 
 use crate::ldk::Ldk;
@@ -11,12 +12,14 @@ use chand_tests::{wait_for, wait_until, Chain, Node};
 use serde_json::{json, Value};
 use tempfile::TempDir;
 
-/// What each channel holds.
+/// What each channel holds. LDK has no more than a tenth of it in flight towards it.
 pub const CAPACITY_SAT: u64 = 1_000_000;
 /// Of Bob's channel with Carol: as much as several of LDK's.
 const WIDE_SAT: u64 = 3 * CAPACITY_SAT;
 /// Given to the side that did not open.
 const PUSHED_MSAT: u64 = 300_000_000;
+/// What everybody begins with.
+const COINS_SAT: u64 = 10 * CAPACITY_SAT;
 /// LDK waits so long before it uses a channel that others opened; then, too, it is announced.
 const CONFIRMATIONS: u64 = 6;
 
@@ -31,45 +34,65 @@ pub struct Row {
     pub bob: Node,
     /// The last.
     pub carol: Node,
+    /// Another LDK, with a channel to Bob.
+    pub dave: Option<Ldk>,
     /// Their chain.
     pub chain: Chain,
     _dir: TempDir,
 }
 
 impl Row {
-    /// Everything open, and known to everybody. `between`: channels of LDK's with Bob.
+    /// Everything open, and known to everybody. `wide`: channels that LDK has with each neighbour.
     ///
     /// # Panics
     /// When anything does not come up.
-    pub fn new(seed: u8, between: usize) -> Row {
+    pub fn new(seed: u8, wide: usize) -> Row {
+        Row::start(seed, wide, None)
+    }
+
+    /// The same with one channel each, and Dave.
+    ///
+    /// # Panics
+    /// When anything does not come up.
+    pub fn with_dave(seed: u8, daves: u8) -> Row {
+        Row::start(seed, 1, Some(daves))
+    }
+
+    fn start(seed: u8, wide: usize, daves: Option<u8>) -> Row {
         let dir = tempfile::Builder::new().prefix("chand-row-").tempdir().expect("a temporary folder");
         let chain = Chain::start(dir.path());
         let node = |name| Node::start(name, dir.path(), &chain, &[]);
         let (alice, bob, carol) = (node("Alice"), node("Bob"), node("Carol"));
-        let ldk = Ldk::start(dir.path(), &chain, seed, &[]);
-        let row = Row { alice, ldk, bob, carol, chain, _dir: dir };
-        let ldks = row.ldk.call("address")["address"].as_str().expect("an address").to_string();
-        for address in [row.alice.new_address(), row.bob.new_address(), ldks] {
-            row.chain.send(&address, 10 * CAPACITY_SAT);
+        let ldk = |seed| Ldk::start(dir.path(), &chain, seed, &[]);
+        let (ldk, dave) = (ldk(seed), daves.map(ldk));
+        let row = Row { alice, ldk, bob, carol, dave, chain, _dir: dir };
+        let ours = [&row.alice, &row.bob];
+        for address in ours.map(Node::new_address).into_iter().chain(row.ldks().map(Ldk::new_address)) {
+            row.chain.send(&address, COINS_SAT);
         }
         row.mine(1);
-        for node in [&row.alice, &row.bob] {
-            wait_until("coins of ours", || node.wallet_sat() == 10 * CAPACITY_SAT);
+        for node in ours {
+            wait_until("coins of ours", || node.wallet_sat() == COINS_SAT);
         }
-        wait_until("coins of LDK's", || msat(&row.ldk.call("balance"), "onchain_sat") == 10 * CAPACITY_SAT);
-
-        row.link(&row.alice);
-        row.link(&row.bob);
+        for ldk in row.ldks() {
+            wait_until("coins of LDK's", || ldk.wallet_sat() == COINS_SAT);
+        }
+        row.link(&row.alice, &row.ldk);
+        row.link(&row.bob, &row.ldk);
         row.bob.connect(&row.carol);
-        row.open(&row.alice, row.ldk.id(), CAPACITY_SAT);
-        for _ in 0..between {
+        for _ in 0..wide {
+            row.open(&row.alice, row.ldk.id(), CAPACITY_SAT);
             let (id, at) = (row.bob.id(), row.bob.address());
             row.ldk.call(&format!("open {id} {at} {CAPACITY_SAT} {PUSHED_MSAT} public"));
             row.funded();
         }
         row.open(&row.bob, row.carol.id(), WIDE_SAT);
+        if let Some(dave) = &row.dave {
+            row.link(&row.bob, dave);
+            row.open(&row.bob, dave.id(), CAPACITY_SAT);
+        }
         row.mine(CONFIRMATIONS);
-        row.wait_map(2 + between);
+        row.wait_map(2 * wide + 1 + usize::from(row.dave.is_some()));
         row
     }
 
@@ -84,15 +107,15 @@ impl Row {
         self.mine(1);
     }
 
-    /// Links one of ours with LDK, unless they are.
+    /// Links one of ours with an LDK, unless they are.
     ///
     /// # Panics
     /// When LDK cannot be reached.
-    pub fn link(&self, node: &Node) {
-        let params = json!({ "id": self.ldk.id(), "host": "127.0.0.1", "port": self.ldk.port() });
+    pub fn link(&self, node: &Node, ldk: &Ldk) {
+        let params = json!({ "id": ldk.id(), "host": "127.0.0.1", "port": ldk.port() });
         wait_for("a link to LDK", || node.try_call("connect", params.clone()).map_err(|e| e.to_string()));
         wait_for("LDK to have our init", || {
-            let peers = self.ldk.call("peers");
+            let peers = ldk.call("peers");
             match peers["connected"].as_array().expect("connected").iter().any(|id| id == node.id()) {
                 true => Ok(()),
                 false => Err(peers.to_string()),
@@ -109,16 +132,16 @@ impl Row {
         for node in self.ours() {
             node.wait_height(height);
         }
-        self.ldk.call("sync");
-        wait_for(&format!("LDK at height {height}"), || match self.ldk.call("status") {
-            status if status["height"] == height => Ok(()),
-            status => Err(status.to_string()),
-        });
+        self.ldks().for_each(|ldk| ldk.wait_height(height));
     }
 
     /// The nodes under test.
     pub fn ours(&self) -> [&Node; 3] {
         [&self.alice, &self.bob, &self.carol]
+    }
+
+    fn ldks(&self) -> impl Iterator<Item = &Ldk> {
+        [&self.ldk].into_iter().chain(&self.dave)
     }
 
     /// Waits until every node has both directions of so many channels: its own, and those it only heard of.
@@ -135,14 +158,63 @@ impl Row {
                 }
             });
         }
-        wait_for("LDK's map", || {
-            let graph = self.ldk.call("graph");
-            let all = graph["channels"].as_array().expect("channels");
-            match all.len() == channels && all.iter().all(|c| c["directions"] == 2) {
-                true => Ok(()),
-                false => Err(graph.to_string()),
+        for ldk in self.ldks() {
+            wait_for("LDK's map", || {
+                let graph = ldk.call("graph");
+                let all = graph["channels"].as_array().expect("channels");
+                match all.len() == channels && all.iter().all(|c| c["directions"] == 2) {
+                    true => Ok(()),
+                    false => Err(graph.to_string()),
+                }
+            });
+        }
+    }
+
+    /// Waits until everybody knows everybody by name: ours learned what LDK says of itself, and LDK what ours say.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn wait_names(&self) {
+        let mut all: Vec<(&str, &str)> = self.ours().map(|node| (node.id(), node.name())).into();
+        all.extend(self.ldks().map(|ldk| (ldk.id(), "LDK")));
+        let missing = |known: &Value| {
+            let known = known.as_array().expect("nodes");
+            let named = |id: &str, name: &str| known.iter().any(|n| n["nodeid"] == id && n["alias"] == name);
+            let lost: Vec<_> = all.iter().filter(|(id, name)| !named(id, name)).collect();
+            if lost.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{lost:?} are missing"))
             }
-        });
+        };
+        for node in self.ours() {
+            wait_for(&format!("{} to know all names", node.name()), || {
+                missing(&node.call("listnodes", json!({}))["nodes"])
+            });
+        }
+        for ldk in self.ldks() {
+            wait_for("LDK to know all names", || missing(&ldk.call("graph")["nodes"]));
+        }
+    }
+
+    /// Starts LDK after it was killed; its neighbours' channels with it are in use afterwards.
+    ///
+    /// # Panics
+    /// When they do not come back.
+    pub fn ldk_again(&mut self) {
+        self.ldk.launch();
+        self.linked_again();
+    }
+
+    /// Waits until LDK's neighbours can use their channels with it, linking them again when they are not linked.
+    ///
+    /// # Panics
+    /// When they do not come back.
+    pub fn linked_again(&self) {
+        for node in [&self.alice, &self.bob] {
+            self.link(node, &self.ldk);
+            self.ready(node, self.ldk.id());
+        }
     }
 
     /// Waits until one of ours and its peer can use all their channels.
@@ -214,14 +286,22 @@ impl Row {
     /// When one stays, or a sum is wrong.
     pub fn at_rest(&self) {
         for node in self.ours() {
-            wait_for(&format!("no HTLC left at {}", node.name()), || {
-                let htlcs = node.call("listhtlcs", json!({}));
-                match htlcs["htlcs"].as_array().map(Vec::len) {
-                    Some(0) => Ok(()),
-                    _ => Err(htlcs.to_string()),
-                }
-            });
+            self.no_htlc_at(node);
             balance_adds_up(node);
         }
+    }
+
+    /// Waits until a node of ours has no HTLC.
+    ///
+    /// # Panics
+    /// When one stays.
+    pub fn no_htlc_at(&self, node: &Node) {
+        wait_for(&format!("no HTLC left at {}", node.name()), || {
+            let htlcs = node.call("listhtlcs", json!({}));
+            match htlcs["htlcs"].as_array().map(Vec::len) {
+                Some(0) => Ok(()),
+                _ => Err(htlcs.to_string()),
+            }
+        });
     }
 }

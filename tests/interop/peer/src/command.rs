@@ -101,7 +101,7 @@ pub fn run(node: &Node, word: &str, words: &[&str]) -> Answer {
             let c = find(node, &w.read::<String>(0)?)?;
             done(node.force_close_channel(&c.user_channel_id, c.counterparty_node_id, None))
         }
-        "graph" => Ok(json!({ "channels": show::graph(node) })),
+        "graph" => Ok(show::graph(node)),
         "channels" => {
             Ok(json!({ "channels": node.list_channels().iter().map(show::channel).collect::<Vec<_>>() }))
         }

@@ -73,8 +73,9 @@ pub fn event(event: &Event) -> Value {
     }
 }
 
-/// The public channels that LDK knows, its own and others', with the number of directions it knows the terms of.
-pub fn graph(node: &Node) -> Vec<Value> {
+/// What LDK knows of the network: public channels, its own and others', with the number of directions it knows the terms of,
+/// and nodes with the name they gave themselves.
+pub fn graph(node: &Node) -> Value {
     let graph = node.network_graph();
     let channel = |scid: u64| {
         let known = graph.channel(scid)?;
@@ -83,7 +84,12 @@ pub fn graph(node: &Node) -> Vec<Value> {
         let name = format!("{}x{}x{}", scid >> 40, (scid >> 16) & 0xff_ffff, scid & 0xffff);
         Some(json!({ "scid": name, "directions": directions }))
     };
-    graph.list_channels().into_iter().filter_map(channel).collect()
+    let channels: Vec<Value> = graph.list_channels().into_iter().filter_map(channel).collect();
+    let nodes = graph.list_nodes().into_iter().map(|id| {
+        let said = graph.node(&id).and_then(|known| known.announcement_info);
+        json!({ "nodeid": id.to_string(), "alias": said.map(|info| info.alias().to_string()) })
+    });
+    json!({ "channels": channels, "nodes": nodes.collect::<Vec<_>>() })
 }
 
 /// Coins on chain, and what LDK's watcher of the chain would claim of each open channel were it closed now.
