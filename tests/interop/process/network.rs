@@ -23,13 +23,13 @@ fn fee(amount_msat: u64) -> u64 {
 
 #[test]
 fn ldk_pays_through_us_and_we_through_ldk() {
-    let row = Row::with_dave(11, 12);
+    let row = Row::with_private_ends(11, 12);
     let dave = row.dave.as_ref().expect("Dave");
-    // LDK → Bob → Dave, who is LDK, too: it has Bob's terms from his gossip.
+    // LDK → Bob → Dave, who is LDK, too: Dave had Bob's terms from Bob and put them into his invoice.
     let (bolt11, hash) = dave.invoice(AMOUNT_MSAT);
     row.ldk_pays(&bolt11, &hash, fee(AMOUNT_MSAT));
     assert_eq!(msat(&dave.wait_payment("payment-received", &hash), "amount_msat"), AMOUNT_MSAT);
-    // LDK → Bob → Carol.
+    // LDK → Bob → Carol: LDK reads ours.
     let bolt11 = row.carol.invoice(AMOUNT_MSAT, "from LDK");
     row.ldk_pays(&bolt11, &hash_of(&row.carol, &bolt11), fee(AMOUNT_MSAT));
     assert_eq!(row.bobs_forwards(2), [(); 2].map(|()| ("settled".to_string(), fee(AMOUNT_MSAT))));
@@ -44,6 +44,15 @@ fn ldk_pays_through_us_and_we_through_ldk() {
     let bolt11 = row.alice.invoice(AMOUNT_MSAT / 2, "back");
     let ldks = row.pays(&row.carol, &bolt11) - AMOUNT_MSAT / 2 - row.ldk_earned(3);
     assert_eq!(ldks, fee(AMOUNT_MSAT / 2 + row.ldk_earned(3)));
+
+    // Bob takes more on the way back: everybody hears of it, and pays it.
+    row.bob_asks(5_000, 250);
+    let bobs = 5_000 + AMOUNT_MSAT * 250 / 1_000_000;
+    let (bolt11, _) = row.ldk.invoice(AMOUNT_MSAT);
+    assert_eq!(row.pays(&row.carol, &bolt11), AMOUNT_MSAT + bobs);
+    let (bolt11, hash) = row.ldk.invoice(AMOUNT_MSAT);
+    dave.pay(&bolt11).expect("LDK begins to pay");
+    assert_eq!(msat(&dave.wait_payment("payment-successful", &hash), "fee_msat"), bobs);
 
     row.failures_come_back();
     row.at_rest();

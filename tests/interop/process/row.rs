@@ -1,5 +1,5 @@
-//! Four in a row, one of them LDK: Alice, LDK, Bob, Carol, each with a public channel to the next; and, when wanted, Dave,
-//! another LDK, beside Carol.
+//! Four in a row, one of them LDK: Alice, LDK, Bob, Carol, each with a public channel to the next; or Bob has private channels
+//! with Carol and with Dave, another LDK.
 //!
 //! In: how many channels LDK has with its neighbours, and whether Dave is there. Out: nodes that know of every channel, all of
 //! chand's gossip learned by LDK and LDK's by chand.
@@ -50,11 +50,11 @@ impl Row {
         Row::start(seed, wide, None)
     }
 
-    /// The same with one channel each, and Dave.
+    /// The same with one channel each, and Dave; who pays him or Carol must be told the last hop by an invoice.
     ///
     /// # Panics
     /// When anything does not come up.
-    pub fn with_dave(seed: u8, daves: u8) -> Row {
+    pub fn with_private_ends(seed: u8, daves: u8) -> Row {
         Row::start(seed, 1, Some(daves))
     }
 
@@ -81,23 +81,26 @@ impl Row {
         row.link(&row.bob, &row.ldk);
         row.bob.connect(&row.carol);
         for _ in 0..wide {
-            row.open(&row.alice, row.ldk.id(), CAPACITY_SAT);
+            row.open(&row.alice, row.ldk.id(), CAPACITY_SAT, true);
             let (id, at) = (row.bob.id(), row.bob.address());
             row.ldk.call(&format!("open {id} {at} {CAPACITY_SAT} {PUSHED_MSAT} public"));
             row.funded();
         }
-        row.open(&row.bob, row.carol.id(), WIDE_SAT);
+        row.open(&row.bob, row.carol.id(), WIDE_SAT, row.dave.is_none());
         if let Some(dave) = &row.dave {
             row.link(&row.bob, dave);
-            row.open(&row.bob, dave.id(), CAPACITY_SAT);
+            row.open(&row.bob, dave.id(), CAPACITY_SAT, false);
         }
         row.mine(CONFIRMATIONS);
-        row.wait_map(2 * wide + 1 + usize::from(row.dave.is_some()));
+        if let Some(dave) = &row.dave {
+            row.ready(&row.bob, dave.id());
+        }
+        row.wait_map(2 * wide + usize::from(row.dave.is_none()));
         row
     }
 
-    fn open(&self, from: &Node, to: &str, sat: u64) {
-        let params = json!({ "id": to, "amount": sat, "push_msat": PUSHED_MSAT, "announce": true });
+    fn open(&self, from: &Node, to: &str, sat: u64, public: bool) {
+        let params = json!({ "id": to, "amount": sat, "push_msat": PUSHED_MSAT, "announce": public });
         from.call("fundchannel", params);
         self.funded();
     }
@@ -144,7 +147,7 @@ impl Row {
         [&self.ldk].into_iter().chain(&self.dave)
     }
 
-    /// Waits until every node has both directions of so many channels: its own, and those it only heard of.
+    /// Waits until every node has both directions of so many public channels: its own, and those it only heard of.
     ///
     /// # Panics
     /// When one does not learn of them.
@@ -170,13 +173,16 @@ impl Row {
         }
     }
 
-    /// Waits until everybody knows everybody by name: ours learned what LDK says of itself, and LDK what ours say.
+    /// Waits until everybody knows by name who has a public channel: ours learned what LDK says of itself, and LDK what ours say.
     ///
     /// # Panics
     /// When one does not.
     pub fn wait_names(&self) {
-        let mut all: Vec<(&str, &str)> = self.ours().map(|node| (node.id(), node.name())).into();
-        all.extend(self.ldks().map(|ldk| (ldk.id(), "LDK")));
+        let mut all: Vec<(&str, &str)> = vec![(self.ldk.id(), "LDK")];
+        all.extend([&self.alice, &self.bob].map(|node| (node.id(), node.name())));
+        if self.dave.is_none() {
+            all.push((self.carol.id(), self.carol.name()));
+        }
         let missing = |known: &Value| {
             let known = known.as_array().expect("nodes");
             let named = |id: &str, name: &str| known.iter().any(|n| n["nodeid"] == id && n["alias"] == name);
@@ -214,6 +220,38 @@ impl Row {
         for node in [&self.alice, &self.bob] {
             self.link(node, &self.ldk);
             self.ready(node, self.ldk.id());
+        }
+    }
+
+    /// Bob asks for other fees on his way to LDK, and waits until all have heard of it.
+    ///
+    /// # Panics
+    /// When one does not.
+    pub fn bob_asks(&self, base_msat: u64, millionths: u64) {
+        let params = json!({ "id": self.ldk.id(), "feebase": base_msat, "feeppm": millionths });
+        self.bob.call("setchannel", params);
+        let asked =
+            |c: &Value| c["base_fee_millisatoshi"] == base_msat && c["fee_per_millionth"] == millionths;
+        for node in self.ours() {
+            wait_for(&format!("{} to know Bob's terms", node.name()), || {
+                let list = node.call("listchannels", json!({ "source": self.bob.id() }));
+                match list["channels"].as_array().expect("channels").iter().any(asked) {
+                    true => Ok(()),
+                    false => Err(list.to_string()),
+                }
+            });
+        }
+        for ldk in self.ldks() {
+            wait_for("LDK to know Bob's terms", || {
+                let graph = ldk.call("graph");
+                let told = |c: &Value| {
+                    c["fees"].as_array().expect("fees").iter().any(|f| *f == json!([base_msat, millionths]))
+                };
+                match graph["channels"].as_array().expect("channels").iter().any(told) {
+                    true => Ok(()),
+                    false => Err(graph.to_string()),
+                }
+            });
         }
     }
 

@@ -73,16 +73,18 @@ pub fn event(event: &Event) -> Value {
     }
 }
 
-/// What LDK knows of the network: public channels, its own and others', with the number of directions it knows the terms of,
-/// and nodes with the name they gave themselves.
+/// What LDK knows of the network: public channels, its own and others', with the number of directions it knows the terms of and
+/// the fees these ask (base, millionths), and nodes with the name they gave themselves.
 pub fn graph(node: &Node) -> Value {
     let graph = node.network_graph();
     let channel = |scid: u64| {
         let known = graph.channel(scid)?;
-        let directions = u8::from(known.one_to_two.is_some()) + u8::from(known.two_to_one.is_some());
+        let told = [known.one_to_two, known.two_to_one].into_iter().flatten();
+        let fees: Vec<Value> =
+            told.map(|u| json!([u.fees.base_msat, u.fees.proportional_millionths])).collect();
         // As BOLT 7 writes it: block, transaction, output.
         let name = format!("{}x{}x{}", scid >> 40, (scid >> 16) & 0xff_ffff, scid & 0xffff);
-        Some(json!({ "scid": name, "directions": directions }))
+        Some(json!({ "scid": name, "directions": fees.len(), "fees": fees }))
     };
     let channels: Vec<Value> = graph.list_channels().into_iter().filter_map(channel).collect();
     let nodes = graph.list_nodes().into_iter().map(|id| {
