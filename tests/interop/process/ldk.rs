@@ -4,6 +4,7 @@
 //! It is started, killed and started again like a node of ours; its log is shown when a test failed.
 //! Read next: `pair`.
 
+use chand_tests::books::msat;
 use chand_tests::wait::{wait_for, PATIENCE};
 use chand_tests::{ports, Chain};
 use serde_json::Value;
@@ -87,7 +88,7 @@ impl Ldk {
     /// # Panics
     /// When it does not come up.
     pub fn start(dir: &Path, chain: &Chain, seed: u8, extra: &[&str]) -> Ldk {
-        let dir = dir.join("ldk");
+        let dir = dir.join(format!("ldk-{seed}"));
         std::fs::create_dir_all(&dir).expect("a folder for LDK");
         let port = ports::free();
         let url = chain.url();
@@ -256,6 +257,34 @@ impl Ldk {
         })
     }
 
+    /// Where its coins are to be sent.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn new_address(&self) -> String {
+        self.call("address")["address"].as_str().expect("an address").to_string()
+    }
+
+    /// Its coins on chain, in satoshi.
+    ///
+    /// # Panics
+    /// On any error.
+    pub fn wallet_sat(&self) -> u64 {
+        msat(&self.call("balance"), "onchain_sat")
+    }
+
+    /// Waits until it has read the chain to this height.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn wait_height(&self, height: u64) {
+        self.call("sync");
+        wait_for(&format!("LDK at height {height}"), || match self.call("status") {
+            status if status["height"] == height => Ok(()),
+            status => Err(status.to_string()),
+        });
+    }
+
     /// Begins to pay; an error when it does not even try.
     ///
     /// # Errors
@@ -298,7 +327,11 @@ impl Drop for Ldk {
             let log = self.log();
             let lines: Vec<String> = log.lines().map(|l| l.chars().take(TAIL_WIDTH).collect()).collect();
             let from = lines.len().saturating_sub(TAIL_LINES);
-            eprintln!("---- LDK: the last lines of its log\n{}", lines[from..].join("\n"));
+            eprintln!(
+                "---- {}: the last lines of LDK's log\n{}",
+                self.dir.display(),
+                lines[from..].join("\n")
+            );
         }
         if let Some(running) = &mut self.running {
             // It may have ended already; then there is nothing to kill.

@@ -2,13 +2,16 @@
 //!
 //! In: the programs of `tests/run.sh build interop-build`. Out: both sides' books, equal to the millisatoshi after
 //! every step. `tests/run.sh interop` runs it; without LDK's program it fails.
-//! Read next: `ldk` (the process), `pair` (the two and their channel), `life`.
+//! Read next: `ldk` (the process), `pair` (the two and their channel), `life`; `row` and `network` (payments that
+//! cross both).
 
 mod close;
 mod fee;
 mod ldk;
 mod life;
 mod load;
+mod network;
 mod pair;
 mod parts;
+mod row;
 mod steps;

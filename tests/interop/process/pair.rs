@@ -76,7 +76,7 @@ impl Pair {
             labels: 0,
             _dir: dir,
         };
-        for address in [pair.us.new_address(), address(&pair.ldk)] {
+        for address in [pair.us.new_address(), pair.ldk.new_address()] {
             pair.chain.send(&address, 10 * CAPACITY_SAT);
         }
         pair.mine(1);
@@ -192,15 +192,7 @@ impl Pair {
     pub fn mine(&self, blocks: u64) {
         let height = self.chain.mine(blocks);
         self.us.wait_height(height);
-        self.ldk.call("sync");
-        wait_for(&format!("LDK at height {height}"), || {
-            let status = self.ldk.call("status");
-            if status["height"] == height {
-                Ok(())
-            } else {
-                Err(status.to_string())
-            }
-        });
+        self.ldk.wait_height(height);
     }
 
     /// Our view of the channel.
@@ -226,7 +218,7 @@ impl Pair {
 
     /// LDK's coins on chain, in satoshi.
     pub fn ldk_sat(&self) -> u64 {
-        msat(&self.ldk.call("balance"), "onchain_sat")
+        self.ldk.wallet_sat()
     }
 
     /// A label that no other invoice has.
@@ -299,8 +291,4 @@ impl Pair {
             ChannelType::StaticRemoteKey => 0,
         }
     }
-}
-
-fn address(ldk: &Ldk) -> String {
-    ldk.call("address")["address"].as_str().expect("an address").to_string()
 }

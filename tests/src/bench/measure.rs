@@ -48,15 +48,14 @@ fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round, profile: Op
     let Round { in_flight, payments } = round;
     let invoices = pair.invoices(payments);
     pair.rest();
-    let ids = pair.process_ids();
-    let sampling: Vec<Sampling> = profile
-        .into_iter()
-        .flat_map(|dir| {
-            let file = |who| format!("{name}-{in_flight}-{who}");
-            [Sampling::begin(dir, &file("payer"), ids[0]), Sampling::begin(dir, &file("payee"), ids[1])]
-        })
-        .collect();
-    let between = pair.between();
+    let (ids, between) = (pair.process_ids(), pair.between());
+    let on_the_way = (1..).zip(&between).map(|(n, id)| (format!("between-{n}"), *id));
+    let all = [("payer".into(), ids[0]), ("payee".into(), ids[1])].into_iter().chain(on_the_way);
+    let sample = |dir: &Path| {
+        let begin = |(who, id): (String, u32)| Sampling::begin(dir, &format!("{name}-{in_flight}-{who}"), id);
+        all.map(begin).collect::<Vec<_>>()
+    };
+    let sampling = profile.map(sample).unwrap_or_default();
     let way_before: Vec<Used> = between.iter().map(|id| Used::of(*id)).collect();
     let (whole, own, before) = (Whole::now(), Used::of(std::process::id()), ids.map(Used::of));
     let paid = pair.pay(invoices, in_flight);
@@ -76,10 +75,11 @@ fn payments(pair: &mut dyn Pair, name: &str, run: u64, round: Round, profile: Op
     let per_s = rounded(latencies.len() as f64 / paid.seconds, 1);
     eprintln!(
         "{name:>12}  run {run}  {in_flight:>3} in flight: {per_s:>7} /s  p50 {:>7} ms  p99 {:>7} ms  \
-         CPU {:.2} + {:.2} ms{}{}",
+         CPU {:.2} + {:.2} + {:.2} ms{}{}",
         ms(0.5),
         ms(0.99),
         payer.cpu_ms / done,
+        between_ms / done,
         payee.cpu_ms / done,
         if others > BUSY_PERCENT { format!("  BUSY: others used {others:.0} %") } else { String::new() },
         paid.first_error.as_ref().map(|e| format!("  {} FAILED: {e}", paid.failed)).unwrap_or_default(),

@@ -4,6 +4,7 @@
 //! Half of the cases are the same in every run, half are new in each. `AGREE_TIMES=N` tries so many times as many.
 //! Read next: `ledger`, then `tests/commitment.rs`.
 
+pub mod codec;
 pub mod ledger;
 
 use bitcoin::hashes::{sha256, Hash};

@@ -13,39 +13,16 @@ use chand_protocol::units::{Feerate, Height, Msat, Sat};
 use chand_protocol::wire::features::{Feature, Features};
 use chand_protocol::wire::message as ours;
 use chand_protocol::wire::Message;
+use ldk_agree::codec::{same, same_again};
 use ldk_agree::ledger::ldk_type;
 use ldk_agree::{property, Rng};
 use lightning::ln::msgs;
 use lightning::ln::types::ChannelId as LdkChannelId;
-use lightning::ln::wire::Type;
 use lightning::util::ser::{LengthReadable, Writeable};
 use lightning_types::features::{ChannelTypeFeatures, InitFeatures};
 use lightning_types::payment::{PaymentHash, PaymentPreimage};
-use std::fmt::Debug;
 
 const CASES: u64 = 2_000;
-
-/// Both write the same, and each reads the other's.
-fn same<T: Type + LengthReadable + PartialEq + Debug>(message: Message, theirs: &T) {
-    assert_eq!(message.kind(), theirs.type_id(), "{}", message.name());
-    let bytes = message.encode().expect("encoded");
-    let (kind, body) = bytes.split_first_chunk::<2>().expect("a type");
-    assert_eq!(body, theirs.encode(), "{}", message.name());
-    let read = T::read_from_fixed_length_buffer(&mut &body[..]);
-    assert_eq!(&read.unwrap_or_else(|e| panic!("LDK reads {}: {e:?}", message.name())), theirs);
-    let written = [kind.to_vec(), theirs.encode()].concat();
-    assert_eq!(Message::decode(&written), Ok(message));
-}
-
-/// LDK keeps some fields of this to itself: it reads ours, and writes the same again.
-fn same_again<T: Type + LengthReadable>(message: Message) {
-    let bytes = message.encode().expect("encoded");
-    let read = T::read_from_fixed_length_buffer(&mut &bytes[2..]);
-    let read = read.unwrap_or_else(|e| panic!("LDK reads {}: {e:?}", message.name()));
-    assert_eq!(message.kind(), read.type_id());
-    assert_eq!(bytes[2..], read.encode(), "{}", message.name());
-    assert_eq!(Message::decode(&bytes), Ok(message));
-}
 
 fn id(rng: &mut Rng) -> (ChannelId, LdkChannelId) {
     let bytes = rng.array();

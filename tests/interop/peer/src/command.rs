@@ -97,6 +97,11 @@ pub fn run(node: &Node, word: &str, words: &[&str]) -> Answer {
             let c = find(node, &w.read::<String>(0)?)?;
             done(node.close_channel(&c.user_channel_id, c.counterparty_node_id))
         }
+        "force-close" => {
+            let c = find(node, &w.read::<String>(0)?)?;
+            done(node.force_close_channel(&c.user_channel_id, c.counterparty_node_id, None))
+        }
+        "graph" => Ok(show::graph(node)),
         "channels" => {
             Ok(json!({ "channels": node.list_channels().iter().map(show::channel).collect::<Vec<_>>() }))
         }

@@ -64,8 +64,34 @@ pub fn event(event: &Event) -> Value {
             "channel_id": channel_id.to_string(),
             "reason": reason.as_ref().map(ToString::to_string),
         }),
+        Event::PaymentForwarded { total_fee_earned_msat, outbound_amount_forwarded_msat, .. } => json!({
+            "event": "payment-forwarded",
+            "fee_msat": total_fee_earned_msat,
+            "out_msat": outbound_amount_forwarded_msat,
+        }),
         other => json!({ "event": "other", "text": format!("{other:?}") }),
     }
+}
+
+/// What LDK knows of the network: public channels, its own and others', with the number of directions it knows the terms of and
+/// the fees these ask (base, millionths), and nodes with the name they gave themselves.
+pub fn graph(node: &Node) -> Value {
+    let graph = node.network_graph();
+    let channel = |scid: u64| {
+        let known = graph.channel(scid)?;
+        let told = [known.one_to_two, known.two_to_one].into_iter().flatten();
+        let fees: Vec<Value> =
+            told.map(|u| json!([u.fees.base_msat, u.fees.proportional_millionths])).collect();
+        // As BOLT 7 writes it: block, transaction, output.
+        let name = format!("{}x{}x{}", scid >> 40, (scid >> 16) & 0xff_ffff, scid & 0xffff);
+        Some(json!({ "scid": name, "directions": fees.len(), "fees": fees }))
+    };
+    let channels: Vec<Value> = graph.list_channels().into_iter().filter_map(channel).collect();
+    let nodes = graph.list_nodes().into_iter().map(|id| {
+        let said = graph.node(&id).and_then(|known| known.announcement_info);
+        json!({ "nodeid": id.to_string(), "alias": said.map(|info| info.alias().to_string()) })
+    });
+    json!({ "channels": channels, "nodes": nodes.collect::<Vec<_>>() })
 }
 
 /// Coins on chain, and what LDK's watcher of the chain would claim of each open channel were it closed now.
