@@ -347,6 +347,7 @@ impl Command {
                 | Command::ListHtlcs { .. }
                 | Command::ListSnapshots { .. }
                 | Command::Balance
+                | Command::TowerChannels
         )
     }
 }
