@@ -16,6 +16,7 @@
 
 mod announce;
 mod blocks;
+mod by_hand;
 mod channels;
 pub mod command;
 pub mod config;
