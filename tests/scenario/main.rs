@@ -32,6 +32,7 @@ mod routes;
 mod script;
 mod split;
 mod store;
+mod terms;
 mod tower;
 mod undone;
 mod weights;

@@ -58,6 +58,7 @@ impl Node {
         }
         let policy = named.policy;
         // Made when it is needed: most HTLCs need none.
+        // BOLT 4 [4.fail.20].
         let update = || self.update_bytes(named);
         if wish.amt_to_forward < policy.min {
             return Err(Failure::AmountBelowMinimum {

@@ -35,6 +35,7 @@ mod restore;
 pub mod routes;
 mod send;
 mod state;
+pub mod terms;
 pub mod tower;
 pub mod view;
 

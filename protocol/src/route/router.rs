@@ -68,6 +68,7 @@ impl Router {
             hints: &hints,
             exclude: &exclude,
             in_flight: &in_flight,
+            told: &request.told,
             now,
         };
         let found = self.search.parts(graph, &self.scorer, &query);
