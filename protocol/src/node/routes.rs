@@ -91,6 +91,8 @@ pub struct RouteRequest {
     pub in_flight: Vec<Passage>,
     /// What channels ask for by word of their owners to this payment alone.
     pub told: Vec<Told>,
+    /// Whether somebody will read why there is none; to find that out takes many searches more.
+    pub in_words: bool,
 }
 
 impl RouteRequest {
@@ -288,6 +290,8 @@ impl Node {
             not_nodes: search.not_nodes.clone(),
             in_flight,
             told: search.told.clone(),
+            // A way that waits for room is what is taken then.
+            in_words: search.spare.is_none(),
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
@@ -323,6 +327,7 @@ impl Node {
             not_nodes: limits.not_nodes.into_iter().collect(),
             in_flight: self.in_flight(),
             told: Vec::new(),
+            in_words: true,
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
