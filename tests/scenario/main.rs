@@ -26,6 +26,7 @@ mod lost;
 mod onchain;
 mod open;
 mod pay;
+mod payers;
 mod penalty;
 mod reasons;
 mod routes;
