@@ -7,6 +7,7 @@ mod claims;
 mod clauses;
 mod close;
 mod crash;
+mod crowd;
 mod dear;
 mod determinism;
 mod ends;
