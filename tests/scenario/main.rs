@@ -1,11 +1,13 @@
 //! Two whole nodes in one process: every scenario runs on `node::step`, with real keys, scripts and records.
 //!
 //! Read next: `chand_tests::duet`.
+mod by_hand;
 mod chaos;
 mod claims;
 mod clauses;
 mod close;
 mod crash;
+mod crowd;
 mod dear;
 mod determinism;
 mod ends;
@@ -25,12 +27,14 @@ mod lost;
 mod onchain;
 mod open;
 mod pay;
+mod payers;
 mod penalty;
 mod reasons;
 mod routes;
 mod script;
 mod split;
 mod store;
+mod terms;
 mod tower;
 mod undone;
 mod weights;

@@ -129,6 +129,7 @@ pub fn peer_queue() -> (mpsc::Sender<PeerEvent>, mpsc::Receiver<PeerEvent>) {
 pub struct Core {
     core: JoinHandle<Result<(), CoreError>>,
     writer: JoinHandle<Result<(), WriterError>>,
+    finder: JoinHandle<()>,
     daemon: Arc<Daemon>,
     ended: watch::Receiver<bool>,
     #[cfg(test)]
@@ -156,7 +157,8 @@ impl Core {
             configs,
             runtime,
         } = parts;
-        let (routes, routes_in) = Routes::start(gossip.clone())?;
+        let scores = about.lightning_dir.join("scores.cache");
+        let (routes, routes_in, finder) = Routes::start(gossip.clone(), scores)?;
         let (batches, jobs) = channel();
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
@@ -226,6 +228,7 @@ impl Core {
         Ok(Core {
             core,
             writer,
+            finder,
             daemon,
             ended,
             #[cfg(test)]
@@ -252,6 +255,8 @@ impl Core {
         let core = self.core.join().unwrap_or(Err(CoreError::Broken("the core thread")));
         // When the disk or a bug ended the writer, that is why the core ended.
         let writer = self.writer.join().map_err(|_| CoreError::Broken("the writer thread"))?;
+        // The writer was the last who asks it; when it cannot save what it learned, nothing of value is lost.
+        let _ = self.finder.join();
         writer?;
         core
     }

@@ -248,6 +248,7 @@ pub fn pay(status: &'static str) -> view::Pay {
         created_index: 1,
         parts: 1,
         failure: (status == "failed").then(|| (203, "the payee does not know this payment".into())),
+        part: None,
     }
 }
 
@@ -324,6 +325,16 @@ impl FakeBackend {
             Command::ListInvoices(_) => Reply::Invoices(vec![invoice("paid"), invoice("unpaid")]),
             Command::Pay { .. } | Command::Keysend { .. } => Reply::Paid(pay("complete")),
             Command::SendPay { .. } => Reply::Sent(pay("pending")),
+            Command::SendPart { partid, groupid, .. } => {
+                Reply::Sent(view::Pay { part: Some((partid, groupid.unwrap_or(1))), ..pay("pending") })
+            }
+            Command::WaitSendPart { partid, .. } => {
+                Reply::Sent(view::Pay { part: Some((partid, 1)), ..pay("complete") })
+            }
+            Command::ListSendPays { .. } => {
+                let part = view::Pay { part: Some((3, 2)), ..pay("pending") };
+                Reply::Pays(vec![pay("complete"), pay("failed"), part])
+            }
             Command::WaitSendPay { payment_hash, .. } => {
                 Reply::Sent(pay(if payment_hash.0 == [0; 32] { "failed" } else { "complete" }))
             }

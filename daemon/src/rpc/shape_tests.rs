@@ -379,6 +379,16 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             "",
             sendpay,
         ),
+        (
+            "sendpay",
+            json!({
+                "route": [{"id": bob(), "channel": "1x1x1", "delay": 9, "amount_msat": 5}],
+                "payment_hash": hash, "amount_msat": 10, "partid": 3, "groupid": 2,
+            }),
+            "",
+            &["partid", "groupid"],
+        ),
+        ("waitsendpay", json!({"payment_hash": hash, "partid": 3}), "", &["partid", "groupid"]),
         ("waitsendpay", json!([hash]), "", &["id", "created_index", "status", "payment_preimage"]),
         (
             "getroute",
@@ -388,6 +398,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
         ),
         ("listsendpays", json!([]), "/payments/0", &["groupid", "payment_preimage", "amount_sent_msat"]),
         ("listsendpays", json!([]), "/payments/2", sendpay),
+        ("listsendpays", json!([]), "/payments/2", &["partid", "groupid"]),
         (
             "listsnapshots",
             json!([bob()]),

@@ -374,13 +374,14 @@ pub fn sendpay(p: &view::Pay) -> Value {
     Object::of(json!({
         "id": p.created_index,
         "created_index": p.created_index,
-        "groupid": 1,
+        "groupid": p.part.map_or(1, |(_, groupid)| groupid),
         "payment_hash": p.payment_hash.to_string(),
         "status": p.status,
         "amount_msat": p.amount_msat.0,
         "amount_sent_msat": p.amount_sent_msat.0,
         "created_at": p.created_at_s,
     }))
+    .maybe("partid", p.part.map(|(partid, _)| partid))
     .maybe("destination", p.destination.map(|d| d.to_string()))
     .maybe("completed_at", p.completed_at_s)
     .maybe("label", p.label.clone())

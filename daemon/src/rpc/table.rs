@@ -591,12 +591,12 @@ pub static METHODS: &[Method] = &[
             req("route", Kind::Route, "hops of {id, channel, delay, amount_msat}, the first one first"),
             req("payment_hash", Kind::Hash, "the invoice's"),
             PAY_LABEL,
-            opt("amount_msat", Kind::Msat, "the last hop's", "the sum of all parts"),
+            opt("amount_msat", Kind::Msat, "the last hop's", "the sum of all parts; needed with a partid"),
             opt("bolt11", Kind::Text, "none", "kept for lists"),
             opt("payment_secret", Kind::Secret, "none", "the invoice's; most payees demand it"),
-            opt("partid", Kind::U64, "0", "only 0: a route by hand is one part"),
+            opt("partid", Kind::U64, "0", "not 0: one part of amount_msat, by this number"),
             later("localinvreqid"),
-            later("groupid"),
+            opt("groupid", Kind::U64, "the last, or the next", "parts that make up a payment together"),
             later("payment_metadata"),
             later("description"),
         ]
@@ -609,8 +609,8 @@ pub static METHODS: &[Method] = &[
         [
             req("payment_hash", Kind::Hash, "its hash"),
             opt("timeout", Kind::U32, "for ever", "seconds to wait; then error 200"),
-            opt("partid", Kind::U64, "0", "only 0: a route by hand is one part"),
-            later("groupid"),
+            opt("partid", Kind::U64, "0", "which part; 0 for a payment that was not sent in parts"),
+            opt("groupid", Kind::U64, "the last", "the part's group"),
         ]
     ),
     method!(

@@ -243,12 +243,49 @@ pub enum Command {
         /// For lists.
         bolt11: Option<String>,
     },
+    /// Send one part of a payment over a given route → [`Reply::Sent`] at once.
+    SendPart {
+        /// The hops; what the last one gets is the part.
+        route: Vec<RouteHop>,
+        /// The hash.
+        payment_hash: PaymentHash,
+        /// The invoice's secret.
+        payment_secret: Option<[u8; 32]>,
+        /// Of all parts together.
+        total_msat: Option<Msat>,
+        /// The part's number, not 0.
+        partid: u64,
+        /// Of all parts that are to make up the payment together; one more than the last when it is left out.
+        groupid: Option<u64>,
+        /// For lists.
+        label: Option<String>,
+        /// For lists.
+        bolt11: Option<String>,
+    },
     /// Wait for what `SendPay` started → [`Reply::Sent`].
     WaitSendPay {
         /// The hash.
         payment_hash: PaymentHash,
         /// Seconds; error 200 afterwards.
         timeout_s: Option<u64>,
+    },
+    /// Wait for the end of a part → [`Reply::Sent`].
+    WaitSendPart {
+        /// The hash.
+        payment_hash: PaymentHash,
+        /// Which part.
+        partid: u64,
+        /// Of which group; the last one when it is left out.
+        groupid: Option<u64>,
+        /// Seconds; error 200 afterwards.
+        timeout_s: Option<u64>,
+    },
+    /// → [`Reply::Pays`], a row for each part that was sent by hand.
+    ListSendPays {
+        /// Only this one.
+        payment_hash: Option<PaymentHash>,
+        /// Only this invoice.
+        bolt11: Option<String>,
     },
     /// → [`Reply::Pays`]
     ListPays {
@@ -343,6 +380,7 @@ impl Command {
                 | Command::ListClosedChannels { .. }
                 | Command::ListInvoices(_)
                 | Command::ListPays { .. }
+                | Command::ListSendPays { .. }
                 | Command::ListForwards
                 | Command::ListHtlcs { .. }
                 | Command::ListSnapshots { .. }

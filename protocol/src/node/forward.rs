@@ -24,6 +24,9 @@ use alloc::format;
 const TOO_SOON_BLOCKS: u32 = 3;
 /// Nor one that locks money up for longer than two weeks.
 const TOO_FAR_BLOCKS: u32 = 2_016;
+/// Tenths of a channel's slots that forwards from one peer may take: a flood of one's leaves room for those of others.
+const ONE_PEER_TENTHS: usize = 9;
+
 impl Node {
     /// An HTLC of a peer that is to go on. Whether its hash is that of an invoice of ours does not matter here.
     // BOLT 5 [5.localtake.2].
@@ -41,7 +44,7 @@ impl Node {
             return;
         }
         let Some(next) = peeled.next else { return };
-        match self.check_forward(htlc, wish) {
+        match self.check_forward(channel, htlc, wish) {
             Err(failure) => {
                 self.fail_back(channel, htlc.id.id, &peeled.shared_secret, &failure);
             }
@@ -50,7 +53,12 @@ impl Node {
     }
 
     /// The channel it goes on over, or the failure for its payer.
-    fn check_forward(&self, htlc: &Htlc, wish: &payload::Forward) -> Result<ChannelId, Failure> {
+    fn check_forward(
+        &self,
+        from: ChannelId,
+        htlc: &Htlc,
+        wish: &payload::Forward,
+    ) -> Result<ChannelId, Failure> {
         // BOLT 4 [4.fail.7].
         let named = self.by_scid(wish.short_channel_id).ok_or(Failure::UnknownNextPeer)?;
         if !matches!(named.phase, Phase::Open) {
@@ -58,6 +66,7 @@ impl Node {
         }
         let policy = named.policy;
         // Made when it is needed: most HTLCs need none.
+        // BOLT 4 [4.fail.20].
         let update = || self.update_bytes(named);
         if wish.amt_to_forward < policy.min {
             return Err(Failure::AmountBelowMinimum {
@@ -89,12 +98,20 @@ impl Node {
         if wish.outgoing_cltv_value > tip.plus(TOO_FAR_BLOCKS) {
             return Err(Failure::ExpiryTooFar);
         }
-        self.way_on(named, wish)
+        self.way_on(named, wish, from)
     }
 
     /// The named channel, or another with the same peer that has room when it has none.
-    fn way_on(&self, named: &Channel, wish: &payload::Forward) -> Result<ChannelId, Failure> {
+    fn way_on(
+        &self,
+        named: &Channel,
+        wish: &payload::Forward,
+        from: ChannelId,
+    ) -> Result<ChannelId, Failure> {
         let room = |c: &Channel| {
+            if self.is_crowded(c, from) {
+                return Err(CannotOffer::NotUsable);
+            }
             c.check_offer(wish.amt_to_forward, wish.outgoing_cltv_value, Node::max_dust()).map(|()| c.id())
         };
         let why = match room(named) {
@@ -114,6 +131,18 @@ impl Node {
             CannotOffer::Refused(Refusal::BadExpiry { .. }) => Failure::ExpiryTooFar,
             _ => Failure::TemporaryChannelFailure { channel_update },
         })
+    }
+
+    /// Whether the peer of the channel `from` has taken all it may of another one's slots.
+    fn is_crowded(&self, to: &Channel, from: ChannelId) -> bool {
+        let most = usize::from(to.terms.remote.max_accepted_htlcs) * ONE_PEER_TENTHS / 10;
+        // Few channels are ever that full.
+        if to.ledger.htlcs.len() < most.max(1) {
+            return false;
+        }
+        let peer_of = |id: &ChannelId| self.channels.get(id).map(|c| c.terms.peer);
+        let peer = peer_of(&from);
+        self.forwards.count_over(to.id(), |id| *id == from || peer_of(id) == peer) >= most.max(1)
     }
 
     fn apply_forward(

@@ -168,6 +168,12 @@ impl Forwards {
         self.by_incoming.get(&incoming).is_some_and(|f| f.status == Status::Offered)
     }
 
+    /// How many HTLCs under way over a channel came in over channels that `from` names.
+    pub(super) fn count_over(&self, channel: ChannelId, from: impl Fn(&ChannelId) -> bool) -> usize {
+        let range = Place { channel, htlc: 0 }..=Place { channel, htlc: u64::MAX };
+        self.by_outgoing.range(range).filter(|(_, incoming)| from(&incoming.channel)).count()
+    }
+
     /// The rows of `listforwards`, oldest first.
     pub(super) fn views(&self) -> Vec<view::Forward> {
         let mut all: Vec<view::Forward> = self.by_incoming.values().map(Forward::view).collect();

@@ -16,6 +16,7 @@
 
 mod announce;
 mod blocks;
+mod by_hand;
 mod channels;
 pub mod command;
 pub mod config;
@@ -34,6 +35,7 @@ mod restore;
 pub mod routes;
 mod send;
 mod state;
+pub mod terms;
 pub mod tower;
 pub mod view;
 

@@ -1,11 +1,11 @@
 //! Orders to pay: what each asks for, and what no waiting could mend.
 //!
-//! In: `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`. Out: a payment that `send` starts, or a refusal that moved
-//! no money. No hash is ever paid twice: a payment is complete, or pending, or may be tried again after it failed for good.
-//! Read next: `send`, `routes`.
+//! In: `pay`, `keysend`, `listpays`. Out: a payment that `send` starts, or a refusal that moved no money. No hash is ever
+//! paid twice: a payment is complete, or pending, or may be tried again after it failed for good.
+//! Read next: `by_hand` (`sendpay`), `send`, `routes`.
 
 use crate::channel::Channel;
-use crate::id::{CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
+use crate::id::{CommandId, NodeId, PaymentHash, Preimage};
 use crate::invoice::{self, Currency, Description};
 use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
@@ -30,7 +30,7 @@ const MAX_QUEUED: usize = 10_000;
 const MAX_PARTS: u32 = 16;
 
 impl Node {
-    /// `pay`, `keysend`, `sendpay`, `waitsendpay`, `listpays`.
+    /// `pay`, `keysend`, `listpays`, and what `by_hand` does.
     pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
         let order = match command {
             Command::Pay { bolt11, amount_msat, label, retry_for_s, limits } => {
@@ -42,10 +42,19 @@ impl Node {
                 Ok(Order { limits, ..order })
             }
             Command::SendPay { .. } => return self.send_pay(id, command),
+            Command::SendPart { .. } => return self.send_part(id, command),
             Command::WaitSendPay { payment_hash, timeout_s } => {
                 return self.wait_send_pay(id, payment_hash, timeout_s)
             }
-            Command::ListPays { payment_hash, bolt11 } => return self.list_pays(id, payment_hash, bolt11),
+            Command::WaitSendPart { payment_hash, partid, groupid, timeout_s } => {
+                return self.wait_send_part(id, payment_hash, (partid, groupid), timeout_s)
+            }
+            Command::ListPays { payment_hash, bolt11 } => {
+                return self.list_pays(id, payment_hash, bolt11, |payment| alloc::vec![payment.view()])
+            }
+            Command::ListSendPays { payment_hash, bolt11 } => {
+                return self.list_pays(id, payment_hash, bolt11, Payment::view_parts)
+            }
             _ => return self.refuse(id, -32603, "internal: not a payment command"),
         };
         match order {
@@ -167,7 +176,7 @@ impl Node {
     }
 
     /// What no waiting can mend is refused at once.
-    fn check_payable(&self, order: &Order) -> Result<Start, (i32, String)> {
+    pub(super) fn check_payable(&self, order: &Order) -> Result<Start, (i32, String)> {
         if order.destination == self.id {
             return Err((code::PARAMS, "the payee is this node itself".into()));
         }
@@ -211,73 +220,13 @@ impl Node {
         }))
     }
 
-    /// `sendpay`: an explicit route.
-    fn send_pay(&mut self, id: CommandId, command: Command) {
-        let Command::SendPay { route, payment_hash, payment_secret, amount_msat, label, bolt11 } = command
-        else {
-            return;
-        };
-        let hop = match check_route(&route) {
-            Ok(last) => last.clone(),
-            Err(text) => return self.refuse(id, code::PARAMS, format!("route: {text}")),
-        };
-        let Some(secret) = payment_secret else {
-            return self.refuse(id, code::PARAMS, "payment_secret: the payee needs it");
-        };
-        // BOLT 4 [4.mpp.4, 4.mpp.7]: one HTLC is the whole payment.
-        if amount_msat.is_some_and(|total| total != hop.amount_msat) {
-            return self.refuse(
-                id,
-                code::PARAMS,
-                "amount_msat: must be what the last hop gets: a route by hand is one part",
-            );
-        }
-        let known = self.payments.by_hash.get(&payment_hash);
-        if let Some(view) = known.filter(|p| !matches!(p.status, Status::Failed { .. })).map(Payment::view) {
-            return self.reply(id, Ok(Reply::Sent(view)));
-        }
-        let order = Order {
-            hash: payment_hash,
-            destination: hop.id,
-            amount: hop.amount_msat,
-            total: hop.amount_msat,
-            final_cltv_blocks: hop.delay_blocks.min(MAX_BLOCKS),
-            route,
-            last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
-            bolt11,
-            label,
-            description: None,
-            retry_for_s: 0,
-            limits: RouteLimits::default(),
-            hints: Vec::new(),
-            max_parts: 1,
-        };
-        let start = match self.check_payable(&order) {
-            Ok(start) => start,
-            Err((code, text)) => return self.refuse(id, code, text),
-        };
-        self.start_payment(order, start);
-        match self.payments.by_hash.get(&payment_hash).map(Payment::view) {
-            Some(view::Pay { failure: Some((code, text)), .. }) => self.refuse(id, code, text),
-            Some(view) => self.reply(id, Ok(Reply::Sent(view))),
-            None => self.refuse(id, -32603, "internal: the payment vanished"),
-        }
-    }
-
-    fn wait_send_pay(&mut self, id: CommandId, hash: PaymentHash, timeout_s: Option<u64>) {
-        let until = timeout_s.map(|s| self.now.plus_ms(s.saturating_mul(1_000)));
-        match self.payments.by_hash.get(&hash).map(|p| (&p.status, p.view())) {
-            None => self.refuse(id, 208, "no payment with this hash was ever tried"),
-            Some((Status::Complete { .. }, view)) => self.reply(id, Ok(Reply::Sent(view))),
-            Some((Status::Failed { code, message, .. }, _)) => {
-                let (code, message) = (*code, message.clone());
-                self.refuse(id, code, message);
-            }
-            Some(_) => self.payments.payers.entry(hash).or_default().push((id, Wait::SendPay(until))),
-        }
-    }
-
-    fn list_pays(&mut self, id: CommandId, hash: Option<PaymentHash>, bolt11: Option<String>) {
+    fn list_pays(
+        &mut self,
+        id: CommandId,
+        hash: Option<PaymentHash>,
+        bolt11: Option<String>,
+        rows: impl Fn(&Payment) -> Vec<view::Pay>,
+    ) {
         let named = match bolt11 {
             Some(text) => match invoice::parse(&text, self.crypto.secp()) {
                 Ok(invoice) => Some(invoice.payment_hash),
@@ -287,8 +236,8 @@ impl Node {
         };
         let all = &self.payments;
         let list = match named {
-            Some(hash) => all.by_hash.get(&hash).map(Payment::view).into_iter().collect(),
-            None => all.by_index.values().filter_map(|h| all.by_hash.get(h)).map(Payment::view).collect(),
+            Some(hash) => all.by_hash.get(&hash).into_iter().flat_map(rows).collect(),
+            None => all.by_index.values().filter_map(|h| all.by_hash.get(h)).flat_map(rows).collect(),
         };
         self.reply(id, Ok(Reply::Pays(list)));
     }

@@ -7,6 +7,7 @@
 
 use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
 use crate::invoice::RouteHintHop;
+use crate::node::by_hand::HandPart;
 use crate::node::command::{RouteHop, RouteLimits};
 use crate::node::routes::Search;
 use crate::node::view;
@@ -23,10 +24,12 @@ use serde::{Deserialize, Serialize};
 /// Error codes of Core Lightning's `pay`.
 pub(super) mod code {
     pub(in crate::node) const IN_PROGRESS: i32 = 200;
+    pub(in crate::node) const HASH_ALREADY_USED: i32 = 201;
     pub(in crate::node) const DESTINATION_PERM_FAIL: i32 = 203;
     pub(in crate::node) const TRY_OTHER_ROUTE: i32 = 204;
     pub(in crate::node) const ROUTE_NOT_FOUND: i32 = 205;
     pub(in crate::node) const INVOICE_EXPIRED: i32 = 207;
+    pub(in crate::node) const NO_SUCH_PAYMENT: i32 = 208;
     pub(in crate::node) const STOPPED_RETRYING: i32 = 210;
     pub(in crate::node) const PARAMS: i32 = -32_602;
 }
@@ -106,6 +109,8 @@ pub(super) struct Payment {
     pub(super) sent: Msat,
     /// How many they are.
     pub(super) count: u32,
+    /// When the user sends it part by part: every part that is kept, the oldest first.
+    pub(super) by_hand: Vec<HandPart>,
 }
 
 impl Payment {
@@ -135,18 +140,21 @@ impl Payment {
             parts: Vec::new(),
             sent: Msat::ZERO,
             count: 0,
+            by_hand: Vec::new(),
         }
     }
 
-    /// From its record, also from one of before there were routes, or parts.
+    /// From its record, also from one of before there were routes, or parts, or parts by hand.
     ///
     /// # Errors
     /// [`BadRecord`].
     pub(super) fn from_record(bytes: &[u8]) -> Result<Payment, BadRecord> {
         let no_route = (Vec::<RouteHop>::new(), Vec::<SharedSecret>::new());
-        let no_parts = (Vec::<Part>::new(), Msat::ZERO, 0u32);
-        let mut payment: Payment =
-            decode_grown(bytes, &no_parts).or_else(|_| decode_grown(bytes, &(no_route, no_parts)))?;
+        let none_by_hand = (Vec::<HandPart>::new(),);
+        let no_parts = (Vec::<Part>::new(), Msat::ZERO, 0u32, none_by_hand.clone());
+        let mut payment: Payment = decode_grown(bytes, &none_by_hand)
+            .or_else(|_| decode_grown(bytes, &no_parts))
+            .or_else(|_| decode_grown(bytes, &(no_route, no_parts)))?;
         let sent = payment.old_route.first().map_or(payment.amount, |hop| hop.amount_msat);
         if let Status::Alone { channel, htlc, shared_secret } = payment.status {
             let route = core::mem::take(&mut payment.old_route);
@@ -194,6 +202,7 @@ impl Payment {
             created_index: self.created_index,
             parts: self.count.max(1),
             failure,
+            part: None,
         }
     }
 }
@@ -216,6 +225,22 @@ pub(super) struct Payments {
 pub(super) enum Wait {
     Pay,
     SendPay(Option<Timestamp>),
+    /// The end of one part by hand.
+    Part {
+        partid: u64,
+        groupid: u64,
+        until: Option<Timestamp>,
+    },
+}
+
+impl Wait {
+    /// When it is told that there is no end yet.
+    pub(super) const fn until(self) -> Option<Timestamp> {
+        match self {
+            Wait::Pay => None,
+            Wait::SendPay(until) | Wait::Part { until, .. } => until,
+        }
+    }
 }
 
 /// What is still to be tried for a payment; gone with a restart, which sends nothing anew.

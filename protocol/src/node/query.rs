@@ -72,7 +72,10 @@ impl Node {
             Command::Pay { .. }
             | Command::Keysend { .. }
             | Command::SendPay { .. }
+            | Command::SendPart { .. }
             | Command::WaitSendPay { .. }
+            | Command::WaitSendPart { .. }
+            | Command::ListSendPays { .. }
             | Command::ListPays { .. } => self.on_pay_command(id, command),
             Command::GetRoute { .. } => self.get_route(id, command),
             Command::ListForwards => {

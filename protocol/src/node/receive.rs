@@ -197,14 +197,24 @@ impl Node {
             deadline,
             complete: false,
         });
-        if set.total != total || set.complete || set.parts.len() >= MAX_PARTS {
+        // Two payers of one invoice cannot be told apart: their parts make up one set, which is taken as soon as it is whole,
+        // and never for more than twice what was asked for. What would go beyond that goes back alone.
+        let asked = self.invoices.by_hash.get(&hash).and_then(|invoice| invoice.amount).unwrap_or(total);
+        let sum = Msat::checked_sum(set.parts.iter().map(|p| p.amount))
+            .and_then(|sum| sum.checked_add(part.amount));
+        let sum = sum.filter(|sum| sum.0.saturating_sub(asked.0) <= asked.0);
+        let open = set.total == total && !set.complete && set.parts.len() < MAX_PARTS;
+        let Some(sum) = sum.filter(|_| open) else {
+            // A set that was begun by nothing but this is none.
+            if set.parts.is_empty() {
+                self.invoices.sets.remove(&hash);
+            }
             let height = self.tip_height();
             let failure = Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height };
             return self.fail_part(&part, &failure);
-        }
+        };
         // BOLT 4 [4.mpp.10].
         set.parts.push(part);
-        let sum = Msat::checked_sum(set.parts.iter().map(|p| p.amount)).unwrap_or(Msat(u64::MAX));
         // BOLT 4 [4.mpp.11].
         if sum >= total {
             set.complete = true;

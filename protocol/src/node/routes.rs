@@ -15,6 +15,7 @@ use crate::node::effect::{Effect, Input};
 use crate::node::orders::{MAX_BLOCKS, MAX_HOPS};
 use crate::node::payments::{code, Order, Part};
 use crate::node::send::EXPIRY_SLACK_BLOCKS;
+use crate::node::terms::{self, Told};
 use crate::node::Node;
 use crate::onion::Failure;
 use crate::units::Msat;
@@ -31,6 +32,9 @@ const MAX_TRIES: u32 = 60;
 
 /// How often one payment tries a channel that has no room, with less each time.
 const MAX_TIMES_FULL: u8 = 3;
+
+/// Channels whose new terms one payment believes.
+const MAX_TOLD: usize = 20;
 
 /// What ways are wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +89,10 @@ pub struct RouteRequest {
     pub not_nodes: BTreeSet<NodeId>,
     /// What HTLCs of ours take up on their way already.
     pub in_flight: Vec<Passage>,
+    /// What channels ask for by word of their owners to this payment alone.
+    pub told: Vec<Told>,
+    /// Whether somebody will read why there is none; to find that out takes many searches more.
+    pub in_words: bool,
 }
 
 impl RouteRequest {
@@ -156,6 +164,8 @@ pub(super) struct Search {
     /// Channels of ours that had no room, and the way that waits for it should there be no other.
     busy: BTreeSet<(ShortChannelId, Direction)>,
     spare: Option<Vec<RouteHop>>,
+    /// Terms that failures brought, of each channel those that came first.
+    told: Vec<Told>,
 }
 
 impl Search {
@@ -175,6 +185,7 @@ impl Search {
             full: BTreeMap::new(),
             busy: BTreeSet::new(),
             spare: None,
+            told: Vec::new(),
         }
     }
 
@@ -193,6 +204,17 @@ impl Search {
             }
         }
         self.not_channels.insert(name)
+    }
+
+    /// A channel's new terms, for the next tries; not twice: whoever asks for more each time is gone around. `false` when
+    /// they are not believed.
+    fn believe(&mut self, told: Told) -> bool {
+        let known = self.told.iter().any(|t| (t.channel, t.direction) == (told.channel, told.direction));
+        if known || self.told.len() >= MAX_TOLD {
+            return false;
+        }
+        self.told.push(told);
+        true
     }
 
     pub(super) const fn is_tired(&self) -> bool {
@@ -267,6 +289,9 @@ impl Node {
             not_channels: search.not_channels.union(&search.busy).copied().collect(),
             not_nodes: search.not_nodes.clone(),
             in_flight,
+            told: search.told.clone(),
+            // A way that waits for room is what is taken then.
+            in_words: search.spare.is_none(),
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
@@ -301,6 +326,8 @@ impl Node {
             not_channels: limits.not_channels.into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
             in_flight: self.in_flight(),
+            told: Vec::new(),
+            in_words: true,
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
@@ -427,6 +454,8 @@ impl Node {
         let Some(search) = self.payments.plans.get_mut(&hash).and_then(|plan| plan.search.as_mut()) else {
             return false;
         };
+        let chain_hash = self.config.network.chain_hash();
+        let new_terms = |at, failure| terms::told(&*self.crypto, &chain_hash, part, at, failure);
         match (erring, failure) {
             // The payee itself: other ways lead to the same answer, unless it only waited for other parts.
             (Some(at), Some(failure)) if at >= last => {
@@ -436,6 +465,7 @@ impl Node {
                 part.route.get(at).is_some_and(|hop| search.not_nodes.insert(hop.id))
             }
             (Some(at), failure) => match hops.get(at) {
+                Some(_) if failure.and_then(|f| new_terms(at, f)).is_some_and(|t| search.believe(t)) => true,
                 Some(hop) => search.avoid_channel(hop, Because::of(failure)),
                 None => false,
             },

@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// Offers one HTLC now, over the channel that its way names, or else over one with room.
-    fn offer_part(&mut self, hash: PaymentHash, way: Vec<RouteHop>) -> Result<(), Retry> {
+    pub(super) fn offer_part(&mut self, hash: PaymentHash, way: Vec<RouteHop>) -> Result<(), Retry> {
         let Some(payment) = self.payments.by_hash.get(&hash) else { return Ok(()) };
         let (Some(first), Some(last)) = (way.first(), way.last()) else { return Ok(()) };
         let (sent, amount) = (first.amount_msat, last.amount_msat);
@@ -230,7 +230,7 @@ impl Node {
         self.keep_payment(hash);
     }
 
-    fn keep_payment(&mut self, hash: PaymentHash) {
+    pub(super) fn keep_payment(&mut self, hash: PaymentHash) {
         let Some(payment) = self.payments.by_hash.get(&hash) else { return };
         let record = put(payment_key(&hash), payment);
         self.keep(record);
@@ -258,6 +258,7 @@ impl Node {
         }
         // The secret is the receipt for all of it; parts still under way end as they may.
         self.payments.plans.remove(&hash);
+        self.end_hand_part(hash, (channel, id.id), None);
         if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending)) {
             let at_s = self.wall().seconds();
             self.set_status(hash, Status::Complete { preimage, at_s });
@@ -265,6 +266,7 @@ impl Node {
         } else {
             self.keep_payment(hash);
         }
+        self.tell_hand_part(hash);
     }
 
     /// The secret of a payment that had failed: a reorganisation deeper than anybody waits for took that back, or a cheat
@@ -305,6 +307,9 @@ impl Node {
             Removal::Fulfilled(_) => return,
             Removal::OnChain => {
                 let text = self.on_chain_words(channel);
+                if self.hand_part_failed(hash, (channel, id.id), (code::TRY_OTHER_ROUTE, text.into())) {
+                    return;
+                }
                 self.keep_payment(hash);
                 // What the chain did with a part weighs more than why another came back.
                 if let Some(plan) = self.payments.plans.get_mut(&hash) {
@@ -314,11 +319,14 @@ impl Node {
             }
         };
         let other_way = self.avoid(hash, &part, erring, failure.as_ref());
+        let (code, text) = self.in_words(&part, erring, failure.as_ref());
+        if self.hand_part_failed(hash, (channel, id.id), (code, format!("{text}. Nothing was paid"))) {
+            return;
+        }
         self.keep_payment(hash);
         if paid {
             return;
         }
-        let (code, text) = self.in_words(&part, erring, failure.as_ref());
         let tired =
             self.payments.plans.get(&hash).and_then(|p| p.search.as_ref()).is_none_or(Search::is_tired);
         if !other_way || !in_time || tired {
@@ -395,6 +403,8 @@ impl Node {
         let view = payment.view();
         for (id, wait) in self.payments.payers.remove(&hash).unwrap_or_default() {
             match (&view.failure, wait) {
+                // Each part has its own end.
+                (_, Wait::Part { .. }) => self.payments.payers.entry(hash).or_default().push((id, wait)),
                 (Some((code, message)), _) => self.refuse(id, *code, message.clone()),
                 (None, Wait::Pay) => self.reply(id, Ok(Reply::Paid(view.clone()))),
                 (None, Wait::SendPay(_)) => self.reply(id, Ok(Reply::Sent(view.clone()))),
@@ -405,10 +415,7 @@ impl Node {
     pub(super) fn send_deadline(&self) -> Option<Timestamp> {
         let all = &self.payments;
         let queued = all.queue.iter().filter_map(|h| all.by_hash.get(h)).map(|p| p.retry_until).min();
-        let waits = all.payers.values().flatten().filter_map(|(_, w)| match w {
-            Wait::SendPay(at) => *at,
-            Wait::Pay => None,
-        });
+        let waits = all.payers.values().flatten().filter_map(|(_, wait)| wait.until());
         [queued, waits.min()].into_iter().flatten().min()
     }
 
@@ -434,8 +441,8 @@ impl Node {
         }
         let mut told = Vec::new();
         for waiting in self.payments.payers.values_mut() {
-            waiting.retain(|(id, wait)| match wait {
-                Wait::SendPay(Some(at)) if *at <= now => {
+            waiting.retain(|(id, wait)| match wait.until() {
+                Some(at) if at <= now => {
                     told.push(*id);
                     false
                 }
@@ -460,7 +467,7 @@ impl Node {
 }
 
 /// Whether a part may be tried again.
-enum Retry {
+pub(super) enum Retry {
     /// When the channel with this peer changes.
     Later(NodeId),
     /// The same, without holding up others.

@@ -261,6 +261,8 @@ pub struct Pay {
     pub parts: u32,
     /// When failed: code and words.
     pub failure: Option<(i32, String)>,
+    /// Of one part that the user sent by hand: its `partid` and `groupid`.
+    pub part: Option<(u64, u64)>,
 }
 
 /// One HTLC that went on through us.

@@ -152,6 +152,21 @@ impl Failure {
         self.code() & NODE != 0
     }
 
+    /// The `channel_update` it carries, as it came; `None` when it has none.
+    pub fn channel_update(&self) -> Option<&[u8]> {
+        match self {
+            Failure::TemporaryChannelFailure { channel_update }
+            | Failure::AmountBelowMinimum { channel_update, .. }
+            | Failure::FeeInsufficient { channel_update, .. }
+            | Failure::IncorrectCltvExpiry { channel_update, .. }
+            | Failure::ExpiryTooSoon { channel_update }
+            | Failure::ChannelDisabled { channel_update, .. } => {
+                Some(channel_update.as_slice()).filter(|bytes| !bytes.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     /// A fee, expiry or size rule of the channel was not met.
     pub const fn is_update(&self) -> bool {
         self.code() & UPDATE != 0

@@ -7,9 +7,11 @@ use super::query::{Exclude, FirstHop, Hint, Query};
 use super::taken::Taken;
 use crate::gossip::graph::{Direction, Graph};
 use crate::id::{NodeId, ShortChannelId};
+use crate::node::terms::Told;
 use alloc::vec::Vec;
 
-/// A channel that a hint names; the last of a blinded path stands for all of it.
+/// A channel that a hint names, or that asks for other terms than the graph says; the last of a blinded path stands for all
+/// of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Edge {
     pub(super) from: u32,
@@ -21,8 +23,10 @@ pub(super) struct Edge {
     pub(super) cltv_delta: u16,
     pub(super) htlc_minimum: u64,
     pub(super) htlc_maximum: u64,
-    /// Which hint.
-    pub(super) hint: usize,
+    /// What it is believed to hold, msat.
+    pub(super) size: u64,
+    /// Which hint; `None` for a channel of the graph.
+    pub(super) hint: Option<usize>,
 }
 
 /// What a private channel is believed to hold: hints do not say, and their makers know.
@@ -42,6 +46,7 @@ pub(super) struct Ends<'a> {
     /// Nodes that a route may pass though they have one public channel.
     gates: Vec<u32>,
     pub(super) excluded: Vec<u32>,
+    told: &'a [Told],
 }
 
 impl<'a> Ends<'a> {
@@ -55,11 +60,15 @@ impl<'a> Ends<'a> {
             slots: graph.node_slots() as u32,
             gates: Vec::new(),
             excluded: Vec::new(),
+            told: query.told,
         };
         let blinded = query.hints.iter().any(|hint| matches!(hint, Hint::Blinded(_)));
         ends.payee = if blinded { ends.enter(query.payee) } else { ends.number(graph, query.payee) };
         for (index, hint) in query.hints.iter().enumerate() {
             ends.add_hint(graph, query, index, hint);
+        }
+        for told in query.told {
+            ends.edges.extend(edge_told(graph, told));
         }
         if let Some(hops) = query.first_hops {
             let usable = hops.iter().filter(|hop| hop.spendable.0 > 0);
@@ -107,28 +116,45 @@ impl<'a> Ends<'a> {
                     cltv_delta: path.cltv_expiry_delta,
                     htlc_minimum: path.htlc_minimum.0,
                     htlc_maximum: path.htlc_maximum.0,
-                    hint: index,
+                    size: PRIVATE_SIZE,
+                    hint: Some(index),
                 };
                 self.edges.push(edge);
             }
             Hint::Private(hops) => {
                 let next = hops.iter().skip(1).map(|hop| hop.node_id).chain([query.payee]);
                 for (hop, next) in hops.iter().zip(next) {
-                    let edge = Edge {
+                    let (scid, direction) = (hop.short_channel_id, Direction::between(&hop.node_id, &next));
+                    let mut edge = Edge {
                         from: self.number(graph, hop.node_id),
                         to: self.number(graph, next),
-                        channel: Some((hop.short_channel_id, Direction::between(&hop.node_id, &next))),
+                        channel: Some((scid, direction)),
                         fee_base: hop.fee_base_msat,
                         fee_millionths: hop.fee_proportional_millionths,
                         cltv_delta: hop.cltv_expiry_delta_blocks,
                         htlc_minimum: 0,
                         htlc_maximum: u64::MAX,
-                        hint: index,
+                        size: PRIVATE_SIZE,
+                        hint: Some(index),
                     };
+                    if let Some(told) = self.told_of(scid, direction) {
+                        edge = Edge { hint: edge.hint, size: edge.size, ..edge_of(told, edge.from, edge.to) };
+                    }
                     self.edges.push(edge);
                 }
             }
         }
+    }
+
+    /// What a channel asks for in place of what is known of it.
+    fn told_of(&self, scid: ShortChannelId, direction: Direction) -> Option<&'a Told> {
+        self.told.iter().find(|told| (told.channel, told.direction) == (scid, direction))
+    }
+
+    /// Whether an arc of the graph is not what its owner asks for now: an edge stands for it.
+    #[inline]
+    pub(super) fn is_outdated(&self, scid: ShortChannelId, direction: Direction) -> bool {
+        !self.told.is_empty() && self.told_of(scid, direction).is_some()
     }
 
     /// How many numbers there are.
@@ -179,5 +205,35 @@ impl<'a> Ends<'a> {
             let fits = other.checked_add(amount).is_some_and(|sum| sum <= hop.spendable.0);
             fits && hop.htlc_minimum.0 <= amount && amount <= hop.htlc_maximum.0
         })
+    }
+}
+
+/// A channel of the graph on the terms that its owner told.
+fn edge_told(graph: &Graph, told: &Told) -> Option<Edge> {
+    let view = graph.channel(told.channel)?;
+    let [first, second] = view.nodes.map(|id| graph.number_of(&id));
+    let (from, to) = match told.direction {
+        Direction::Zero => (first?, second?),
+        Direction::One => (second?, first?),
+    };
+    let arc =
+        graph.arcs_into(to).iter().find(|arc| (arc.scid, arc.direction) == (told.channel, told.direction));
+    let size = arc.map_or(told.policy.htlc_maximum.0, |arc| arc.size());
+    Some(Edge { size, ..edge_of(told, from, to) })
+}
+
+fn edge_of(told: &Told, from: u32, to: u32) -> Edge {
+    let policy = &told.policy;
+    Edge {
+        from,
+        to,
+        channel: Some((told.channel, told.direction)),
+        fee_base: policy.fee_base_msat,
+        fee_millionths: policy.fee_proportional_millionths,
+        cltv_delta: policy.cltv_expiry_delta,
+        htlc_minimum: policy.htlc_minimum.0,
+        htlc_maximum: policy.htlc_maximum.0,
+        size: PRIVATE_SIZE,
+        hint: None,
     }
 }

@@ -7,6 +7,7 @@ use crate::gossip::graph::Direction;
 use crate::id::{NodeId, ShortChannelId};
 use crate::invoice::RouteHintHop;
 use crate::node::command::RouteHop;
+use crate::node::terms::Told;
 use crate::units::{Msat, Timestamp};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,6 +40,8 @@ pub struct Query<'a> {
     pub exclude: &'a [Exclude],
     /// What other HTLCs of ours take up on their way, so that they are not counted on twice. Not our own channels.
     pub in_flight: &'a [(ShortChannelId, Direction, Msat)],
+    /// What channels ask for in place of what the graph or a hint says.
+    pub told: &'a [Told],
     /// What was learned fades with time.
     pub now: Timestamp,
 }

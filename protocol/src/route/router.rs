@@ -10,6 +10,7 @@ use crate::gossip::graph::Graph;
 use crate::node::effect::Input;
 use crate::node::routes::{Because, Lesson, Passage, RouteRequest};
 use crate::units::{Msat, Timestamp};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Whoever knows the network, for one node.
@@ -68,11 +69,15 @@ impl Router {
             hints: &hints,
             exclude: &exclude,
             in_flight: &in_flight,
+            told: &request.told,
             now,
         };
-        let found = self.search.parts(graph, &self.scorer, &query);
+        let found = match request.in_words {
+            true => self.search.parts(graph, &self.scorer, &query).map_err(|no| no.text),
+            false => self.search.try_parts(graph, &self.scorer, &query).ok_or_else(String::new),
+        };
         let result = found.map(|routes| routes.iter().map(Route::for_sendpay).collect());
-        Input::Routes { purpose: request.purpose, result: result.map_err(|no| no.text) }
+        Input::Routes { purpose: request.purpose, result }
     }
 
     /// Takes a lesson to heart.

@@ -7,7 +7,7 @@
 //! Read next: `cost`, `split`, `why`.
 
 use super::cost::{Aim, Prices, HOP_RISK};
-use super::ends::{Edge, Ends, PRIVATE_SIZE};
+use super::ends::{Edge, Ends};
 use super::query::{Hop, NoRoute, Query, Route};
 use super::score::Scorer;
 use super::taken::Taken;
@@ -238,6 +238,9 @@ impl Search {
         if there.closed == self.generation {
             return None;
         }
+        if task.ends.is_outdated(arc.scid, arc.direction) {
+            return None;
+        }
         // The payer asks itself for no fee and no blocks.
         let ours = task.ends.us == Some(arc.from);
         let asked = if ours { 0 } else { fee(arc.fee_base, arc.fee_millionths, on)? };
@@ -336,8 +339,8 @@ impl Search {
             let next = self.labels[here.next as usize];
             let (channel, size) = if here.arc & BESIDE != 0 {
                 let edge = &task.ends.edges[(here.arc & !BESIDE) as usize];
-                hint = Some(edge.hint);
-                (edge.channel, PRIVATE_SIZE)
+                hint = edge.hint.or(hint);
+                (edge.channel, edge.size)
             } else {
                 let arc = &task.graph.arcs_into(here.next)[here.arc as usize];
                 (Some((arc.scid, arc.direction)), arc.size())
@@ -370,9 +373,8 @@ fn beside(task: &Task, edge: &Edge, label: &Label, on: u64, place: u32, now_s: u
     let risk = match edge.channel {
         None => 0,
         Some((scid, direction)) => {
-            let sum =
-                label.amount.checked_add(task.taken.of(scid, direction)).filter(|s| *s <= PRIVATE_SIZE)?;
-            task.scorer.risk((scid, direction, PRIVATE_SIZE), (sum, sum), now_s)?
+            let sum = label.amount.checked_add(task.taken.of(scid, direction)).filter(|s| *s <= edge.size)?;
+            task.scorer.risk((scid, direction, edge.size), (sum, sum), now_s)?
         }
     };
     Some(Step {

@@ -74,6 +74,7 @@ pub(super) fn query<'a>(to: usize, amount: u64) -> Query<'a> {
         hints: &[],
         exclude: &[],
         in_flight: &[],
+        told: &[],
         now: Timestamp(1_000_000),
     }
 }

@@ -21,22 +21,24 @@ pub(super) fn explain(search: &mut Search, graph: &Graph, scorer: &Scorer, query
         return NoRoute { text, ways: Vec::new() };
     }
     let mut ways = Vec::new();
-    for relaxed in [
+    // Where all limits together are not what stands in the way, none of them is alone: the usual case, and the dearest.
+    let all = without(search, graph, scorer, query, Relaxed::All);
+    let limits = [
         Relaxed::Fee,
         Relaxed::Cltv,
         Relaxed::Hops,
         Relaxed::Excluded,
         Relaxed::OwnLiquidity,
         Relaxed::Learned,
-        Relaxed::Amount,
-    ] {
+    ];
+    let limits = limits.into_iter().filter(|_| all.is_some());
+    for relaxed in limits.chain([Relaxed::Amount]) {
         if let Some(parts) = without(search, graph, scorer, query, relaxed) {
             ways.push(Way { relaxed, parts });
         }
     }
     if ways.is_empty() {
-        let parts = without(search, graph, scorer, query, Relaxed::All);
-        ways.extend(parts.map(|parts| Way { relaxed: Relaxed::All, parts }));
+        ways.extend(all.map(|parts| Way { relaxed: Relaxed::All, parts }));
     }
     NoRoute { text: words(query, &ways), ways }
 }

@@ -6,6 +6,7 @@
 use super::play::Region;
 use crate::sim::Verdict;
 use chand_protocol::channel::Phase;
+use chand_protocol::onchain::Output;
 
 /// Seconds within which all links are there again.
 const LINK_S: u64 = 400;
@@ -15,6 +16,8 @@ const WAIT_MS: u64 = 130_000;
 const MOST_BLOCKS: u32 = 640;
 /// Blocks after the last end: claims, delays, seven blocks.
 const LAST_BLOCKS: u32 = 24;
+/// After the expiry of an HTLC that nobody takes: then it is given up (BOLT 5).
+const DEEP_BLOCKS: u32 = 8;
 /// Small enough not to be worth a claim, sat.
 pub(super) const SMALL_SAT: u64 = 750;
 
@@ -82,13 +85,20 @@ impl Region {
 
     /// What is still to end.
     fn restless(&self) -> impl Iterator<Item = String> + '_ {
+        let tip = self.town.chain.height();
+        // One too small for a claim may still be taken by its secret until it is given up: its payer waits for that.
+        let waits = move |output: &Output| {
+            let lock = output.lock.as_ref();
+            lock.is_some_and(|lock| tip < lock.cltv_expiry.0.saturating_add(DEEP_BLOCKS))
+        };
         self.town.seats.iter().flat_map(move |seat| {
             seat.node.channels().filter_map(move |channel| {
                 let (id, name) = (channel.id(), seat.name);
                 let pending = channel.ledger.htlcs.len();
                 if let Phase::Onchain(close) = &channel.phase {
                     let watched = channel.watch.iter().flat_map(|watch| &watch.outputs);
-                    let left = watched.filter(|o| o.spent.is_none() && o.amount.0 > SMALL_SAT).count();
+                    let unspent = watched.filter(|o| o.spent.is_none());
+                    let left = unspent.filter(|o| o.amount.0 > SMALL_SAT || waits(o)).count();
                     let seen = close.height.is_some();
                     return (!seen || left > 0).then(|| {
                         format!("{name}: {id} closed ({}), mined: {seen}, {left} outputs left", close.trigger)

@@ -8,12 +8,13 @@
 use super::plan::{Fate, Spoil};
 use super::play::{Owed, Region};
 use crate::sim::Verdict;
+use chand_protocol::channel::htlc::Htlc;
 use chand_protocol::channel::policy::Policy;
-use chand_protocol::channel::Phase;
+use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{PaymentHash, ShortChannelId, Side};
 use chand_protocol::node::command::{Command, InvoiceFilter, Reply};
 use chand_protocol::node::view;
-use chand_protocol::onchain::Standing;
+use chand_protocol::onchain::{Output, Standing};
 use chand_protocol::units::Msat;
 use std::collections::BTreeMap;
 
@@ -34,6 +35,13 @@ fn found<T>(judge: &'static str, words: String) -> Result<T, Verdict> {
     Err(Verdict::new(judge, words))
 }
 
+/// Whether an HTLC of a channel that closed has no output that somebody could still take: it is under way no more.
+fn is_gone(channel: &Channel, htlc: &Htlc) -> bool {
+    let here = |o: &Output| o.spent.is_none() && o.lock.as_ref().is_some_and(|lock| lock.id == htlc.id);
+    let taken = channel.watch.as_ref().is_some_and(|watch| !watch.outputs.iter().any(here));
+    matches!(channel.phase, Phase::Onchain(_)) && (htlc.amount.0 < BIG_MSAT || taken)
+}
+
 impl Region {
     /// At any moment: no more is under way than is owed.
     ///
@@ -46,17 +54,18 @@ impl Region {
             let mut sums: BTreeMap<(PaymentHash, Side), u64> = BTreeMap::new();
             for channel in place.node.channels() {
                 let pending = channel.ledger.htlcs.values().filter(|h| h.removal.is_none());
-                for htlc in pending {
+                for htlc in pending.filter(|h| !is_gone(channel, h)) {
                     *sums.entry((htlc.payment_hash, htlc.id.offered_by)).or_default() += htlc.amount.0;
                 }
             }
             for ((hash, side), sum) in sums {
-                let Some(owed) = self.owed.get(&hash).filter(|o| !o.contested && o.spoil.is_none()) else {
+                let Some(owed) = self.owed.get(&hash).filter(|o| o.spoil.is_none()) else {
                     continue;
                 };
                 let most = match side {
                     Side::Local if owed.payer == seat => owed.max_fee.map(|fee| owed.msat + fee),
-                    Side::Remote if owed.payee == seat => Some(owed.msat),
+                    // Of each payer no more than all of it.
+                    Side::Remote if owed.payee == seat => Some(owed.msat * (1 + owed.others.len() as u64)),
                     _ => None,
                 };
                 if most.is_some_and(|most| sum > most) {
@@ -154,7 +163,7 @@ impl Region {
             }
             let first = payers.insert(pay.payment_hash, seat);
             // Parts of two payers may make up one payment: each then has the secret, and the payee one amount.
-            let apart = self.owed.get(&pay.payment_hash).is_none_or(|owed| !owed.contested);
+            let apart = self.owed.get(&pay.payment_hash).is_none_or(|owed| !owed.is_contested());
             if let Some(first) = first.filter(|_| apart) {
                 return found("once", format!("nodes {first} and {seat} both paid {}", pay.payment_hash));
             }
@@ -162,13 +171,7 @@ impl Region {
         for (seat, bill) in
             said.bills.iter().enumerate().flat_map(|(s, list)| list.iter().map(move |b| (s, b)))
         {
-            // Parts of two payers may be more than one amount.
-            let shared = self.owed.get(&bill.payment_hash).is_some_and(|owed| owed.contested);
-            let fits = bill.amount_received_msat == bill.amount_msat
-                || (shared && bill.amount_received_msat > bill.amount_msat);
-            if bill.status == "paid" && !fits {
-                return found("once", format!("node {seat} has another amount than it asked for: {bill:?}"));
-            }
+            self.received(seat, bill, said)?;
             let owed = self.owed.get(&bill.payment_hash);
             let strict = self.guilty.is_empty()
                 && (bill.amount_msat >= Some(Msat(16 * BIG_MSAT)) || self.struck.is_empty());
@@ -182,6 +185,30 @@ impl Region {
                 && bill.status == "paid"
             {
                 return found("once", format!("node {seat} took what it was not told to take: {bill:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The payee has what it asked for; of several payers' parts it may have more, never more than twice that, and together
+    /// they paid exactly what it has and what the hops earned.
+    fn received(&self, seat: usize, bill: &view::Invoice, said: &Said) -> Result<(), Verdict> {
+        let (Some(asked), Some(got)) = (bill.amount_msat, bill.amount_received_msat) else { return Ok(()) };
+        let shared = self.owed.get(&bill.payment_hash).is_some_and(Owed::is_contested);
+        let most = if shared { asked.0 * 2 } else { asked.0 };
+        if bill.status == "paid" && !(asked.0..=most).contains(&got.0) {
+            return found("once", format!("node {seat} has another amount than it asked for: {bill:?}"));
+        }
+        let clear = self.struck.is_empty() && self.guilty.is_empty();
+        if bill.status == "paid" && shared && clear {
+            let paid = said.pays.iter().flatten().filter(|p| p.payment_hash == bill.payment_hash);
+            let paid: u64 = paid.filter(|p| p.status == "complete").map(|p| p.amount_sent_msat.0).sum();
+            let rows = said.rows.iter().flatten().filter(|r| r.payment_hash == bill.payment_hash);
+            let earned: u64 =
+                rows.filter(|r| r.status == "settled").map(|r| r.in_msat.0 - r.out_msat.0).sum();
+            if paid != got.0 + earned {
+                let words = format!("its payers gave {paid} msat, hops earned {earned}: {bill:?}");
+                return found("once", words);
             }
         }
         Ok(())
@@ -242,7 +269,7 @@ impl Region {
             let rows = || said.rows.iter().flatten().filter(|r| r.payment_hash == pay.payment_hash);
             let earned: u64 =
                 rows().filter(|r| r.status == "settled").map(|r| r.in_msat.0 - r.out_msat.0).sum();
-            let clear = self.struck.is_empty() && !owed.is_some_and(|o| o.contested);
+            let clear = self.struck.is_empty() && !owed.is_some_and(Owed::is_contested);
             if clear && earned != fee {
                 return found(
                     "fees",

@@ -45,10 +45,17 @@ pub struct Owed {
     pub invoice: view::Invoice,
     /// The route that was given, if any, was wrong in this way.
     pub spoil: Option<Spoil>,
-    /// Others were told to pay it, too.
-    pub contested: bool,
+    /// Others who were told to pay it, too.
+    pub others: BTreeSet<usize>,
     /// Of a hold invoice: its secret and its end.
     pub hold: Option<(Preimage, Fate)>,
+}
+
+impl Owed {
+    /// Several were told to pay it: parts of all of them may make up one payment.
+    pub fn is_contested(&self) -> bool {
+        !self.others.is_empty()
+    }
 }
 
 /// An order whose answer is awaited: of whom, in which of its lives, for what.
@@ -260,7 +267,7 @@ impl Region {
         let max_fee = most.map(|most| 5_000 + msat / 1_000 * most);
         let order = pay(&invoice, max_fee);
         let hold = hold.map(|fate| (preimage(number), fate));
-        self.owe(Owed { payer, payee, msat, max_fee, invoice, spoil: None, contested: false, hold });
+        self.owe(Owed { payer, payee, msat, max_fee, invoice, spoil: None, others: BTreeSet::new(), hold });
         self.tell(payer, order);
     }
 
@@ -298,7 +305,16 @@ impl Region {
         }
         let order = Town::send_pay(route, &invoice);
         let spoil = Some(spoil);
-        self.owe(Owed { payer, payee, msat, max_fee: None, invoice, spoil, contested: false, hold: None });
+        self.owe(Owed {
+            payer,
+            payee,
+            msat,
+            max_fee: None,
+            invoice,
+            spoil,
+            others: BTreeSet::new(),
+            hold: None,
+        });
         self.tell(payer, order);
     }
 
@@ -313,8 +329,10 @@ impl Region {
                 payer = (payer + 1) % people;
             }
         }
+        if payer != owed.payer {
+            owed.others.insert(payer);
+        }
         // Of the same payer's two tries each has a limit of its own.
-        owed.contested |= payer != owed.payer;
         owed.max_fee = None;
         let order = pay(&owed.invoice, None);
         self.marks.see("an invoice was to be paid twice");

@@ -14,6 +14,17 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
+/// Seeds at which a judge once blamed sound nodes, or a machine was mended.
+#[test]
+fn what_once_was_found_is_found_no_more() {
+    // An HTLC of 600 sat in a closed channel ends after its expiry only; parts of two payers meet in one set (twice); an HTLC
+    // without an output in a closed channel is under way no more.
+    for seed in [47, 136, 1_055, 64_481_338_592_821] {
+        let outcome = run(&Plan::new(seed), false);
+        assert!(outcome.verdict.is_none(), "{seed}: {:?}", outcome.verdict);
+    }
+}
+
 #[test]
 fn calm_plans_close_nothing_and_the_others_do() {
     let strife = |plan: &Plan| {

@@ -67,6 +67,8 @@ pub struct Town {
     pub lessons: usize,
     /// Channels that are on nobody's map.
     pub private: BTreeSet<ShortChannelId>,
+    /// What everybody sees of the network, when that is not what it is now.
+    pub frozen: Option<Graph>,
     /// Texts of errors that the test expects in the logs.
     pub expected_errors: Vec<&'static str>,
     /// The records are compared with the node after every so many steps of it.
@@ -126,6 +128,7 @@ impl Town {
             routers: (0..count).map(|_| Router::default()).collect(),
             lessons: 0,
             private: BTreeSet::new(),
+            frozen: None,
             expected_errors: Vec::new(),
             check_every: 1,
             trace: Trace::default(),
@@ -207,6 +210,9 @@ impl Town {
 
     /// The network as everybody sees it: all open channels with both policies.
     pub fn map(&self) -> Graph {
+        if let Some(frozen) = &self.frozen {
+            return frozen.clone();
+        }
         let mut map = Graph::new();
         for seat in &self.seats {
             for channel in seat.node.channels().filter(|c| c.phase == Phase::Open) {

@@ -195,9 +195,13 @@ pub async fn getroute(cx: Arc<Context>, args: Args) -> Outcome {
 }
 
 /// The payments that a list method asks for, in order of their making.
-pub(super) async fn matching(cx: &Context, args: &Args, method: &str) -> Result<Vec<view::Pay>, RpcError> {
+pub(super) async fn matching(
+    cx: &Context,
+    args: &Args,
+    command: Command,
+    method: &str,
+) -> Result<Vec<view::Pay>, RpcError> {
     super::exclusive(args, "bolt11", "payment_hash")?;
-    let command = Command::ListPays { payment_hash: args.opt("payment_hash")?, bolt11: args.opt("bolt11")? };
     let Reply::Pays(mut list) = cx.backend.command(command).await? else {
         return Err(RpcError::unexpected(method));
     };
@@ -209,6 +213,7 @@ pub(super) async fn matching(cx: &Context, args: &Args, method: &str) -> Result<
 
 /// Payments we made or tried.
 pub async fn listpays(cx: Arc<Context>, args: Args) -> Outcome {
-    let list = matching(&cx, &args, "listpays").await?;
+    let command = Command::ListPays { payment_hash: args.opt("payment_hash")?, bolt11: args.opt("bolt11")? };
+    let list = matching(&cx, &args, command, "listpays").await?;
     Ok(json!({ "pays": list.iter().map(show::pay).collect::<Vec<_>>() }))
 }

@@ -16,24 +16,32 @@ use std::sync::Arc;
 /// The payment failed for good.
 const FAILED: i32 = 203;
 
-fn one_part(args: &Args) -> Result<(), RpcError> {
-    match args.opt::<u64>("partid")? {
-        None | Some(0) => Ok(()),
-        Some(_) => Err(RpcError::param("partid", "only 0: a route by hand is one part")),
-    }
+/// The `partid`, unless it is that of a payment in one part.
+fn partid(args: &Args) -> Result<Option<u64>, RpcError> {
+    Ok(args.opt::<u64>("partid")?.filter(|partid| *partid != 0))
 }
 
 /// Start a payment.
 pub async fn sendpay(cx: Arc<Context>, args: Args) -> Outcome {
-    one_part(&args)?;
     let route: Vec<RouteHop> = args.get("route")?;
-    let command = Command::SendPay {
-        route,
-        payment_hash: args.get("payment_hash")?,
-        payment_secret: args.opt::<Secret>("payment_secret")?.map(|s| s.0),
-        amount_msat: args.opt("amount_msat")?,
-        label: args.opt::<Label>("label")?.map(|l| l.0),
-        bolt11: args.opt("bolt11")?,
+    let payment_hash = args.get("payment_hash")?;
+    let payment_secret = args.opt::<Secret>("payment_secret")?.map(|s| s.0);
+    let amount_msat = args.opt("amount_msat")?;
+    let label = args.opt::<Label>("label")?.map(|l| l.0);
+    let bolt11 = args.opt("bolt11")?;
+    let groupid = args.opt("groupid")?;
+    let command = match partid(&args)? {
+        None => Command::SendPay { route, payment_hash, payment_secret, amount_msat, label, bolt11 },
+        Some(partid) => Command::SendPart {
+            route,
+            payment_hash,
+            payment_secret,
+            total_msat: amount_msat,
+            partid,
+            groupid,
+            label,
+            bolt11,
+        },
     };
     let payment = sent(&cx, command, "sendpay").await?;
     let mut answer = show::Object::of(show::sendpay(&payment));
@@ -53,9 +61,13 @@ async fn sent(cx: &Context, command: Command, method: &str) -> Result<view::Pay,
 
 /// Wait for the end of a payment.
 pub async fn waitsendpay(cx: Arc<Context>, args: Args) -> Outcome {
-    one_part(&args)?;
     let timeout_s = args.opt::<u32>("timeout")?.map(u64::from);
-    let command = Command::WaitSendPay { payment_hash: args.get("payment_hash")?, timeout_s };
+    let payment_hash = args.get("payment_hash")?;
+    let groupid = args.opt("groupid")?;
+    let command = match partid(&args)? {
+        None => Command::WaitSendPay { payment_hash, timeout_s },
+        Some(partid) => Command::WaitSendPart { payment_hash, partid, groupid, timeout_s },
+    };
     let payment = sent(&cx, command, "waitsendpay").await?;
     if payment.status != "failed" {
         return Ok(show::sendpay(&payment));
@@ -66,6 +78,9 @@ pub async fn waitsendpay(cx: Arc<Context>, args: Args) -> Outcome {
 
 /// Payments, part by part.
 pub async fn listsendpays(cx: Arc<Context>, args: Args) -> Outcome {
-    let list: Vec<Value> = matching(&cx, &args, "listsendpays").await?.iter().map(show::sendpay).collect();
+    let (payment_hash, bolt11) = (args.opt("payment_hash")?, args.opt("bolt11")?);
+    let command = Command::ListSendPays { payment_hash, bolt11 };
+    let list = matching(&cx, &args, command, "listsendpays").await?;
+    let list: Vec<Value> = list.iter().map(show::sendpay).collect();
     Ok(json!({ "payments": list }))
 }

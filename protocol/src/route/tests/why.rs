@@ -3,7 +3,10 @@
 //! In: one limit too tight at a time. Out: that limit, and a route that keeps all others.
 
 use super::*;
-use alloc::string::ToString;
+use crate::id::PaymentHash;
+use crate::node::effect::Input;
+use crate::node::routes::{Purpose, RouteRequest};
+use alloc::string::{String, ToString};
 
 /// Alice – Bob – Dave, dear; Alice – Carol – 4 – Dave, cheaper and longer.
 fn graph() -> Graph {
@@ -122,4 +125,42 @@ fn nobody_there() {
     open(&mut graph, 9, (7, 8), 1_000_000, [FREE; 2]);
     let no = refused(&graph, &Scorer::new(), &query(8, 1_000));
     assert!(no.ways.is_empty() && no.text.contains("nothing joins the payer and the payee"), "{no}");
+}
+
+/// Who does not read why is not told: that takes many searches.
+#[test]
+fn words_only_for_who_reads_them() {
+    let mut request = RouteRequest {
+        purpose: Purpose::Payment(PaymentHash([1; 32]), 1),
+        us: id(ALICE),
+        payee: id(DAVE),
+        amount: Msat(1_000_000),
+        max_fee: Msat(1_999),
+        final_cltv_blocks: 9,
+        max_blocks: 2_016,
+        max_hops: 20,
+        max_parts: 1,
+        first: [own_hop(1, BOB), own_hop(3, CAROL)].into(),
+        hints: Vec::new(),
+        not_channels: Default::default(),
+        not_nodes: Default::default(),
+        in_flight: Vec::new(),
+        told: Vec::new(),
+        in_words: true,
+    };
+    let mut router = Router::default();
+    let mut ask = |request: &RouteRequest| match router.find(&graph(), request, Timestamp(1_000_000)) {
+        Input::Routes { result, .. } => result,
+        other => panic!("{other:?}"),
+    };
+    assert!(ask(&request).is_err_and(|words| words.contains("the fee")));
+    request.in_words = false;
+    assert_eq!(ask(&request), Err(String::new()));
+    request.max_fee = Msat(5_000);
+    assert!(ask(&request).is_ok_and(|ways| ways.len() == 1));
+}
+
+fn own_hop(scid: u64, peer: usize) -> crate::node::routes::FirstHop {
+    let FirstHop { scid: channel, peer, spendable, .. } = own(scid, peer, 900_000_000);
+    crate::node::routes::FirstHop { channel, peer, spendable, minimum: Msat(1) }
 }
