@@ -89,7 +89,8 @@ fn each_hop_opens_the_published_paths() {
     // BOLT 4 [4.blind.15, 4.blind.16, 4.blind.18, 4.blind.19].
     let vector = data(include_str!("../data/bolt04-route-blinding.json"));
     let secp = Secp256k1::new();
-    for hop in list(&vector["unblind"]) {
+    let hops = list(&vector["unblind"]);
+    for (place, hop) in hops.iter().enumerate() {
         let (path_key, node_key) = (point(&hop["path_key"]), key(&hop["node_privkey"]));
         assert_eq!(blinded_key(&path_key, &node_key), Some(key(&hop["blinded_privkey"])));
         let opened =
@@ -98,8 +99,8 @@ fn each_hop_opens_the_published_paths() {
         // Where it is overridden, what would have followed is published, too.
         let next = hop.get("next_path_key_override").unwrap_or(&hop["next_path_key"]);
         assert_eq!(opened.next_path_key, point(next), "{}", hop["alias"]);
-        // Eve's path allows a feature that nobody knows.
-        assert_eq!(opened.data.is_understood(), hop["alias"] != "Eve");
+        // The last one's allows a feature that nobody knows.
+        assert_eq!(opened.data.is_understood(), place + 1 < hops.len());
     }
 }
 
