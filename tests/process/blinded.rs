@@ -64,7 +64,7 @@ fn alice_pays_an_invoice_that_names_nobody() {
         ready(line.nodes()[peer], line.nodes()[node]);
     }
     let params =
-        json!({ "amount_msat": AMOUNT_MSAT, "label": "gone", "description": "tea", "blinded": true });
+        json!({ "amount_msat": 1_000_000_000_u64, "label": "gone", "description": "tea", "blinded": true });
     let bolt11 = line.dave.call("invoice", params)["bolt11"].as_str().expect("bolt11").to_string();
     line.dave.call("delinvoice", json!({ "label": "gone", "status": "unpaid" }));
     let before = line.money();
