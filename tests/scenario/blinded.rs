@@ -4,8 +4,6 @@
 //! that all failures inside a path look alike; that a crash at any step neither loses nor pays twice.
 //! Read next: `chand_protocol::node::unblind`, `chand_protocol::node::blinded`.
 
-use chand_protocol::channel::announce::PeerUpdate;
-use chand_protocol::gossip::graph::Direction;
 use chand_protocol::id::{NodeId, PaymentHash, ShortChannelId};
 use chand_protocol::invoice::{self, blinded::for_paths, Currency, Invoice};
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply, RouteLimits};
@@ -28,29 +26,9 @@ fn key(n: u8) -> SecretKey {
     SecretKey::from_slice(&[n; 32]).expect("a key")
 }
 
-/// What everybody says to ask for sending on to `payee`.
-fn asked(town: &Town, payee: usize) -> Vec<(ShortChannelId, PeerUpdate)> {
-    let (map, us) = (town.map(), town.seats[payee].id);
-    let asked = map.channels_of(&us).filter_map(|channel| {
-        let peer = channel.nodes.iter().find(|node| **node != us)?;
-        let policy = channel.policies[Direction::between(peer, &us).index()]?;
-        let update = PeerUpdate {
-            timestamp: policy.timestamp,
-            disabled: false,
-            delta_blocks: policy.cltv_expiry_delta,
-            min: policy.htlc_minimum,
-            max: policy.htlc_maximum,
-            base_msat: policy.fee_base_msat,
-            ppm: policy.fee_proportional_millionths,
-        };
-        Some((channel.scid, update))
-    });
-    asked.collect()
-}
-
 /// An invoice that does not name its maker.
 fn hidden(town: &mut Town, payee: usize, label: &str, amount_msat: u64) -> view::Invoice {
-    let blinded = Some(asked(town, payee));
+    let blinded = Some(town.asked_for(payee));
     town.invoice(payee, InvoiceRequest { blinded, ..request(label, Some(amount_msat)) })
 }
 
@@ -391,7 +369,7 @@ fn dies_at(seat: usize, steps_later: u64, when: When, good: bool) -> bool {
     let mut town = Town::line(4, 400 + steps_later, usual);
     let before = balances(&town);
     let hold = Some(preimage(9).hash());
-    let blinded = Some(asked(&town, DAVE));
+    let blinded = Some(town.asked_for(DAVE));
     let bill = town.invoice(DAVE, InvoiceRequest { hold, blinded, ..request("held", Some(AMOUNT)) });
     let seats = [BOB, CAROL, DAVE];
     let id = if good { bill.payment_secret } else { [5; 32] };

@@ -42,7 +42,7 @@ impl Node {
         });
         match to {
             Err(failure) => self.fail_back(channel, htlc.id.id, back, &failure),
-            Ok(to) => self.apply_forward(incoming, htlc, to, &wish, (Box::new(onion), path_key)),
+            Ok(to) => self.apply_forward(incoming, htlc, to, &wish, (onion, path_key)),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::onion::sphinx::{peel, sha256_of_onion, PeelError, Peeled};
 use crate::onion::{returned, Failure, SharedSecret};
 use crate::units::Msat;
 use crate::wire::message::OnionPacket;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use secp256k1::{PublicKey, SecretKey};
 
@@ -30,7 +31,7 @@ pub(super) enum Aim {
     /// It is for us; over a blinded path or not.
     Here { payload: Final, blinded: bool },
     /// Over a channel of ours.
-    Onward { wish: Forward, onion: OnionPacket, path_key: Option<PublicKey> },
+    Onward { wish: Forward, onion: Box<OnionPacket>, path_key: Option<PublicKey> },
 }
 
 /// How an HTLC of a peer is given back.
@@ -145,7 +146,9 @@ impl Node {
             // BOLT 4 [4.read.18].
             _ if htlc.path_key.is_some() => Err(blinding()),
             (Payload::Final(payload), _) => Ok(Aim::Here { payload, blinded: false }),
-            (Payload::Forward(wish), Some(onion)) => Ok(Aim::Onward { wish, onion, path_key: None }),
+            (Payload::Forward(wish), Some(onion)) => {
+                Ok(Aim::Onward { wish, onion: Box::new(onion), path_key: None })
+            }
             (Payload::Forward(_), None) => Err(Failure::InvalidOnionPayload { kind: 0, offset: 0 }),
         }
     }
@@ -191,7 +194,7 @@ impl Node {
             let wish =
                 Forward { short_channel_id: scid, amt_to_forward: onward, outgoing_cltv_value: outgoing };
             // BOLT 4 [4.blind.20].
-            return Some(Aim::Onward { wish, onion, path_key: Some(next_path_key) });
+            return Some(Aim::Onward { wish, onion: Box::new(onion), path_key: Some(next_path_key) });
         }
         None
     }
