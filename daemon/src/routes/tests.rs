@@ -41,6 +41,7 @@ fn request(purpose: Purpose) -> Box<RouteRequest> {
         max_parts: 1,
         first: Vec::new(),
         hints: Vec::new(),
+        paths: Vec::new(),
         not_channels: Default::default(),
         not_nodes: Default::default(),
         in_flight: Vec::new(),

@@ -142,6 +142,7 @@ fn words_only_for_who_reads_them() {
         max_parts: 1,
         first: [own_hop(1, BOB), own_hop(3, CAROL)].into(),
         hints: Vec::new(),
+        paths: Vec::new(),
         not_channels: Default::default(),
         not_nodes: Default::default(),
         in_flight: Vec::new(),
