@@ -12,6 +12,7 @@ mod disk;
 mod door;
 mod fees;
 mod files;
+mod flood;
 mod forward;
 mod gossip;
 mod hold;
