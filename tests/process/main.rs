@@ -13,6 +13,7 @@ mod disk;
 mod door;
 mod fees;
 mod files;
+mod flood;
 mod forward;
 mod gossip;
 mod hold;

@@ -26,6 +26,7 @@ mod late;
 mod limits;
 mod lost;
 mod onchain;
+mod onions;
 mod open;
 mod pay;
 mod payers;
