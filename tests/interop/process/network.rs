@@ -264,3 +264,29 @@ fn ldk_closes_by_force_and_shows_the_secret_on_the_chain() {
     let list: Value = row.carol.call("listpeerchannels", json!({ "id": row.bob.id() }));
     assert_eq!(list["channels"][0]["state"], "CHANNELD_NORMAL", "{list}");
 }
+
+#[test]
+fn a_payee_that_goes_silent_costs_ldk_nothing() {
+    let mut row = Row::new(17, 1);
+    let (bolt11, hash) = row.held_invoice(&row.carol, AMOUNT_MSAT, "silent");
+    row.ldk.pay(&bolt11).expect("LDK begins to pay");
+    row.wait_held(&row.carol, "silent");
+    row.carol.kill();
+    // Bob takes back on the chain what he offered Carol, and LDK has it from him before it would have to close.
+    let end = wait_for("the end of LDK's payment", || {
+        let height = row.chain.mine(2);
+        [&row.alice, &row.bob].iter().for_each(|node| node.wait_height(height));
+        row.ldk.wait_height(height);
+        let mut all = row.ldk.events();
+        all.retain(|e| e["payment_hash"] == hash && e["event"] != "payment-claimable");
+        all.pop().ok_or_else(|| format!("height {height}"))
+    });
+    assert_eq!(end["event"], "payment-failed", "{end}");
+    assert_eq!(row.bobs_forwards(1)[0].0, "failed");
+    let states = |peer: &str| {
+        let list = row.bob.call("listpeerchannels", json!({ "id": peer }));
+        list["channels"][0]["state"].clone()
+    };
+    assert_eq!(states(row.ldk.id()), "CHANNELD_NORMAL");
+    assert_ne!(states(row.carol.id()), "CHANNELD_NORMAL");
+}
