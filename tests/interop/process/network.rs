@@ -166,6 +166,26 @@ fn payments_in_parts_cross_both() {
 }
 
 #[test]
+fn room_that_comes_back_with_ldk_is_found() {
+    let row = Row::new(18, 1);
+    // LDK keeps less towards Bob than Alice wants to send.
+    let drained = 640_000_000;
+    let bolt11 = row.carol.invoice(drained, "drained");
+    row.ldk_pays(&bolt11, &hash_of(&row.carol, &bolt11), fee(drained));
+    let wanted = 80_000_000;
+    let bolt11 = row.carol.invoice(wanted, "no room");
+    let refused = row.alice.refusal("pay", json!({ "bolt11": bolt11 })).to_string();
+    assert!(refused.contains("temporary_channel_failure"), "{refused}");
+    row.no_htlc_at(&row.alice);
+    let (back, _) = row.ldk.invoice(wanted);
+    row.pays(&row.carol, &back);
+    row.no_htlc_at(&row.carol);
+    let bolt11 = row.carol.invoice(wanted, "room again");
+    assert!(row.pays(&row.alice, &bolt11) > wanted);
+    row.at_rest();
+}
+
+#[test]
 fn held_across_kills_of_both_on_the_way() {
     let mut row = Row::new(14, 1);
     // One each way, LDK in the middle of both.
