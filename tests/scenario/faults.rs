@@ -4,7 +4,7 @@ use chand_protocol::channel::Phase;
 use chand_protocol::id::{ChannelId, LinkId, NodeId};
 use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Input;
-use chand_protocol::units::{Feerate, Msat};
+use chand_protocol::units::{Feerate, Height, Msat};
 use chand_protocol::wire::features::Features;
 use chand_protocol::wire::message::{
     ErrorMessage, Init, OpenChannel, RevokeAndAck, Shutdown, UpdateFailHtlc, UpdateFee, UpdateFulfillHtlc,
@@ -322,8 +322,11 @@ fn an_old_copy_of_the_database_is_noticed_and_its_commitment_never_published() {
     assert!(largest.flatten().is_some_and(|sat| sat > 735_000), "{largest:?}");
     // Not even when the user insists.
     let fail = Command::DevFail { channel: chand_protocol::node::command::ChannelRef::Id(duet.channel_id()) };
-    duet.ask(ALICE, fail);
+    let refused = duet.must_fail(ALICE, fail);
+    assert!(refused.message.contains("may be old"), "{refused:?}");
     assert_eq!(duet.chain.mempool.len(), 1);
+    let view = duet.channel(ALICE).view(Height(duet.chain.height()));
+    assert_eq!((view.state.name(), view.spendable_msat.0), ("AWAITING_UNILATERAL", 0));
     let before = duet.chain.money_of(&duet.seats[ALICE].wallet.script);
     duet.mine(1);
     assert!(duet.channel(ALICE).spent_height().is_some());
@@ -331,6 +334,11 @@ fn an_old_copy_of_the_database_is_noticed_and_its_commitment_never_published() {
     duet.mine(1);
     let gained = duet.chain.money_of(&duet.seats[ALICE].wallet.script) - before;
     assert!(gained > 730_000, "{gained}");
+    // What the list says is hers is what the chain gave, not what the old copy thought.
+    let Reply::ClosedChannels(closed) = duet.must(ALICE, Command::ListClosedChannels { peer: None }) else {
+        panic!("a list")
+    };
+    assert!(closed[0].final_to_us_msat.0 > 730_000_000, "{}", closed[0].final_to_us_msat.0);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn identify(channel: &Channel, tx: &Transaction) -> Option<Watch> {
     let cx = Context {
         now: Timestamp(0),
         tip: Height(0),
-        synced: true,
+        at_tip: true,
         crypto: crypto.as_ref(),
         feerate_normal: Feerate::FLOOR,
         feerate_urgent: Feerate::FLOOR,

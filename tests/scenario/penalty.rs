@@ -205,6 +205,34 @@ fn found_late_it_is_not_burnt_as_fees() {
     assert!(gained + 20_000 > held, "{gained} of {held}");
 }
 
+/// The victim's machine slept: it was never started anew, and forty blocks come at once.
+#[test]
+fn many_blocks_at_once_do_not_burn_it_either() {
+    let mut duet = Duet::opened(832, Open::default());
+    for number in 1..=3 {
+        duet.pay_held(ALICE, number, 40_000_000);
+    }
+    duet.settle();
+    let old = duet.seats[BOB].store.durable();
+    for number in 1..=3 {
+        duet.must(BOB, Command::SettleInvoice { preimage: preimage(number) });
+    }
+    duet.settle();
+    let tx = cheat(&mut duet, BOB, old, None);
+    let before = money(&duet, ALICE);
+    duet.check_every = 0;
+    duet.chain.mine();
+    for _ in 0..39 {
+        duet.chain.mine_foreign(Vec::new());
+    }
+    duet.run();
+    duet.mine(3);
+    everything_is_taken(&duet, ALICE);
+    let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    let gained = money(&duet, ALICE) - before;
+    assert!(gained + 20_000 > held, "{gained} of {held}");
+}
+
 /// The block with the cheat, or with the penalty, leaves the chain; the end is the same.
 #[test]
 fn a_reorganisation_changes_nothing() {

@@ -107,7 +107,12 @@ impl Plan<'_> {
         // A mempool rounds each transaction of a package up to whole virtual bytes.
         let both = vbytes.saturating_add(parent_weight.div_ceil(4)).saturating_mul(4);
         let wanted = at(order.feerate, both).saturating_sub(parent_fee.0);
-        Ok(wanted.max(least).min(order.most.0))
+        match order.parent {
+            // A part of what a whole package wants may do.
+            Some(_) => Ok(wanted.min(order.most.0).max(least)),
+            None if wanted > order.most.0 => Err(Short::Dear(Sat(wanted))),
+            None => Ok(wanted.max(least)),
+        }
     }
 
     /// With these coins: the change, or `None` when all that is left goes to the fee.

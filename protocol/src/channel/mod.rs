@@ -67,8 +67,8 @@ pub struct Context<'a> {
     /// The newest block processed.
     pub tip: Height,
     /// It is the chain's newest: what is published now may come into the next block. While blocks of the past are read,
-    /// claims are made and not raised: nobody could have taken them.
-    pub synced: bool,
+    /// at a start or many at once, claims are made and not raised: nobody could have taken them.
+    pub at_tip: bool,
     /// Signs and verifies.
     pub crypto: &'a dyn Crypto,
     /// What gets a transaction mined soon.

@@ -19,6 +19,8 @@ impl Channel {
     pub fn state_name(&self) -> State {
         match &self.phase {
             Phase::Confirming => State::ChanneldAwaitingLockin,
+            // Nothing more is signed: the peer is asked to close.
+            Phase::Open if self.doubt => State::AwaitingUnilateral,
             Phase::Open => State::ChanneldNormal,
             Phase::Closing(c) => {
                 let talking = c.local_script.is_some() && c.remote_script.is_some();
@@ -45,7 +47,7 @@ impl Channel {
     /// `listpeerchannels`.
     pub fn view(&self, tip: Height) -> view::Channel {
         let terms = &self.terms;
-        let usable = matches!(self.phase, Phase::Open);
+        let usable = matches!(self.phase, Phase::Open) && !self.doubt;
         let spendable = |side| if usable { self.ledger.spendable(terms, side) } else { Msat::ZERO };
         let cost = self.ledger.opener_cost(View::Signed(Side::Local), terms);
         let anchors = if terms.channel_type.is_anchors() { ANCHORS_SAT } else { Sat::ZERO };

@@ -132,7 +132,7 @@ impl Node {
         crate::channel::Context {
             now: self.wall(),
             tip: self.tip_height(),
-            synced: self.chain.synced,
+            at_tip: self.chain.at_tip,
             crypto,
             feerate_normal: self.chain.fees.normal,
             feerate_urgent: self.chain.fees.urgent,
@@ -597,6 +597,12 @@ impl Node {
         match command {
             Command::DevFail { .. } => {
                 self.fail_channel(channel_id, Why::new(Trigger::Dev, "dev-fail"));
+                let open = |c: &Channel| !matches!(c.phase, Phase::Closed(_) | Phase::Onchain(_));
+                if self.channels.get(&channel_id).is_some_and(|c| c.doubt && open(c)) {
+                    let text = "this node's commitment may be old, and the peer could take everything: not published. \
+                                The peer was asked to close";
+                    return self.refuse(id, -1, text);
+                }
                 self.answer_close(channel_id, id);
             }
             Command::DevSignLastTx { .. } => match self.act(channel_id, |c, cx, _| c.signed_commitment(cx)) {

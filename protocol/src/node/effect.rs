@@ -55,7 +55,7 @@ pub struct AttachOrder {
     pub feerate: Feerate,
     /// An unconfirmed parent that this one carries: its weight in weight units, and its fee.
     pub parent: Option<(u64, Sat)>,
-    /// More than this is not to be paid.
+    /// More than this is not to be paid: with a parent less than `feerate` asks for will do, alone it is refused.
     pub most: Sat,
     /// The version before: its coins may be taken again, and at least the relay's increment more is to be paid than it
     /// paid (full RBF).
@@ -67,7 +67,7 @@ pub struct AttachOrder {
 pub enum Unattached {
     /// It has too few coins; in words, with what there is.
     NoCoins(String),
-    /// By the rules of relay and replacement it would cost at least so much, which is more than the order's `most`.
+    /// By its feerate, or by the rules of relay and replacement, it would cost so much: more than the order's `most`.
     TooDear(Sat),
 }
 

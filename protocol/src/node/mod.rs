@@ -143,6 +143,8 @@ struct Chain {
     tip_time_s: u32,
     reachable: bool,
     synced: bool,
+    /// No newer block was told of since: the tip is the chain's.
+    at_tip: bool,
     fees: Fees,
 }
 
@@ -260,15 +262,17 @@ impl Node {
             Input::BlockConnected { height, hash, time_s, txs, wallet } => {
                 self.keep_wallet(wallet);
                 self.chain.tip_time_s = time_s;
+                self.chain.at_tip = false;
                 self.on_block(height, hash, &txs);
                 self.unpark();
             }
             Input::BlockDisconnected { height, hash, wallet } => {
                 self.keep_wallet(wallet);
+                self.chain.at_tip = false;
                 self.on_block_gone(height, hash);
             }
             Input::ChainSynced { tip_time_s } => {
-                self.chain.synced = true;
+                (self.chain.synced, self.chain.at_tip) = (true, true);
                 // After a start the tip is known by its records, which do not tell its time.
                 self.chain.tip_time_s = tip_time_s.unwrap_or(self.chain.tip_time_s);
                 self.plan_claims();
@@ -278,7 +282,7 @@ impl Node {
                 if self.chain.reachable != reachable {
                     self.chain.reachable = reachable;
                     // Blocks may have been missed: known again when all are read.
-                    self.chain.synced = false;
+                    (self.chain.synced, self.chain.at_tip) = (false, false);
                     let (level, text) = if reachable {
                         (Level::Info, "the chain backend answers")
                     } else {
@@ -380,7 +384,7 @@ impl Node {
         let cx = Context {
             now,
             tip: self.chain.tip.map_or(Height(0), |(h, _)| h),
-            synced: self.chain.synced,
+            at_tip: self.chain.at_tip,
             crypto: crypto.as_ref(),
             feerate_normal: self.chain.fees.normal,
             feerate_urgent: self.chain.fees.urgent,

@@ -12,6 +12,8 @@ use crate::node::channels::FundOrder;
 use crate::node::command::{ChannelRef, Command, Reply};
 use crate::node::view::{self, ClosedChannel};
 use crate::node::Node;
+use crate::onchain::{Kind, Standing};
+use crate::units::{Msat, Sat};
 use alloc::vec::Vec;
 use bitcoin::hashes::{sha256d, Hash};
 
@@ -177,7 +179,7 @@ impl Node {
             close_cause,
             trigger,
             height: channel.spent_height(),
-            final_to_us_msat: channel.to_us(),
+            final_to_us_msat: final_to_us(channel),
             last_commitment_fee: fee,
         }
     }
@@ -209,5 +211,16 @@ impl Node {
         let (recid, bytes) = signature.serialize_compact();
         let recid = u8::try_from(recid.to_i32()).unwrap_or(0);
         self.answer(id, Reply::Signed { signature: bytes, recid });
+    }
+}
+
+/// Our balance at the close. Of a commitment that this node has lost, what is ours without its secret.
+fn final_to_us(channel: &Channel) -> Msat {
+    match &channel.watch {
+        Some(watch) if watch.standing == Standing::Ahead => {
+            let ours = watch.outputs.iter().filter(|o| o.kind == Kind::ToRemote);
+            ours.fold(Sat::ZERO, |sum, o| sum.saturating_add(o.amount)).to_msat()
+        }
+        _ => channel.to_us(),
     }
 }

@@ -157,6 +157,7 @@ impl Dormant {
                 tip_time_s: 0,
                 reachable: true,
                 synced: false,
+                at_tip: false,
                 fees: Fees { normal: floor, urgent: floor, minimum: floor },
             },
             counters: found.counters,

@@ -250,7 +250,7 @@ impl Node {
         if self.forward_fulfilled(channel, id, &preimage) {
             return;
         }
-        let Some((hash, part)) = self.take_part(channel, id) else { return self.paid_after_all(preimage) };
+        let Some((hash, part)) = self.take_part(channel, id) else { return self.paid_after_all(channel, id, preimage) };
         if let Some(lesson) = lesson_of_success(&part) {
             self.out.effects.push(Effect::Learn(Box::new(lesson)));
         }
@@ -265,14 +265,21 @@ impl Node {
         }
     }
 
-    /// The secret of a payment that had failed: a reorganisation deeper than anybody waits for took that back. It is the
-    /// receipt all the same.
-    fn paid_after_all(&mut self, preimage: Preimage) {
+    /// The secret of a payment that had failed: a reorganisation deeper than anybody waits for took that back, or a cheat
+    /// showed it with a revoked commitment. It is the receipt all the same.
+    fn paid_after_all(&mut self, channel: ChannelId, id: HtlcId, preimage: Preimage) {
         let hash = preimage.hash();
-        if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Failed { .. })) {
-            let at_s = self.wall().seconds();
-            self.set_status(hash, Status::Complete { preimage, at_s });
+        let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
+        let lock = watch.and_then(|w| w.outputs.iter().filter_map(|o| o.lock.as_ref()).find(|l| l.id == id));
+        let at_s = self.wall().seconds();
+        let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
+        if !matches!(payment.status, Status::Failed { .. }) {
+            return;
         }
+        // As its part was taken off the sum when it failed.
+        payment.sent = payment.sent.saturating_add(lock.map_or(payment.amount, |lock| lock.amount));
+        payment.count = payment.count.saturating_add(1);
+        self.set_status(hash, Status::Complete { preimage, at_s });
     }
 
     /// The HTLC was given back, for good.
@@ -297,6 +304,10 @@ impl Node {
             Removal::OnChain => {
                 let text = self.on_chain_words(channel);
                 self.keep_payment(hash);
+                // What the chain did with a part weighs more than why another came back.
+                if let Some(plan) = self.payments.plans.get_mut(&hash) {
+                    plan.verdict = None;
+                }
                 return self.give_up(hash, code::TRY_OTHER_ROUTE, text.into());
             }
         };

@@ -173,7 +173,7 @@ pub(super) fn target(cx: &Context<'_>, left: Option<u32>) -> Feerate {
 
 /// The next feerate of a claim, when it is due to be raised.
 pub(super) fn raised(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Option<Feerate> {
-    if !cx.synced {
+    if !cx.at_tip {
         return None;
     }
     // BOLT 5 [5.fail.6].

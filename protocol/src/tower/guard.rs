@@ -313,7 +313,7 @@ fn context<'a>(now: &Moment<'a>, sweep: &'a ScriptBuf) -> Context<'a> {
         now: Timestamp(0),
         tip: now.tip,
         // It plans when all blocks are read.
-        synced: true,
+        at_tip: true,
         crypto: now.crypto,
         feerate_normal: now.fees.normal,
         feerate_urgent: now.fees.urgent,

@@ -12,7 +12,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, BlockHash, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use bitcoinconsensus::{verify_with_flags, Utxo, VERIFY_ALL_PRE_TAPROOT, VERIFY_TAPROOT};
 use chand_protocol::tx::standard::standard;
-use chand_protocol::units::Feerate;
+use chand_protocol::units::{Feerate, Height};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -188,6 +188,13 @@ impl TinyChain {
             tx.input.iter().map(|i| self.made_or_waiting(&i.previous_output)).collect();
         let spent: u64 = spent?.iter().map(|o| o.value.to_sat()).sum();
         spent.checked_sub(tx.output.iter().map(|o| o.value.to_sat()).sum())
+    }
+
+    /// Whether a node that is there has read all blocks.
+    pub fn is_tip(&self, place: Option<(Height, BlockHash)>) -> bool {
+        place.is_some_and(|(height, hash)| {
+            height.0 == self.height() && self.block(height.0).is_some_and(|block| block.hash == hash)
+        })
     }
 
     /// An output that some block or the faucet ever made.

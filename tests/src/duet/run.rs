@@ -330,14 +330,24 @@ impl Duet {
         true
     }
 
-    /// Feeds a node one block that it has not seen.
+    /// Feeds a node one block that it has not seen, and after the last tells it that there are no more.
     fn catch_up(&mut self) -> bool {
-        (0..2).any(|seat| self.next_block(seat))
+        (0..2).any(|seat| {
+            let moved = self.next_block(seat);
+            if moved && self.chain.is_tip(self.seats[seat].node.tip()) {
+                self.synced(seat);
+            }
+            moved
+        })
     }
 
     /// Feeds a node every block and tells it that there are no more.
     pub(super) fn follow(&mut self, seat: usize) {
         while self.next_block(seat) {}
+        self.synced(seat);
+    }
+
+    fn synced(&mut self, seat: usize) {
         let tip_time_s = self.chain.blocks.last().map(|block| block.time_s);
         self.step(seat, vec![Input::ChainSynced { tip_time_s }]);
     }

@@ -123,15 +123,22 @@ impl TinyWallet {
         tx.output.push(TxOut { value: Amount::ZERO, script_pubkey: self.script.clone() });
         let weight = tx.base_size() as u64 * 4 + 2 + order.witness_weight + P2WPKH_WITNESS;
         let (parent, paid) = order.parent.map_or((0, 0), |(weight, fee)| (weight, fee.0));
-        let mut fee = order.feerate.fee(weight + parent).0.saturating_sub(paid) + 1;
+        let wanted = order.feerate.fee(weight + parent).0.saturating_sub(paid) + 1;
         // However well its parent pays, it must relay by itself.
-        fee = fee.max(Feerate::FLOOR.relay_fee(weight).0);
+        let mut least = Feerate::FLOOR.relay_fee(weight).0;
         if let Some(before) = before {
-            let old = chain.fee(before).unwrap_or(0);
+            // Its parent may be in no mempool now: what it spends is told with the order.
+            let told = order.spent.iter().map(|o| o.value.to_sat()).sum::<u64>() + COIN_SAT;
+            let given = before.output.iter().map(|o| o.value.to_sat()).sum::<u64>();
+            let old = chain.fee(before).unwrap_or(told.saturating_sub(given));
             // More in all, and more for each byte.
             let same_rate = old * weight / before.weight().to_wu().max(1) + 1;
-            fee = fee.max(old + old / 8 + weight.div_ceil(4) + 1).max(same_rate + same_rate / 100);
+            least = least.max(old + old / 8 + weight.div_ceil(4) + 1).max(same_rate + same_rate / 100);
         }
+        let fee = match order.parent {
+            Some(_) => least.max(wanted.min(order.most.0)),
+            None => least.max(wanted),
+        };
         if fee > order.most.0 {
             return Err(Unattached::TooDear(Sat(fee)));
         }

@@ -357,7 +357,7 @@ pub fn signed_commitment(
     let cx = Context {
         now: Timestamp(0),
         tip: Height(0),
-        synced: true,
+        at_tip: true,
         crypto,
         feerate_normal: Feerate::FLOOR,
         feerate_minimum: Feerate::FLOOR,

@@ -148,6 +148,7 @@ impl<'a> Shore<'a> {
                 txs: block.txs.clone(),
                 wallet: None,
             });
+            player.inbox.push_back(Input::ChainSynced { tip_time_s: Some(block.time_s) });
         }
         self.run()
     }
@@ -162,6 +163,7 @@ impl<'a> Shore<'a> {
         let Some(hash) = gone else { return Ok(()) };
         for player in self.players.iter_mut().flatten() {
             player.inbox.push_back(Input::BlockDisconnected { height, hash, wallet: None });
+            player.inbox.push_back(Input::ChainSynced { tip_time_s: None });
         }
         self.run()
     }

@@ -186,11 +186,24 @@ impl Town {
     /// Feeds a node every block and tells it that there are no more.
     pub(super) fn follow(&mut self, seat: usize) {
         while self.next_block(seat) {}
+        self.synced(seat);
+    }
+
+    fn synced(&mut self, seat: usize) {
         let tip_time_s = self.chain.blocks.last().map(|block| block.time_s);
         self.step(seat, vec![Input::ChainSynced { tip_time_s }]);
     }
 
-    pub(super) fn next_block(&mut self, seat: usize) -> bool {
+    /// One block that it has not seen; after the last it is told that there are no more.
+    pub(super) fn catch_up(&mut self, seat: usize) -> bool {
+        let moved = self.next_block(seat);
+        if moved && self.chain.is_tip(self.seats[seat].node.tip()) {
+            self.synced(seat);
+        }
+        moved
+    }
+
+    fn next_block(&mut self, seat: usize) -> bool {
         if self.is_stuck(seat) {
             return false;
         }

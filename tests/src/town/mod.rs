@@ -290,7 +290,7 @@ impl Town {
                 return true;
             }
         }
-        if (0..self.seats.len()).any(|seat| self.next_block(seat))
+        if (0..self.seats.len()).any(|seat| self.catch_up(seat))
             || self.carry()
             || self.call()
             || self.whisper()

@@ -166,7 +166,7 @@ fn change_that_would_be_dust_goes_to_the_fee_unless_that_is_too_much() {
     let (tx, fee) = finish(&w, &order, tx);
     assert_eq!(fee, 800);
     w.wallet.unreserve(tx.compute_txid());
-    order.most = Sat(700);
+    order.most = Sat(790);
     let said = w.wallet.attach(&order).unwrap_err().to_string();
     assert!(said.contains("800 sat can be spent"), "{said}");
     let second = w.receive(AddressKind::P2tr, 750);
@@ -199,6 +199,11 @@ fn no_more_is_paid_than_the_most_and_less_than_relays_is_refused() {
     w.receive(AddressKind::P2wpkh, 100_000);
     let mut order = order(&[50_000], 100_000);
     order.most = Sat(9_000);
+    // It is worth no more: feerates may fall.
+    let said = w.wallet.attach(&order).unwrap_err();
+    assert!(matches!(said, WalletError::TooDear { most: Sat(9_000), .. }), "{said}");
+    // A child helps its parent with what may be paid.
+    order.parent = Some((700, Sat(200)));
     let tx = w.wallet.attach(&order).unwrap();
     let (tx, fee) = finish(&w, &order, tx);
     assert_eq!(fee, 9_000);
