@@ -6,6 +6,7 @@
 //! Read next: `pay` (the plain story), then `kill` (the hard one).
 
 mod backend;
+mod blinded;
 mod cli;
 mod close;
 mod disk;

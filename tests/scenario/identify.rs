@@ -118,7 +118,17 @@ fn add(channel: &mut Channel, spec: &mut Spec, number: u64, id: HtlcId, msat: u6
     let mut span = Span::default();
     (span.remote_first, span.remote_last) = (Some(number), Some(number));
     let step = Step::AddAckRevocation;
-    let htlc = Htlc { id, amount, payment_hash, cltv_expiry, step, removal: None, span, onion: None };
+    let htlc = Htlc {
+        id,
+        amount,
+        payment_hash,
+        cltv_expiry,
+        step,
+        removal: None,
+        span,
+        onion: None,
+        path_key: None,
+    };
     channel.ledger.htlcs.insert(id, htlc);
     let offered = id.offered_by == Side::Remote;
     spec.htlcs.push(SpecHtlc { id, offered, amount, payment_hash, cltv_expiry });

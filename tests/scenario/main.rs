@@ -1,6 +1,7 @@
 //! Two whole nodes in one process: every scenario runs on `node::step`, with real keys, scripts and records.
 //!
 //! Read next: `chand_tests::duet`.
+mod blinded;
 mod chaos;
 mod claims;
 mod clauses;

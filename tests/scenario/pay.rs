@@ -244,6 +244,7 @@ fn told(seed: u64, metadata: Option<Vec<u8>>) -> Final {
         features: Features::of(&features),
         payment_metadata: metadata,
         route_hints: Vec::new(),
+        blinded_paths: Vec::new(),
     };
     let keys = duet.seats[BOB].keys();
     let bolt11 = make(&new, keys.node_secret(), crypto().secp()).expect("an invoice");

@@ -43,7 +43,6 @@ fn bits_of(feature: &str) -> &'static [Feature] {
         "interactive transactions" => &[Feature::DualFund, Feature::Splice],
         "splicing" => &[Feature::Splice],
         "quiescence" => &[Feature::Quiesce],
-        "route blinding" => &[Feature::RouteBlinding],
         "attribution data" => &[Feature::AttributionData],
         "onion messages" => &[Feature::OnionMessages],
         "scid_alias" => &[Feature::ScidAlias],

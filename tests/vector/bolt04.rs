@@ -2,6 +2,8 @@
 //!
 //! The data is in `data/bolt04-*.json`, each naming its source.
 
+mod blinded;
+
 use chand_protocol::id::{hex_array, hex_bytes, to_hex, ShortChannelId};
 use chand_protocol::onion::payload::{Forward, Payload};
 use chand_protocol::onion::returned::{unwrap, wrap, wrap_again, wrap_message};

@@ -398,6 +398,7 @@ pub static METHODS: &[Method] = &[
             ),
             opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
             opt("deschashonly", Kind::Bool, "false", "put only the description's hash in the invoice"),
+            opt("blinded", Kind::Bool, "false", "name no node: be paid over blinded paths (bLIP 39)"),
         ]
     ),
     method!(
@@ -456,6 +457,7 @@ pub static METHODS: &[Method] = &[
             req("description", Kind::Text, "what it is for; the payer reads it"),
             opt("expiry", Kind::U64, "604800", "seconds it can be paid"),
             opt("cltv", Kind::U32, "--cltv-final", "blocks we want to have left when it arrives"),
+            opt("blinded", Kind::Bool, "false", "name no node: be paid over blinded paths (bLIP 39)"),
         ]
     ),
     method!(

@@ -364,7 +364,7 @@ impl Channel {
                     out.events.push(ChannelEvent::LockedIn(htlc.id));
                 } else if next == Step::AddRevocation {
                     // The peer has it for good: the onion need never be told again.
-                    htlc.onion = None;
+                    (htlc.onion, htlc.path_key) = (None, None);
                     dirty.onion_gone(htlc.id);
                 }
             }

@@ -23,6 +23,7 @@ use crate::units::{Height, Msat};
 use crate::wire::message::OnionPacket;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
 /// How far an update has come; see the table above.
@@ -216,6 +217,9 @@ pub struct Htlc {
     /// Its onion, kept in a record of its own while it may be needed.
     #[serde(skip)]
     pub onion: Option<Box<OnionPacket>>,
+    /// The path key that came, or goes, beside the onion, kept with it: inside a blinded path only (BOLT 4).
+    #[serde(skip)]
+    pub path_key: Option<PublicKey>,
 }
 
 impl Htlc {

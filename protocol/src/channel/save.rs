@@ -33,6 +33,9 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
+/// An onion as it stands on the wire.
+const ONION_BYTES: usize = 1_366;
+
 /// Marks of what changed since it was last kept.
 #[derive(Clone, Debug, Default)]
 pub struct Dirty {
@@ -157,22 +160,29 @@ fn stats_from_array(a: [u64; 8]) -> Stats {
     }
 }
 
-fn onion_bytes(onion: &OnionPacket) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1366);
+/// The packet, and behind it the path key that travels beside it, if there is one.
+fn onion_bytes(onion: &OnionPacket, path_key: Option<&PublicKey>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ONION_BYTES + 33);
     bytes.push(onion.version);
     bytes.extend_from_slice(&onion.public_key);
     bytes.extend_from_slice(&onion.hop_payloads);
     bytes.extend_from_slice(&onion.hmac);
+    bytes.extend(path_key.iter().flat_map(|key| PublicKey::serialize(key)));
     bytes
 }
 
-fn onion_from(bytes: &[u8]) -> Option<Box<OnionPacket>> {
-    Some(Box::new(OnionPacket {
+fn onion_from(bytes: &[u8]) -> Option<(Box<OnionPacket>, Option<PublicKey>)> {
+    let path_key = match bytes.get(ONION_BYTES..)? {
+        [] => None,
+        key => Some(PublicKey::from_slice(key).ok()?),
+    };
+    let onion = Box::new(OnionPacket {
         version: *bytes.first()?,
         public_key: bytes.get(1..34)?.try_into().ok()?,
         hop_payloads: bytes.get(34..1334)?.try_into().ok()?,
-        hmac: bytes.get(1334..1366)?.try_into().ok()?,
-    }))
+        hmac: bytes.get(1334..ONION_BYTES)?.try_into().ok()?,
+    });
+    Some((onion, path_key))
 }
 
 impl Channel {
@@ -293,8 +303,10 @@ impl Channel {
             changes.push(put(htlc_key(Kind::Htlc, &channel, *id), &kept));
         }
         for id in &dirty.onions {
-            if let Some(onion) = self.ledger.htlcs.get(id).and_then(|h| h.onion.as_ref()) {
-                changes.push(put(htlc_key(Kind::Onion, &channel, *id), &onion_bytes(onion)));
+            let Some(htlc) = self.ledger.htlcs.get(id) else { continue };
+            if let Some(onion) = &htlc.onion {
+                let bytes = onion_bytes(onion, htlc.path_key.as_ref());
+                changes.push(put(htlc_key(Kind::Onion, &channel, *id), &bytes));
             }
         }
         for id in &dirty.onions_gone {
@@ -477,7 +489,8 @@ impl Loaded {
         let mut htlcs: BTreeMap<HtlcId, Htlc> = self.htlcs.into_iter().map(|h| (h.id, h)).collect();
         for (id, bytes) in self.onions {
             if let Some(htlc) = htlcs.get_mut(&id) {
-                htlc.onion = Some(onion_from(&bytes).ok_or(BadRecord::Damaged)?);
+                let (onion, path_key) = onion_from(&bytes).ok_or(BadRecord::Damaged)?;
+                (htlc.onion, htlc.path_key) = (Some(onion), path_key);
             }
         }
         let channel = Channel {

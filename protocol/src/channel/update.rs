@@ -16,6 +16,7 @@ use crate::wire::message::{
 use crate::wire::Message;
 use alloc::boxed::Box;
 use alloc::format;
+use secp256k1::PublicKey;
 
 /// The longest failure we accept or relay: BOLT 4's are 292 bytes, longer ones are allowed, a limit must be.
 pub const MAX_FAILURE_BYTES: usize = 40_000;
@@ -54,6 +55,18 @@ impl Channel {
         onion: Box<OnionPacket>,
         out: &mut Out,
     ) -> HtlcId {
+        self.apply_offer_inside(amount, payment_hash, cltv_expiry, (onion, None), out)
+    }
+
+    /// The same inside a blinded path, with the path key that goes beside the onion.
+    pub fn apply_offer_inside(
+        &mut self,
+        amount: Msat,
+        payment_hash: PaymentHash,
+        cltv_expiry: Height,
+        (onion, path_key): (Box<OnionPacket>, Option<PublicKey>),
+        out: &mut Out,
+    ) -> HtlcId {
         let id = HtlcId { offered_by: Side::Local, id: self.ledger.next_id.0 };
         // BOLT 2 [2.add.9, 2.add.12].
         self.ledger.next_id.0 += 1;
@@ -66,6 +79,7 @@ impl Channel {
             removal: None,
             span: Span::default(),
             onion: Some(onion),
+            path_key,
         };
         self.log.push((Sent::Add(id.id), false));
         if let Some(message) = self.add_message(&htlc) {
@@ -87,7 +101,8 @@ impl Channel {
             payment_hash: htlc.payment_hash.0,
             cltv_expiry: htlc.cltv_expiry,
             onion_routing_packet: htlc.onion.clone()?,
-            path_key: None,
+            // BOLT 2 [2.add.10].
+            path_key: htlc.path_key,
         }))
     }
 
@@ -173,6 +188,7 @@ impl Channel {
             removal: None,
             span: Span::default(),
             onion: Some(m.onion_routing_packet),
+            path_key: m.path_key,
         };
         self.ledger.htlcs.insert(id, htlc);
         Ok(())

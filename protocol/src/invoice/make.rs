@@ -4,9 +4,10 @@
 //! Read next: `payment`, which keeps what was asked and waits for it.
 
 use super::text::{join, signed_message};
-use super::{amount, Currency, Description, InvoiceError, RouteHintHop};
+use super::{amount, blinded, Currency, Description, InvoiceError, RouteHintHop};
 use super::{DEFAULT_EXPIRY_S, MAX_FIELD_BYTES};
 use crate::id::{PaymentHash, PaymentSecret};
+use crate::onion::blind::PayPath;
 use crate::units::Msat;
 use crate::wire::features::{Feature, Features};
 use alloc::string::String;
@@ -16,6 +17,9 @@ use secp256k1::{Secp256k1, SecretKey, Signing};
 
 /// The largest timestamp: 35 bits of seconds.
 const MAX_TIMESTAMP_S: u64 = (1 << 35) - 1;
+
+/// The field of a blinded path (bLIP 39): number 20.
+pub(super) const BLINDED_PATH: Fe32 = Fe32::_5;
 
 /// What to ask for.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct NewInvoice {
     pub payment_metadata: Option<Vec<u8>>,
     /// Ways to us over channels that are not public.
     pub route_hints: Vec<Vec<RouteHintHop>>,
+    /// Blinded paths to us: then neither secret, nor route hints, nor final expiry are written.
+    pub blinded_paths: Vec<PayPath>,
 }
 
 /// What chand's invoices ask of a payer: a payment secret always; payments in parts are welcome.
@@ -75,7 +81,10 @@ fn write_data(new: &NewInvoice) -> Result<Vec<Fe32>, InvoiceError> {
     }
     let mut data = Vec::new();
     data.extend(digits(new.timestamp_s, 7));
-    field(&mut data, Fe32::S, to_fes(&new.payment_secret.0))?;
+    let blinded = !new.blinded_paths.is_empty();
+    if !blinded {
+        field(&mut data, Fe32::S, to_fes(&new.payment_secret.0))?;
+    }
     field(&mut data, Fe32::P, to_fes(&new.payment_hash.0))?;
     match &new.description {
         Description::Text(text) => field(&mut data, Fe32::D, limited("the description", text.as_bytes())?)?,
@@ -84,14 +93,19 @@ fn write_data(new: &NewInvoice) -> Result<Vec<Fe32>, InvoiceError> {
     if new.expiry_s != DEFAULT_EXPIRY_S {
         field(&mut data, Fe32::X, minimal(new.expiry_s))?;
     }
-    field(&mut data, Fe32::C, minimal(new.min_final_cltv_blocks.into()))?;
+    if !blinded {
+        field(&mut data, Fe32::C, minimal(new.min_final_cltv_blocks.into()))?;
+    }
     if !new.features.is_empty() {
         field(&mut data, Fe32::_9, feature_fes(&new.features))?;
     }
     if let Some(metadata) = &new.payment_metadata {
         field(&mut data, Fe32::M, limited("the payment metadata", metadata)?)?;
     }
-    for route in new.route_hints.iter().filter(|route| !route.is_empty()) {
+    for path in &new.blinded_paths {
+        field(&mut data, BLINDED_PATH, to_fes(&blinded::write(path)?))?;
+    }
+    for route in new.route_hints.iter().filter(|route| !route.is_empty() && !blinded) {
         let bytes: Vec<u8> = route.iter().flat_map(hint_bytes).collect();
         field(&mut data, Fe32::R, limited("a route hint", &bytes)?)?;
     }

@@ -2,10 +2,12 @@
 //!
 //! In: what to ask for, with our node key; or the text of somebody's invoice. Out: the text; or an [`Invoice`] whose
 //! signature and required features are checked. Whether it has expired and is for our chain are questions apart.
-//! `amount` is the part a human can read, `make` writes and signs, `parse` reads and checks, `text` is the bech32 below.
+//! `amount` is the part a human can read, `make` writes and signs, `parse` reads and checks, `blinded` is the field of paths
+//! to a payee who is not named (bLIP 39), `text` is the bech32 below.
 //! Read next: `parse`.
 
 mod amount;
+pub mod blinded;
 mod make;
 mod parse;
 #[cfg(test)]
@@ -17,6 +19,7 @@ pub use make::{make, our_features, NewInvoice};
 pub use parse::parse;
 
 use crate::id::{NodeId, PaymentHash, PaymentSecret, ShortChannelId};
+use crate::onion::blind::PayPath;
 use crate::units::Msat;
 use crate::wire::features::Features;
 use alloc::string::{String, ToString};
@@ -46,9 +49,10 @@ pub struct Invoice {
     pub expiry_s: u64,
     /// What the payment's preimage hashes to.
     pub payment_hash: PaymentHash,
-    /// To be handed to the payee with the payment (BOLT 4, `payment_data`).
-    pub payment_secret: PaymentSecret,
-    /// Who signed it and is to be paid.
+    /// To be handed to the payee with the payment (BOLT 4, `payment_data`); `None` where there are blinded paths, whose
+    /// sealed ids are for that.
+    pub payment_secret: Option<PaymentSecret>,
+    /// Who signed it and is to be paid; where there are blinded paths, a key that is no node's.
     pub payee: NodeId,
     /// What the payment is for.
     pub description: Description,
@@ -56,6 +60,8 @@ pub struct Invoice {
     pub min_final_cltv_blocks: u32,
     /// Ways to the payee over channels that are not public, each from a public node on.
     pub route_hints: Vec<Vec<RouteHintHop>>,
+    /// Blinded paths to the payee (bLIP 39): the only way there when there are any.
+    pub blinded_paths: Vec<PayPath>,
     /// What the payee offers and requires.
     pub features: Features,
     /// To be handed to the payee with the payment.
@@ -131,6 +137,8 @@ pub enum InvoiceError {
     NotMinimal,
     #[error("the invoice has no payment hash")]
     NoPaymentHash,
+    #[error("the invoice has blinded paths and beside them {0}, which must not be")]
+    BesidePaths(&'static str),
     #[error("the invoice has no payment secret, so it cannot be paid safely")]
     NoPaymentSecret,
     #[error("the invoice must have either a description or its hash, and only one of them")]

@@ -4,13 +4,15 @@
 //! the crate `lightning-invoice`; the amount, the signature and what must and must not be there are judged here.
 //! Read next: `make`.
 
+use super::make::BLINDED_PATH;
 use super::text::{signed_message, split, Parts};
-use super::{amount, Description, ExtraField, Invoice, InvoiceError, RouteHintHop};
+use super::{amount, blinded, Description, ExtraField, Invoice, InvoiceError, RouteHintHop};
 use super::{DEFAULT_EXPIRY_S, DEFAULT_MIN_FINAL_CLTV_BLOCKS};
 use crate::id::{NodeId, PaymentHash, PaymentSecret, ShortChannelId};
+use crate::onion::blind::PayPath;
 use crate::wire::features::{Context, Feature, Features};
 use alloc::vec::Vec;
-use bitcoin::bech32::Fe32;
+use bitcoin::bech32::{Fe32, Fe32IterExt};
 use bitcoin::hashes::Hash as _;
 use bitcoin::{ScriptBuf, WitnessProgram};
 use lightning_invoice::{Bolt11ParseError, Fallback, RawBolt11Invoice, RawTaggedField, TaggedField};
@@ -18,8 +20,14 @@ use secp256k1::ecdsa::{RecoverableSignature, RecoveryId, Signature};
 use secp256k1::{PublicKey, Secp256k1, Verification};
 
 /// Features an invoice may require of us.
-const UNDERSTOOD: [Feature; 4] =
-    [Feature::VarOnion, Feature::PaymentSecret, Feature::BasicMpp, Feature::PaymentMetadata];
+const UNDERSTOOD: [Feature; 6] = [
+    Feature::VarOnion,
+    Feature::PaymentSecret,
+    Feature::BasicMpp,
+    Feature::RouteBlinding,
+    Feature::PaymentMetadata,
+    Feature::Bolt11BlindedPath,
+];
 
 /// Reads an invoice and checks its signature and features. Expiry and chain are left to the caller.
 ///
@@ -33,7 +41,14 @@ pub fn parse<C: Verification>(text: &str, secp: &Secp256k1<C>) -> Result<Invoice
     check_features(&fields.features)?;
     let missing = |tag, otherwise| missing(&fields.extra, tag, otherwise);
     let payment_hash = fields.payment_hash.ok_or_else(|| missing('p', InvoiceError::NoPaymentHash))?;
-    let payment_secret = fields.payment_secret.ok_or_else(|| missing('s', InvoiceError::NoPaymentSecret))?;
+    let payment_secret = match (fields.payment_secret, fields.blinded_paths.is_empty()) {
+        (Some(_), false) => return Err(InvoiceError::BesidePaths("a payment secret")),
+        (None, true) => return Err(missing('s', InvoiceError::NoPaymentSecret)),
+        (secret, _) => secret,
+    };
+    if !fields.blinded_paths.is_empty() && !fields.route_hints.is_empty() {
+        return Err(InvoiceError::BesidePaths("route hints"));
+    }
     let description = match (fields.text, fields.text_hash) {
         (Some(one), None) | (None, Some(one)) => one,
         (Some(_), Some(_)) => return Err(InvoiceError::Description),
@@ -50,6 +65,7 @@ pub fn parse<C: Verification>(text: &str, secp: &Secp256k1<C>) -> Result<Invoice
         description,
         min_final_cltv_blocks: fields.min_final_cltv_blocks.unwrap_or(DEFAULT_MIN_FINAL_CLTV_BLOCKS),
         route_hints: fields.route_hints,
+        blinded_paths: fields.blinded_paths,
         features: fields.features,
         payment_metadata: fields.payment_metadata,
         fallbacks: fields.fallbacks,
@@ -69,6 +85,7 @@ struct Fields {
     expiry_s: Option<u64>,
     min_final_cltv_blocks: Option<u32>,
     route_hints: Vec<Vec<RouteHintHop>>,
+    blinded_paths: Vec<PayPath>,
     features: Features,
     payment_metadata: Option<Vec<u8>>,
     fallbacks: Vec<ScriptBuf>,
@@ -142,6 +159,11 @@ impl Fields {
     /// A field whose type or content the crate does not know.
     fn take_unknown(&mut self, raw: &[Fe32]) -> Result<(), InvoiceError> {
         let (tag, length_and_data) = raw.split_first().ok_or(InvoiceError::TooShort)?;
+        if *tag == BLINDED_PATH {
+            let bytes: Vec<u8> = length_and_data.iter().copied().skip(2).fes_to_bytes().collect();
+            self.blinded_paths.extend(blinded::read(&bytes)?);
+            return Ok(());
+        }
         let tag = tag.to_char();
         // Fallbacks of a version unknown to us end here: "MUST skip over `f` fields that use an unknown `version`". So
         // do `p`, `h`, `s` and `n` of a wrong length: the text of BOLT 11 refuses them, its published example with

@@ -28,6 +28,7 @@ fn plain() -> NewInvoice {
         features: our_features(),
         payment_metadata: None,
         route_hints: Vec::new(),
+        blinded_paths: Vec::new(),
     }
 }
 
@@ -58,7 +59,7 @@ fn same(new: &NewInvoice, read: &Invoice) {
     assert_eq!((read.currency, read.amount), (new.currency, new.amount));
     assert_eq!((read.timestamp_s, read.expiry_s), (new.timestamp_s, new.expiry_s));
     assert_eq!(read.payment_hash, new.payment_hash);
-    assert_eq!(read.payment_secret, new.payment_secret);
+    assert_eq!(read.payment_secret.as_ref(), Some(&new.payment_secret));
     assert_eq!(read.description, new.description);
     assert_eq!(read.min_final_cltv_blocks, new.min_final_cltv_blocks);
     assert_eq!(read.route_hints, new.route_hints);
@@ -273,4 +274,49 @@ fn descriptions_are_printed_escaped() {
     let secp = Secp256k1::new();
     let printed = format!("{:?}", parse(&make(&plain(), &key(), &secp).unwrap(), &secp).unwrap());
     assert!(printed.contains("PaymentSecret(secret)"), "{printed}");
+}
+
+/// bLIP 39's published invoice, with these fields behind its own and signed anew.
+fn hidden_with(extra: &[(Fe32, &[u8])]) -> Result<Invoice, InvoiceError> {
+    const HIDDEN: &str = "lnbc20m1pvjluezpp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4js5fdqqqqq2qqqqqpgqyzqqqqqqqqqqqqyqqqqqqqqqqqvsqqqqlnxy0ffrlt2y2jgtzw89kgr3zg4dlwtlfycn3yuek8x5eucnuchqps82xf0m2u6sx5wnjw7xxgnxz5kf09quqsv5zvkgj7d5kpzttp4qz7q5qsyqcyq5pzq2feycsemrh7wvendc4kw3tsmkt25a36ev6kfehrv7ecfkrp5zs9q5zqxqspqtr4avek5quzjn427asptzews5wrczfhychr2sq6ue9phmn35tjqcrspqgpsgpgxquyqjzstpsxsu59zqqqqqpqqqqqqyqq2qqqqqqqqqqqqqqqqqqqqqqqqpgqqqqk8t6endgpc99824amqzk9japgu8synwf3wx4qp4ej2r0h8rghypsqsygpf8ynzr8vwleenxdhzke69wrwed2nk8t9n2e8xudnm8pxcvxs2q5qsyqcyq5y4rdlhtf84f8rgdj34275juwls2ftxtcfh035863q3p9k6s94hpxhdmzfn5gxpsazdznxs56j4vt3fdhe00g9v2l3szher50hp4xlggqkxf77f";
+    let secp = Secp256k1::new();
+    let mut parts = text::split(HIDDEN)?;
+    for (tag, bytes) in extra {
+        let content: Vec<Fe32> = bytes.iter().copied().bytes_to_fes().collect();
+        let length = [content.len() / 32, content.len() % 32].map(|n| Fe32::try_from(n as u8).unwrap());
+        parts.data.extend([*tag].into_iter().chain(length).chain(content));
+    }
+    let signature = secp.sign_ecdsa_recoverable(&text::signed_message(&parts.human, &parts.data), &key());
+    let (recovery, compact) = signature.serialize_compact();
+    let bytes: Vec<u8> = compact.into_iter().chain([recovery.to_i32() as u8]).collect();
+    parse(&text::join(&parts.human, &parts.data, &bytes.try_into().unwrap())?, &secp)
+}
+
+#[test]
+fn beside_blinded_paths_stand_neither_secret_nor_hints_and_broken_paths_are_refused() {
+    assert_eq!(hidden_with(&[]).unwrap().blinded_paths.len(), 2);
+    let hint = [&node_id(&Secp256k1::new()).0.serialize()[..], &[0; 18]].concat();
+    let beside = |what| Err(InvoiceError::BesidePaths(what));
+    assert_eq!(hidden_with(&[(Fe32::S, &[7; 32])]), beside("a payment secret"));
+    assert_eq!(hidden_with(&[(Fe32::R, &hint)]), beside("route hints"));
+    // A path without hops, one cut short, one whose key is none.
+    let paths = hidden_with(&[]).unwrap().blinded_paths;
+    let sound = blinded::write(&paths[1]).unwrap();
+    assert_eq!(hidden_with(&[(make::BLINDED_PATH, &sound)]).unwrap().blinded_paths.len(), 3);
+    let mut wrong_key = sound.clone();
+    wrong_key[28] = 9;
+    let mut no_hops = sound[..62].to_vec();
+    *no_hops.last_mut().unwrap() = 0;
+    for broken in [&sound[..sound.len() - 1], &sound[..40], &wrong_key, &no_hops] {
+        assert!(
+            matches!(hidden_with(&[(make::BLINDED_PATH, broken)]), Err(InvoiceError::Field(_))),
+            "{broken:?}"
+        );
+    }
+    // Too many hops for one field.
+    let mut long = paths[0].clone();
+    long.path.hops.iter_mut().for_each(|hop| hop.encrypted_data = vec![1; 200]);
+    let new = blinded::for_paths(Currency::Regtest, None, PaymentHash([3; 32]), 1_700_000_000, vec![long]);
+    let refused = make(&new, &key(), &Secp256k1::new()).unwrap_err();
+    assert!(matches!(refused, InvoiceError::TooLongToMake { what: "a blinded path", .. }), "{refused}");
 }

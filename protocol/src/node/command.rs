@@ -5,6 +5,7 @@
 //! `WaitInvoice`, `Connect`) only when the matter is decided.
 //! Read next: `view` (the shapes of the answers).
 
+use crate::channel::announce::PeerUpdate;
 use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
 use crate::node::tower::TowerChannel;
@@ -49,6 +50,9 @@ pub struct InvoiceRequest {
     pub hold: Option<PaymentHash>,
     /// Whether it names channels that are not public; `None`: when there is no public one.
     pub expose_private: Option<bool>,
+    /// Do not name this node: it is paid over blinded paths only (bLIP 39). With what peers ask everybody for forwards over
+    /// their channels with us, as far as the caller knows.
+    pub blinded: Option<Vec<(ShortChannelId, PeerUpdate)>>,
 }
 
 /// What a way to a payee may cost, and where it may not go. The default is any.

@@ -4,7 +4,7 @@
 //! In: an HTLC that is locked in, with what its onion asks for; later how the next hop ended. Out: the next HTLC and a
 //! record of both, in one batch with whatever else the step kept; later the same end upstream, in the batch that keeps
 //! the one downstream. Nothing is held between two steps, so there is nothing to reconcile at a start.
-//! Read next: `forwards` (what is kept and listed), `send`, `crate::onion`.
+//! Read next: `unblind` (what an onion asks for, and how it goes back), `forwards` (what is kept and listed), `send`.
 
 use crate::channel::htlc::{Htlc, Removal};
 use crate::channel::ledger::Refusal;
@@ -13,12 +13,15 @@ use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, HtlcId, Preimage, ShortChannelId, Side};
 use crate::node::effect::Level;
 use crate::node::forwards::{Forward, Place, Status};
+use crate::node::unblind::{Aim, Back};
 use crate::node::Node;
-use crate::onion::payload;
-use crate::onion::sphinx::{peel, Peeled};
-use crate::onion::{returned, Failure, SharedSecret};
+use crate::onion::{payload, Failure};
+use crate::units::Msat;
+use crate::wire::features::Feature;
+use crate::wire::message::OnionPacket;
 use alloc::boxed::Box;
 use alloc::format;
+use secp256k1::PublicKey;
 
 /// An HTLC that expires within so many blocks is not taken on: it would be a race from the start.
 const TOO_SOON_BLOCKS: u32 = 3;
@@ -27,30 +30,36 @@ const TOO_FAR_BLOCKS: u32 = 2_016;
 impl Node {
     /// An HTLC of a peer that is to go on. Whether its hash is that of an invoice of ours does not matter here.
     // BOLT 5 [5.localtake.2].
-    pub(super) fn forward(
-        &mut self,
-        channel: ChannelId,
-        htlc: &Htlc,
-        peeled: Peeled,
-        wish: &payload::Forward,
-    ) {
+    pub(super) fn forward(&mut self, channel: ChannelId, htlc: &Htlc, aim: Aim, back: &Back) {
+        let Aim::Onward { wish, onion, path_key } = aim else { return };
         // BOLT 2 [2.forward.1].
         let incoming = Place { channel, htlc: htlc.id.id };
-        // Looked at again after a start: what went on already waits for its end.
-        if self.forwards.is_under_way(incoming) {
-            return;
-        }
-        let Some(next) = peeled.next else { return };
-        match self.check_forward(htlc, wish) {
-            Err(failure) => {
-                self.fail_back(channel, htlc.id.id, &peeled.shared_secret, &failure);
-            }
-            Ok(to) => self.apply_forward(incoming, htlc, to, wish, next),
+        // The amount came from a formula that rounds in the payee's favour (BOLT 4): that one is not missed.
+        let rounding = Msat(path_key.is_some().into());
+        let to = self.check_forward(htlc, &wish, rounding).and_then(|to| {
+            let fine = path_key.is_none() || self.knows_path_keys(to);
+            fine.then_some(to).ok_or(Failure::UnknownNextPeer)
+        });
+        match to {
+            Err(failure) => self.fail_back(channel, htlc.id.id, back, &failure),
+            Ok(to) => self.apply_forward(incoming, htlc, to, &wish, (onion, path_key)),
         }
     }
 
+    /// Whether the peer of this channel knows what comes beside an onion inside a blinded path: to one who does not, it
+    /// would be a reason to hang up.
+    fn knows_path_keys(&self, channel: ChannelId) -> bool {
+        let peer = self.channels.get(&channel).map(|c| c.terms.peer);
+        peer.is_some_and(|peer| self.negotiated(&peer, Feature::RouteBlinding))
+    }
+
     /// The channel it goes on over, or the failure for its payer.
-    fn check_forward(&self, htlc: &Htlc, wish: &payload::Forward) -> Result<ChannelId, Failure> {
+    fn check_forward(
+        &self,
+        htlc: &Htlc,
+        wish: &payload::Forward,
+        rounding: Msat,
+    ) -> Result<ChannelId, Failure> {
         // BOLT 4 [4.fail.7].
         let named = self.by_scid(wish.short_channel_id).ok_or(Failure::UnknownNextPeer)?;
         if !matches!(named.phase, Phase::Open) {
@@ -71,7 +80,7 @@ impl Node {
         let fee = policy.fee(wish.amt_to_forward);
         let needed = fee.and_then(|fee| wish.amt_to_forward.checked_add(fee));
         // BOLT 4 [4.read.23].
-        if needed.is_none_or(|needed| htlc.amount < needed) {
+        if needed.is_none_or(|needed| htlc.amount.saturating_add(rounding) < needed) {
             return Err(Failure::FeeInsufficient { htlc_msat: htlc.amount, channel_update: update() });
         }
         // BOLT 4 [4.read.24].
@@ -122,11 +131,11 @@ impl Node {
         htlc: &Htlc,
         to: ChannelId,
         wish: &payload::Forward,
-        onion: crate::wire::message::OnionPacket,
+        onion: (Box<OnionPacket>, Option<PublicKey>),
     ) {
         let (amount, expiry) = (wish.amt_to_forward, wish.outgoing_cltv_value);
-        let onion = Box::new(onion);
-        let offered = self.act(to, |c, _, out| c.apply_offer(amount, htlc.payment_hash, expiry, onion, out));
+        let offered =
+            self.act(to, |c, _, out| c.apply_offer_inside(amount, htlc.payment_hash, expiry, onion, out));
         let Some(HtlcId { id, .. }) = offered else { return };
         let forward = Forward {
             incoming,
@@ -184,21 +193,8 @@ impl Node {
         // BOLT 2 [2.forward.2]: it is gone for good, or the chain has decided.
         let outgoing = Place { channel, htlc: id.id };
         let Some(incoming) = self.end_forward(outgoing, false) else { return false };
-        let Some(secret) = self.secret_of(incoming) else { return true };
-        let reason = match removal {
-            // BOLT 4 [4.relayfail.4, 4.relayfail.5].
-            Removal::Failed(reason) => returned::wrap_again(&secret, reason.clone()),
-            // BOLT 2 [2.remove.8].
-            Removal::Malformed { sha256_of_onion, failure_code } => {
-                let failure = Failure::from_malformed(*failure_code, *sha256_of_onion);
-                returned::wrap(&secret, &failure.unwrap_or(Failure::TemporaryNodeFailure))
-            }
-            // BOLT 5 [5.localoffer.3, 5.localoffer.8, 5.remoteoffer.4].
-            Removal::OnChain | Removal::Fulfilled(_) => {
-                returned::wrap(&secret, &Failure::PermanentChannelFailure)
-            }
-        };
-        let removal = Removal::Failed(reason);
+        let Some(back) = self.back_of(incoming) else { return true };
+        let removal = back.relayed(removal);
         self.act(incoming.channel, |c, _, out| c.settle(incoming.htlc, removal, out));
         true
     }
@@ -213,15 +209,6 @@ impl Node {
     fn lose_forward(&mut self, incoming: Place) {
         let change = self.forwards.lose(incoming, self.wall());
         self.out.changes.extend(change);
-    }
-
-    /// The key of what goes back to the payer.
-    fn secret_of(&self, place: Place) -> Option<SharedSecret> {
-        let id = HtlcId { offered_by: Side::Remote, id: place.htlc };
-        let htlc = self.channels.get(&place.channel)?.htlc(id)?;
-        let onion = htlc.onion.as_ref()?;
-        let peeled = peel(onion, self.keys.node_secret(), &htlc.payment_hash.0, self.crypto.secp()).ok()?;
-        Some(peeled.shared_secret)
     }
 
     /// What came in was taken back by its payer, deep in the chain.

@@ -5,9 +5,12 @@
 
 use crate::channel::{Channel, Phase};
 use crate::id::{CommandId, PaymentHash, Preimage, Side};
+use crate::invoice::blinded::blinded_features;
 use crate::invoice::{self, Currency, Description, NewInvoice, RouteHintHop};
 use crate::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
+use crate::node::paths::PathWish;
 use crate::node::{view, Node};
+use crate::onion::blind::PayPath;
 use crate::record::{invoice_key, put};
 use crate::store::Change;
 use crate::units::{Msat, Timestamp};
@@ -19,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 /// A week, as Core Lightning's default.
 const DEFAULT_EXPIRY_S: u64 = 604_800;
+/// Core Lightning's code for an invoice whose hints cannot be made.
+const NO_PATH: i32 = 902;
 /// Private channels that an invoice names at most.
 const MAX_HINTS: usize = 3;
 /// Core Lightning's limit on labels, and ours on descriptions that BOLT 11 can carry.
@@ -57,6 +62,8 @@ pub(super) struct Invoice {
     pub(super) min_cltv_blocks: u32,
     pub(super) created_index: u64,
     pub(super) status: Status,
+    /// It hides us behind blinded paths: it is paid over them and in no other way.
+    pub(super) blinded: bool,
 }
 
 impl Invoice {
@@ -163,7 +170,7 @@ impl Node {
         if r.amount_msat == Some(Msat::ZERO) {
             return Err((-32602, "amount_msat: must be more than zero, or \"any\"".into()));
         }
-        let preimage = match (&r.hold, r.preimage) {
+        let preimage = match (&r.hold, r.preimage.clone()) {
             (Some(_), _) => None,
             (None, Some(given)) => Some(given),
             (None, None) => Some(Preimage(self.entropy.bytes32())),
@@ -185,6 +192,8 @@ impl Node {
             Description::Text(r.description.clone())
         };
         let now_s = self.wall().seconds();
+        let blinded_paths = self.hide(&r, secret, expiry_s, min_cltv_blocks)?;
+        let blinded = r.blinded.is_some();
         let new = NewInvoice {
             currency: Currency::of(self.config.network.bitcoin()),
             amount: r.amount_msat,
@@ -194,12 +203,14 @@ impl Node {
             expiry_s,
             min_final_cltv_blocks: min_cltv_blocks,
             timestamp_s: now_s,
-            features: invoice::our_features(),
+            features: if blinded { blinded_features() } else { invoice::our_features() },
             payment_metadata: None,
-            route_hints: self.route_hints(r.expose_private),
+            route_hints: if blinded { Vec::new() } else { self.route_hints(r.expose_private) },
+            blinded_paths,
         };
-        let bolt11 = invoice::make(&new, self.keys.node_secret(), self.crypto.secp())
-            .map_err(|e| (-32602, format!("{e}")))?;
+        // Signed with its own key the node would be named.
+        let key = if blinded { self.entropy.secret_key() } else { *self.keys.node_secret() };
+        let bolt11 = invoice::make(&new, &key, self.crypto.secp()).map_err(|e| (-32602, format!("{e}")))?;
         let invoice = Invoice {
             hash,
             label: r.label,
@@ -213,11 +224,31 @@ impl Node {
             min_cltv_blocks,
             created_index: self.counters.next_invoice(),
             status: Status::Unpaid,
+            blinded,
         };
         self.keep(put(invoice_key(&hash), &invoice));
         let view = invoice.view(self.wall());
         self.invoices.insert(invoice);
         Ok(view)
+    }
+
+    /// The paths of an invoice that is to hide us; none for any other.
+    fn hide(
+        &mut self,
+        r: &InvoiceRequest,
+        path_id: [u8; 32],
+        expiry_s: u64,
+        min_final_cltv_blocks: u32,
+    ) -> Result<Vec<PayPath>, (i32, String)> {
+        let Some(policies) = &r.blinded else { return Ok(Vec::new()) };
+        let paths = self.blinded_paths(&PathWish { path_id, expiry_s, min_final_cltv_blocks, policies });
+        if paths.is_empty() {
+            let text =
+                "blinded: no peer that is connected now knows blinded paths and has said what it asks for \
+                        payments to this node";
+            return Err((NO_PATH, text.into()));
+        }
+        Ok(paths)
     }
 
     /// Ways to this node over channels that are not public, those with most room first (BOLT 11, field `r`): when there is

@@ -8,6 +8,7 @@
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `unblind` – what an onion asks of us; `paths` – being paid over blinded paths, `blinded` – paying over them
 //! * `announce` – what the network is told of us
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
@@ -15,6 +16,7 @@
 //! Read next: `effect` (inputs and effects), then `channels`.
 
 mod announce;
+pub mod blinded;
 mod blocks;
 mod channels;
 pub mod command;
@@ -26,6 +28,7 @@ mod forward;
 mod forwards;
 mod invoices;
 mod orders;
+mod paths;
 mod payments;
 mod peers;
 mod query;
@@ -35,6 +38,7 @@ pub mod routes;
 mod send;
 mod state;
 pub mod tower;
+mod unblind;
 pub mod view;
 
 pub use announce::GossipConfig;

@@ -10,6 +10,7 @@ use crate::invoice::{self, Currency, Description};
 use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
 use crate::node::{view, Node};
+use crate::onion::blind::PayPath;
 use crate::units::Msat;
 use crate::wire::features::Feature;
 use alloc::format;
@@ -84,6 +85,10 @@ impl Node {
                 "the invoice has expired: ask the payee for a new one".into(),
             ));
         }
+        let blinded = !invoice.blinded_paths.is_empty();
+        if blinded && self.invoices.by_hash.contains_key(&invoice.payment_hash) {
+            return Err((code::PARAMS, "the payee is this node itself".into()));
+        }
         if invoice.min_final_cltv_blocks > MAX_BLOCKS {
             let text =
                 format!("the payee wants the money locked for {} blocks", invoice.min_final_cltv_blocks);
@@ -98,11 +103,12 @@ impl Node {
             destination: invoice.payee,
             amount,
             total: amount,
-            final_cltv_blocks: invoice.min_final_cltv_blocks,
+            // The payee's blocks are among those of its paths.
+            final_cltv_blocks: if blinded { 0 } else { invoice.min_final_cltv_blocks },
             route: Vec::new(),
-            last: Final0::Invoice {
-                secret: invoice.payment_secret.clone(),
-                metadata: invoice.payment_metadata.clone(),
+            last: match invoice.payment_secret {
+                Some(secret) => Final0::Invoice { secret, metadata: invoice.payment_metadata },
+                None => Final0::Blinded { paths: self.payable_paths(invoice.blinded_paths) },
             },
             bolt11: Some(text.into()),
             label,
@@ -182,6 +188,9 @@ impl Node {
         if self.payments.queue.len().max(self.payments.plans.len()) >= MAX_QUEUED {
             return Err((code::STOPPED_RETRYING, "too many payments wait already: try again later".into()));
         }
+        if let Final0::Blinded { paths } = &order.last {
+            return self.check_paths(paths);
+        }
         let (whom, first, amount) = match order.route.first() {
             Some(hop) => ("the first hop", hop.id, hop.amount_msat),
             None => ("the payee", order.destination, order.amount),
@@ -209,6 +218,18 @@ impl Node {
                 "no route: {amount} is more than any channel to {whom} can send ({most} at most). No money moved"
             ),
         }))
+    }
+
+    /// Over blinded paths a way is always looked for.
+    fn check_paths(&self, paths: &[PayPath]) -> Result<Start, (i32, String)> {
+        let text = match (paths.is_empty(), self.channels.values().any(|c| c.wants_link())) {
+            (false, true) => return Ok(Start::Search),
+            (true, _) => {
+                "no route: no blinded path of the invoice leads from here to its payee. No money moved"
+            }
+            (_, false) => "no route: this node has no channel that could carry it. No money moved",
+        };
+        Err((code::ROUTE_NOT_FOUND, text.into()))
     }
 
     /// `sendpay`: an explicit route.

@@ -10,6 +10,7 @@ use crate::invoice::RouteHintHop;
 use crate::node::command::{RouteHop, RouteLimits};
 use crate::node::routes::Search;
 use crate::node::view;
+use crate::onion::blind::PayPath;
 use crate::onion::{Failure, SharedSecret};
 use crate::record::{decode_grown, payment_key, put, BadRecord};
 use crate::store::Change;
@@ -34,8 +35,17 @@ pub(super) mod code {
 /// What the last hop is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Final0 {
-    Invoice { secret: PaymentSecret, metadata: Option<Vec<u8>> },
-    Keysend { preimage: Preimage },
+    Invoice {
+        secret: PaymentSecret,
+        metadata: Option<Vec<u8>>,
+    },
+    Keysend {
+        preimage: Preimage,
+    },
+    /// Over one of these, whose id stands in the place of a secret.
+    Blinded {
+        paths: Vec<PayPath>,
+    },
 }
 
 /// How far a payment has come.
@@ -304,6 +314,7 @@ pub(super) fn explain(failure: &Failure) -> &'static str {
         Failure::AmountBelowMinimum { .. } => "its channel takes no HTLC that small",
         Failure::ExpiryTooSoon { .. } => "the HTLC would expire too soon",
         Failure::ExpiryTooFar => "the HTLC would lock money up for too long",
+        Failure::InvalidOnionBlinding { .. } => "somewhere on the blinded path; where and why is hidden",
         _ => "see BOLT 4 for this code",
     }
 }

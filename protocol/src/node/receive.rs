@@ -3,18 +3,19 @@
 //! In: an HTLC with its onion. Out: its preimage, once all parts of the payment are here; or a failure for the payer.
 //! The invoice is marked paid in the very batch that releases the preimage. A hold invoice waits for the user, and
 //! is given back in time if its expiry comes near.
-//! Read next: `crate::onion`.
+//! Read next: `unblind`, `crate::onion`.
 
 use crate::channel::htlc::Removal;
 use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, CommandId, HtlcId, PaymentHash, Preimage};
 use crate::node::command::Reply;
 use crate::node::effect::Level;
+use crate::node::forwards::Place;
 use crate::node::invoices::{Invoice, Status};
+use crate::node::unblind::{Aim, Back};
 use crate::node::Node;
-use crate::onion::payload::{Final, Payload};
-use crate::onion::sphinx::{peel, PeelError};
-use crate::onion::{returned, Failure, SharedSecret};
+use crate::onion::payload::Final;
+use crate::onion::Failure;
 use crate::record::{invoice_key, put};
 use crate::units::{Height, Msat, Timestamp};
 use alloc::format;
@@ -75,59 +76,44 @@ impl Node {
             self.parked.push((channel, id));
             return;
         }
-        // BOLT 2 [2.add.15, 2.add.17].
-        let peeled = peel(&onion, self.keys.node_secret(), &htlc.payment_hash.0, self.crypto.secp());
-        let peeled = match peeled {
-            Ok(peeled) => peeled,
-            Err(PeelError::Malformed { failure_code, sha256_of_onion }) => {
-                // BOLT 2, 4 [2.add.18, 4.version.1, 4.version.2].
-                return self.settle(channel, id.id, Removal::Malformed { sha256_of_onion, failure_code });
-            }
-            Err(PeelError::Payload { shared_secret, failure }) => {
-                return self.fail_back(channel, id.id, &shared_secret, &failure);
-            }
+        // Looked at again after a start: what went on already waits for its end, whatever would be said of it today.
+        if self.forwards.is_under_way(Place { channel, htlc: id.id }) {
+            return;
+        }
+        let (peeled, back) = match self.peel_htlc(&htlc, &onion) {
+            Ok(opened) => opened,
+            Err(removal) => return self.settle(channel, id.id, removal),
         };
         let risky = self
             .channels
             .get(&channel)
             .is_some_and(|c| c.ledger.is_dust_too_many(&c.terms, &htlc, Node::max_dust()));
-        let secret = peeled.shared_secret.clone();
-        // BOLT 2 [2.add.19].
-        let payload = match Payload::decode(&peeled.payload, peeled.next.is_none()) {
-            Ok(Payload::Final(payload)) => payload,
+        let full = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
+        match self.aim_of(&htlc, peeled) {
+            Err(failure) => self.fail_back(channel, id.id, &back, &failure),
+            Ok(_) if risky => self.fail_back(channel, id.id, &back, &full),
             // BOLT 4 [4.read.22, 4.peel.11].
-            Ok(Payload::Forward(wish)) => {
-                let failure = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
-                return match risky {
-                    true => self.fail_back(channel, id.id, &secret, &failure),
-                    false => self.forward(channel, &htlc, peeled, &wish),
-                };
+            Ok(aim @ Aim::Onward { .. }) => self.forward(channel, &htlc, aim, &back),
+            Ok(Aim::Here { payload, blinded }) => {
+                let part = Part { channel, htlc: id.id, amount: htlc.amount, expiry: htlc.cltv_expiry };
+                match self.judge(&part, htlc.payment_hash, &payload, blinded) {
+                    Judgement::Hold { total } => self.add_part(htlc.payment_hash, part, total),
+                    Judgement::Fail(failure) => self.fail_back(channel, id.id, &back, &failure),
+                }
             }
-            Ok(Payload::Blinded(_)) => {
-                let failure = Failure::InvalidOnionBlinding { sha256_of_onion: [0; 32] };
-                return self.fail_back(channel, id.id, &secret, &failure);
-            }
-            Err(bad) => return self.fail_back(channel, id.id, &secret, &Failure::from(bad)),
-        };
-        if risky {
-            let failure = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
-            return self.fail_back(channel, id.id, &secret, &failure);
-        }
-        let part = Part { channel, htlc: id.id, amount: htlc.amount, expiry: htlc.cltv_expiry };
-        match self.judge(&part, htlc.payment_hash, &payload) {
-            Judgement::Hold { total } => self.add_part(htlc.payment_hash, part, total),
-            Judgement::Fail(failure) => self.fail_back(channel, id.id, &secret, &failure),
         }
     }
 
     /// Every check of the final node. What is wrong with the invoice is one and the same failure, so that nobody
     /// can probe for invoices (BOLT 4).
-    fn judge(&mut self, part: &Part, hash: PaymentHash, payload: &Final) -> Judgement {
+    ///
+    /// `blinded`: it came over a blinded path, whose id stands in the place of the secret.
+    fn judge(&mut self, part: &Part, hash: PaymentHash, payload: &Final, blinded: bool) -> Judgement {
         // BOLT 4 [4.mpp.8].
         let height = self.tip_height();
         let unknown =
             || Judgement::Fail(Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height });
-        // BOLT 4 [4.read.27, 4.fail.18].
+        // BOLT 4 [4.read.16, 4.read.27, 4.fail.18].
         if payload.outgoing_cltv_value > part.expiry {
             return Judgement::Fail(Failure::FinalIncorrectCltvExpiry { cltv_expiry: part.expiry });
         }
@@ -157,13 +143,15 @@ impl Node {
         let same = invoice.secret.iter().zip(&data.payment_secret.0).fold(0u8, |acc, (a, b)| acc | (a ^ b));
         let total = data.total_msat;
         // "less than the amount expected", "more than twice the amount expected" (BOLT 4).
-        // BOLT 4 [4.fail.12].
+        // BOLT 4 [4.read.15, 4.fail.12].
         let fits = invoice.amount.is_none_or(|want| total >= want && total.0 - want.0 <= want.0);
         // What was accepted once is not judged late when it is looked at again after a restart.
-        // BOLT 2, 4 [2.expiry.5, 4.read.28, 4.fail.16].
+        // BOLT 2, 4 [2.expiry.5, 4.read.17, 4.read.28, 4.fail.16].
         let late = invoice.status != Status::Accepted && part.expiry.since(height) < invoice.min_cltv_blocks;
-        // BOLT 4 [4.fail.11, 4.fail.13, 4.fail.17].
-        if !open || same != 0 || !fits || late || total == Msat::ZERO {
+        // An invoice that hides us is paid over its paths only, and any other over none: who tries whether we are the node
+        // behind a path learns nothing.
+        // BOLT 4 [4.blind.21, 4.fail.11, 4.fail.13, 4.fail.17].
+        if !open || same != 0 || invoice.blinded != blinded || !fits || late || total == Msat::ZERO {
             return unknown();
         }
         Judgement::Hold { total }
@@ -185,6 +173,7 @@ impl Node {
             min_cltv_blocks: self.config.cltv_final_blocks,
             created_index,
             status: Status::Unpaid,
+            blinded: false,
         };
         self.invoices.insert(invoice);
     }
@@ -337,27 +326,18 @@ impl Node {
         }
     }
 
-    pub(super) fn fail_back(
-        &mut self,
-        channel: ChannelId,
-        id: u64,
-        secret: &SharedSecret,
-        failure: &Failure,
-    ) {
+    pub(super) fn fail_back(&mut self, channel: ChannelId, id: u64, back: &Back, failure: &Failure) {
         if let Some(peer) = self.channels.get(&channel).map(|c| c.terms.peer) {
             let text = format!("HTLC {id} given back: {}", failure.name());
             self.notice_about(Level::Debug, text, peer, Some(channel));
         }
-        self.settle(channel, id, Removal::Failed(returned::wrap(secret, failure)));
+        self.settle(channel, id, back.failed(failure));
     }
 
     /// Fails a part that was held: its onion is peeled again for the key.
     fn fail_part(&mut self, part: &Part, failure: &Failure) {
-        let id = HtlcId { offered_by: crate::id::Side::Remote, id: part.htlc };
-        let htlc = self.channels.get(&part.channel).and_then(|c| c.htlc(id));
-        let Some((hash, onion)) = htlc.and_then(|h| Some((h.payment_hash, h.onion.clone()?))) else { return };
-        if let Ok(peeled) = peel(&onion, self.keys.node_secret(), &hash.0, self.crypto.secp()) {
-            self.fail_back(part.channel, part.htlc, &peeled.shared_secret, failure);
+        if let Some(back) = self.back_of(Place { channel: part.channel, htlc: part.htlc }) {
+            self.fail_back(part.channel, part.htlc, &back, failure);
         }
     }
 

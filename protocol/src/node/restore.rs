@@ -19,7 +19,8 @@ use crate::node::peers::Peer;
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
-    block_key, channel_key, channel_of, decode, invoice_key, number_of, peer_key, put, BadRecord, Kind,
+    block_key, channel_key, channel_of, decode, decode_grown, invoice_key, number_of, peer_key, put,
+    BadRecord, Kind,
 };
 use crate::sign::Crypto;
 use crate::store::{Change, Entry};
@@ -72,7 +73,8 @@ impl Found {
                 self.peers.insert(NodeId(id.ok_or(BadRecord::Damaged)?), Peer::restored(address));
             }
             Kind::Invoice => {
-                let invoice: Invoice = decode(&value)?;
+                // Of before there were blinded paths: none.
+                let invoice: Invoice = decode_grown(&value, &false)?;
                 self.invoices.insert(invoice);
             }
             Kind::Payment => {

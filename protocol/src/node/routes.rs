@@ -10,6 +10,7 @@
 use crate::gossip::graph::Direction;
 use crate::id::{CommandId, NodeId, PaymentHash, ShortChannelId};
 use crate::invoice::RouteHintHop;
+use crate::node::blinded::{PathHint, Tried};
 use crate::node::command::{Command, Reply, RouteHop};
 use crate::node::effect::{Effect, Input};
 use crate::node::orders::{MAX_BLOCKS, MAX_HOPS};
@@ -79,6 +80,8 @@ pub struct RouteRequest {
     pub first: Vec<FirstHop>,
     /// Ways to the payee over channels that are not public (BOLT 11).
     pub hints: Vec<Vec<RouteHintHop>>,
+    /// Blinded paths: when there are any, only they lead to the payee.
+    pub paths: Vec<PathHint>,
     /// Channels, each with its direction, not to be used.
     pub not_channels: BTreeSet<(ShortChannelId, Direction)>,
     /// Nodes not to be gone through.
@@ -156,6 +159,8 @@ pub(super) struct Search {
     /// Channels of ours that had no room, and the way that waits for it should there be no other.
     busy: BTreeSet<(ShortChannelId, Direction)>,
     spare: Option<Vec<RouteHop>>,
+    /// Blinded paths that failed.
+    pub(super) tried: Tried,
 }
 
 impl Search {
@@ -175,6 +180,7 @@ impl Search {
             full: BTreeMap::new(),
             busy: BTreeSet::new(),
             spare: None,
+            tried: Tried::default(),
         }
     }
 
@@ -252,6 +258,11 @@ impl Node {
         search.questions = search.questions.wrapping_add(1);
         search.asked = Some(search.questions);
         let parts = u32::try_from(payment.parts.len()).unwrap_or(u32::MAX);
+        let (paths, most_hops) = payment.path_hints(&search.tried, &first);
+        if payment.is_blinded() && paths.is_empty() {
+            search.asked = None;
+            return self.no_routes(hash, "no blinded path of the invoice is left");
+        }
         let request = RouteRequest {
             purpose: Purpose::Payment(hash, search.questions),
             us: self.id,
@@ -260,10 +271,11 @@ impl Node {
             max_fee: search.max_fee.saturating_sub(spent),
             final_cltv_blocks: payment.final_cltv_blocks,
             max_blocks: search.max_blocks.saturating_sub(EXPIRY_SLACK_BLOCKS),
-            max_hops: search.max_hops,
+            max_hops: search.max_hops.min(most_hops),
             max_parts: search.max_parts.saturating_sub(parts).max(1),
             first,
             hints: search.hints.clone(),
+            paths,
             not_channels: search.not_channels.union(&search.busy).copied().collect(),
             not_nodes: search.not_nodes.clone(),
             in_flight,
@@ -298,6 +310,7 @@ impl Node {
             max_parts: 1,
             first: self.first_hops(),
             hints: Vec::new(),
+            paths: Vec::new(),
             not_channels: limits.not_channels.into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
             in_flight: self.in_flight(),
@@ -344,11 +357,16 @@ impl Node {
         let mut arriving = Msat::ZERO;
         let mut leaving = Msat::ZERO;
         for route in &routes {
-            let last = crate::node::orders::check_route(route).map_err(String::from)?;
             let first = route.first().ok_or_else(bad)?;
-            if last.id != payment.destination || last.delay_blocks < payment.final_cltv_blocks {
-                return Err(bad());
-            }
+            let last = if payment.is_blinded() {
+                payment.check_blinded(route).ok_or_else(bad)?
+            } else {
+                let last = crate::node::orders::check_route(route).map_err(String::from)?;
+                if last.id != payment.destination || last.delay_blocks < payment.final_cltv_blocks {
+                    return Err(bad());
+                }
+                last
+            };
             arriving = arriving.checked_add(last.amount_msat).ok_or_else(bad)?;
             leaving = leaving.checked_add(first.amount_msat).ok_or_else(bad)?;
         }
@@ -423,6 +441,9 @@ impl Node {
         if !hops.is_empty() && erring.is_some() {
             let lesson = Lesson { passed, failed, settled: false };
             self.out.effects.push(Effect::Learn(Box::new(lesson)));
+        }
+        if let Some(other_try) = self.avoid_path(hash, part, erring, failure) {
+            return other_try;
         }
         let Some(search) = self.payments.plans.get_mut(&hash).and_then(|plan| plan.search.as_mut()) else {
             return false;

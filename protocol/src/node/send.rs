@@ -124,7 +124,7 @@ impl Node {
             return Err(Retry::Never(-1, "internal: a part would be more than is missing".into()));
         }
         let searched = self.payments.plans.get(&hash).is_some_and(|plan| plan.search.is_some());
-        let (hops, expiry) = self.layers(payment, &way);
+        let (hops, expiry, path_key) = self.layers(payment, &way);
         let channel = match self.room_for(first, searched, expiry) {
             Ok(channel) => channel,
             Err(refusal) => return Err(self.why_not(payment, first.id, refusal)),
@@ -132,8 +132,8 @@ impl Node {
         let session = self.entropy.secret_key();
         let built = build(&session, &hops, &hash.0, self.crypto.secp())
             .map_err(|e| Retry::Never(-1, format!("the onion could not be built: {e}")))?;
-        let (onion, secrets) = (Box::new(built.packet), built.shared_secrets);
-        let offered = self.act(channel, |c, _, out| c.apply_offer(sent, hash, expiry, onion, out));
+        let (onion, secrets) = ((Box::new(built.packet), path_key), built.shared_secrets);
+        let offered = self.act(channel, |c, _, out| c.apply_offer_inside(sent, hash, expiry, onion, out));
         let Some(HtlcId { id: htlc, .. }) = offered else { return Ok(()) };
         self.payments.by_htlc.insert((channel, htlc), hash);
         let route = if way.len() > 1 { way } else { Vec::new() };
@@ -168,13 +168,18 @@ impl Node {
         Err(refusal)
     }
 
-    /// The onion's layers, first hop first, and the expiry of the first HTLC.
-    fn layers(&self, payment: &Payment, way: &[RouteHop]) -> (Vec<(PublicKey, Vec<u8>)>, Height) {
+    /// The onion's layers, first hop first, the expiry of the first HTLC, and the path key that goes beside the onion.
+    fn layers(&self, payment: &Payment, way: &[RouteHop]) -> Layers {
         let slack = |blocks: u32| self.tip_height().plus(blocks.saturating_add(EXPIRY_SLACK_BLOCKS));
         let last_blocks = way.last().map_or(payment.final_cltv_blocks, |hop| hop.delay_blocks);
         let amount = way.last().map_or(payment.amount, |hop| hop.amount_msat);
         let last_expiry = slack(last_blocks);
+        let first_expiry = slack(way.first().map_or(last_blocks, |hop| hop.delay_blocks));
         let last = match &payment.last {
+            Final0::Blinded { .. } => {
+                let (layers, path_key) = payment.blinded_layers(way, slack).unwrap_or_default();
+                return (layers, first_expiry, path_key);
+            }
             Final0::Invoice { secret, metadata } => {
                 // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.mpp.6, 4.last.1, 4.last.2, 4.last.3].
                 let mut last = Final::invoice(amount, last_expiry, secret.clone(), payment.total);
@@ -196,7 +201,7 @@ impl Node {
             hops.push((here.id.0, layer.encode()));
         }
         hops.push((payment.destination.0, last.encode()));
-        (hops, slack(way.first().map_or(last_blocks, |hop| hop.delay_blocks)))
+        (hops, first_expiry, None)
     }
 
     /// Why a part cannot be offered now, and whether waiting helps.
@@ -456,6 +461,9 @@ impl Node {
         }
     }
 }
+
+/// What an onion is made of, when its first HTLC expires, and the path key beside it.
+type Layers = (Vec<(PublicKey, Vec<u8>)>, Height, Option<PublicKey>);
 
 /// Whether a part may be tried again.
 enum Retry {

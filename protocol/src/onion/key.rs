@@ -33,6 +33,7 @@ pub(super) enum KeyType {
     Um,
     Ammag,
     Pad,
+    BlindedNodeId,
 }
 
 impl KeyType {
@@ -43,6 +44,7 @@ impl KeyType {
             KeyType::Um => b"um",
             KeyType::Ammag => b"ammag",
             KeyType::Pad => b"pad",
+            KeyType::BlindedNodeId => b"blinded_node_id",
         }
     }
 }

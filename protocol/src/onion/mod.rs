@@ -3,9 +3,11 @@
 //! In: a route's public keys and payloads (payer), a packet and our node key (hop), failures.
 //! Out: packets of 1,366 bytes, one peeled payload, sealed failures and who sent them.
 //! `sphinx` builds and peels packets, `payload` reads and writes what a hop finds in its layer, `failure` names
-//! errors and `returned` seals and opens them; `tlv` is the reader they lean on, `key` the keys and streams below.
+//! errors and `returned` seals and opens them; `blind` hides the last hops from the payer; `tlv` is the reader they lean
+//! on, `key` the keys and streams below.
 //! Read next: `sphinx`.
 
+pub mod blind;
 pub mod failure;
 mod key;
 pub mod payload;

@@ -78,7 +78,7 @@ pub struct PaymentData {
     pub total_msat: Msat,
 }
 
-/// For a node inside a blinded route: not opened here.
+/// For a node inside a blinded route; what is sealed in it opens with `onion::blind`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Blinded {
     /// What the payee sealed for this hop.
@@ -226,6 +226,39 @@ impl Final {
     }
 }
 
+impl Blinded {
+    /// The TLV stream of a hop inside a blinded route.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        if let Some(amount) = self.amt_to_forward {
+            out.tlv(AMT_TO_FORWARD, |w| w.truncated(amount.0));
+        }
+        if let Some(expiry) = self.outgoing_cltv_value {
+            out.tlv(OUTGOING_CLTV_VALUE, |w| w.truncated(expiry.0));
+        }
+        out.tlv(ENCRYPTED_RECIPIENT_DATA, |w| w.bytes(&self.encrypted_recipient_data));
+        if let Some(key) = &self.current_path_key {
+            out.tlv(CURRENT_PATH_KEY, |w| w.bytes(&key.serialize()));
+        }
+        if let Some(total) = self.total_amount_msat {
+            out.tlv(TOTAL_AMOUNT_MSAT, |w| w.truncated(total.0));
+        }
+        out.finish().unwrap_or_default()
+    }
+}
+
+/// Whether a layer has a `current_path_key`, whatever else is wrong with it: then we are told to be an introduction node.
+pub fn names_path_key(payload: &[u8]) -> bool {
+    let mut found = false;
+    // A stream that breaks off later has told this already.
+    let _ = Reader::new(payload).tlvs(|kind, value| {
+        found |= kind == CURRENT_PATH_KEY;
+        value.rest();
+        Ok(true)
+    });
+    found
+}
+
 /// A value with what to report should its presence be wrong.
 type Found<T> = Option<(T, PayloadError)>;
 
@@ -324,6 +357,7 @@ impl Fields {
 
     /// In a blinded route nothing but the listed records may be there (BOLT 4, "Payload Format", the reader).
     fn blinded(self, is_final: bool) -> Result<Blinded, PayloadError> {
+        // BOLT 4 [4.read.9, 4.read.13].
         let never = [
             place_of(&self.short_channel_id),
             place_of(&self.payment_data),
@@ -341,6 +375,7 @@ impl Fields {
         if let Some(bad) = unexpected {
             return Err(bad);
         }
+        // BOLT 4 [4.read.14].
         if is_final {
             required(self.amt_to_forward, AMT_TO_FORWARD)?;
             required(self.outgoing_cltv_value, OUTGOING_CLTV_VALUE)?;

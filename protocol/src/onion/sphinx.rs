@@ -176,7 +176,7 @@ fn agree_with_all<C: Signing + Verification>(
 }
 
 /// BOLT 4, "Blinding Ephemeral Onion Keys"; `None` for a hash outside the curve's order.
-fn blinding(public_key: &[u8; 33], secret: &SharedSecret) -> Option<Scalar> {
+pub(super) fn blinding(public_key: &[u8; 33], secret: &SharedSecret) -> Option<Scalar> {
     let mut hash = Sha256::new();
     hash.update(public_key);
     hash.update(secret.0);

@@ -49,7 +49,10 @@ impl Router {
                 htlc_maximum: hop.spendable,
             })
             .collect();
-        let hints: Vec<Hint> = request.hints.iter().cloned().map(Hint::Private).collect();
+        let hints: Vec<Hint> = match request.paths.is_empty() {
+            true => request.hints.iter().cloned().map(Hint::Private).collect(),
+            false => request.paths.iter().map(|path| Hint::Blinded(path.hint)).collect(),
+        };
         let channels = request.not_channels.iter().map(|(scid, way)| Exclude::Channel(*scid, *way));
         let nodes = request.not_nodes.iter().map(|id| Exclude::Node(*id));
         let exclude: Vec<Exclude> = channels.chain(nodes).collect();
@@ -71,7 +74,13 @@ impl Router {
             now,
         };
         let found = self.search.parts(graph, &self.scorer, &query);
-        let result = found.map(|routes| routes.iter().map(Route::for_sendpay).collect());
+        let way = |route: &Route| {
+            let mut way = route.for_sendpay();
+            let path = route.hint.and_then(|hint| request.paths.get(hint));
+            way.extend(path.map(|path| path.end(route.amount)));
+            way
+        };
+        let result = found.map(|routes| routes.iter().map(way).collect());
         Input::Routes { purpose: request.purpose, result: result.map_err(|no| no.text) }
     }
 

@@ -29,7 +29,7 @@ pub enum Context {
 
 macro_rules! features {
     ($($bit:literal $feature:ident $name:literal [$($context:ident)*] [$($needs:ident)*])*) => {
-        /// The features of BOLT 9 (and `keysend`, bLIP 3), each with its even bit as its number.
+        /// The features of BOLT 9 (and of bLIP 2: `keysend`, `bolt11_blinded_path`), each with its even bit as its number.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u16)]
         pub enum Feature {
@@ -93,10 +93,11 @@ features! {
     54 Keysend "keysend" [NodeAnnouncement] []
     60 SimpleClose "option_simple_close" [Init NodeAnnouncement] [ShutdownAnysegwit]
     62 Splice "option_splice" [Init NodeAnnouncement] []
+    262 Bolt11BlindedPath "bolt11_blinded_path" [Invoice] [RouteBlinding]
 }
 
 /// What chand implements: a peer may insist on any of these.
-const IMPLEMENTED: [Feature; 13] = [
+const IMPLEMENTED: [Feature; 14] = [
     Feature::DataLossProtect,
     Feature::UpfrontShutdownScript,
     Feature::GossipQueries,
@@ -106,6 +107,7 @@ const IMPLEMENTED: [Feature; 13] = [
     Feature::BasicMpp,
     Feature::LargeChannel,
     Feature::Anchors,
+    Feature::RouteBlinding,
     Feature::ShutdownAnysegwit,
     Feature::ChannelType,
     Feature::Keysend,
@@ -162,6 +164,7 @@ impl Features {
             Feature::BasicMpp,
             Feature::LargeChannel,
             Feature::Anchors,
+            Feature::RouteBlinding,
             Feature::ShutdownAnysegwit,
         ] {
             ours.set(offered.odd());

@@ -69,6 +69,7 @@ pub fn request(label: &str, amount_msat: Option<u64>) -> InvoiceRequest {
         cltv_blocks: None,
         hold: None,
         expose_private: None,
+        blinded: None,
     }
 }
 

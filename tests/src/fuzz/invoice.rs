@@ -7,7 +7,7 @@
 use super::feed::Feed;
 use super::hunt::saw;
 use bitcoin::bech32::{Bech32, ByteIterExt, Fe32, Fe32IterExt, Hrp};
-use chand_protocol::id::NodeId;
+use chand_protocol::id::{NodeId, PaymentSecret};
 use chand_protocol::invoice::{
     fallback_kind, make, parse, Currency, Description, Invoice, InvoiceError, NewInvoice, MAX_FIELD_BYTES,
 };
@@ -120,6 +120,7 @@ fn check(invoice: &Invoice) {
         "invoice",
         invoice.fallbacks.len().min(4),
         invoice.route_hints.len().min(4),
+        invoice.blinded_paths.len().min(4),
         invoice.extra.len().min(4),
     ));
     saw((invoice.amount.is_some(), invoice.payment_metadata.is_some(), invoice.features.to_string().len()));
@@ -132,7 +133,8 @@ fn remake(invoice: &Invoice) {
         currency: invoice.currency,
         amount: invoice.amount,
         payment_hash: invoice.payment_hash,
-        payment_secret: invoice.payment_secret.clone(),
+        // Not written beside blinded paths.
+        payment_secret: invoice.payment_secret.clone().unwrap_or(PaymentSecret([0; 32])),
         description: invoice.description.clone(),
         expiry_s: invoice.expiry_s,
         min_final_cltv_blocks: invoice.min_final_cltv_blocks,
@@ -140,6 +142,7 @@ fn remake(invoice: &Invoice) {
         features: invoice.features.clone(),
         payment_metadata: invoice.payment_metadata.clone(),
         route_hints: invoice.route_hints.clone(),
+        blinded_paths: invoice.blinded_paths.clone(),
     };
     let text = match make(&new, &key(), secp()) {
         Ok(text) => text,
@@ -158,6 +161,11 @@ fn remake(invoice: &Invoice) {
         signature: again.signature,
         fallbacks: Vec::new(),
         extra: Vec::new(),
+        // Not written beside blinded paths, whose sums hold it.
+        min_final_cltv_blocks: match invoice.blinded_paths.is_empty() {
+            true => invoice.min_final_cltv_blocks,
+            false => again.min_final_cltv_blocks,
+        },
         ..invoice.clone()
     };
     assert_eq!(again, wanted, "made again it says something else");

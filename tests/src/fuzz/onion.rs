@@ -7,8 +7,9 @@
 use super::feed::Feed;
 use super::hunt::saw;
 use chand_protocol::id::{PaymentSecret, ShortChannelId};
+use chand_protocol::onion::blind::{open, BlindedPath, Constraints, HopData, Relay};
 use chand_protocol::onion::failure::{Failure, INVALID_ONION_HMAC, INVALID_ONION_KEY, INVALID_ONION_VERSION};
-use chand_protocol::onion::payload::{Final, Forward, Payload};
+use chand_protocol::onion::payload::{Blinded, Final, Forward, Payload};
 use chand_protocol::onion::returned::{unwrap, wrap, wrap_again, wrap_message};
 use chand_protocol::onion::sphinx::{build, peel, sha256_of_onion, PeelError};
 use chand_protocol::onion::SharedSecret;
@@ -146,10 +147,45 @@ fn layer(bytes: &[u8], is_final: bool) {
             saw((total == last.amt_to_forward, last.custom.len().min(9), last.keysend_preimage.is_some()));
             (Payload::decode(&last.encode(), true) == Ok(Payload::Final(last)), "final")
         }
-        Ok(Payload::Blinded(_)) => (true, "blinded"),
+        Ok(Payload::Blinded(blinded)) => {
+            let mut data = blinded.encrypted_recipient_data.as_slice();
+            told(data);
+            // Sealed for us, and for somebody else.
+            if let Some((first, rest)) = data.split_first() {
+                data = rest;
+                told(rest);
+                unsealed(data, *first);
+            }
+            (Payload::decode(&blinded.encode(), is_final) == Ok(Payload::Blinded(blinded)), "blinded")
+        }
     };
     assert!(again, "a {name} layer is written otherwise than it is read");
     saw((name, is_final));
+}
+
+/// What a hop of a blinded path is told, as bytes: what is read is written the same, and no sum of it wraps.
+fn told(bytes: &[u8]) {
+    let Some(data) = HopData::decode(bytes) else { return };
+    assert_eq!(
+        HopData::decode(&data.encode(Some(3))).as_ref(),
+        Some(&data),
+        "written otherwise than it is read"
+    );
+    for (amount, expiry) in [(0, 0), (50_000, 140), (u64::MAX, u32::MAX)] {
+        let onward = data.payment_relay.and_then(|relay| relay.onward(Msat(amount), Height(expiry)));
+        assert!(onward.is_none_or(|(out, at)| out.0 <= amount && at.0 <= expiry), "a hop that pays");
+    }
+    saw(("told", data.is_understood(), data.path_id.is_some(), data.payment_constraints.is_some()));
+}
+
+/// The same bytes sealed for a hop: it opens them as they are, nobody else does.
+fn unsealed(bytes: &[u8], hop: u8) {
+    let (own, other) = (key(1 + hop % 100), key(101 + hop % 100));
+    let path = BlindedPath::make(&key(0x43), &[(own.public_key(secp()), bytes.to_vec())], secp());
+    let path = path.unwrap_or_else(|e| panic!("{e}"));
+    let opened = open(&path.hops[0].encrypted_data, &path.path_key, &own, secp());
+    assert_eq!(opened.map(|opened| opened.data), HopData::decode(bytes));
+    assert!(open(&path.hops[0].encrypted_data, &path.path_key, &other, secp()).is_none());
 }
 
 /// A failure's bytes, whole, cut or tampered with on the way: who sent it is right or unknown, never another.
@@ -209,6 +245,27 @@ pub fn payload_seeds() -> Vec<Vec<u8>> {
     let keysend = Final::keysend(Msat(1_000), Height(700), chand_protocol::id::Preimage([3; 32]));
     let mut seeds = real().2.clone();
     seeds.push(keysend.encode());
+    let told = HopData {
+        short_channel_id: Some(ShortChannelId(5)),
+        payment_relay: Some(Relay {
+            cltv_expiry_delta: 40,
+            fee_proportional_millionths: 9,
+            fee_base_msat: 1,
+        }),
+        payment_constraints: Some(Constraints { max_cltv_expiry: Height(700), htlc_minimum: Msat(1) }),
+        ..HopData::default()
+    };
+    let last = HopData { path_id: Some(vec![6; 32]), ..told.clone() };
+    for (data, is_final) in [(told, false), (last, true)] {
+        let blinded = Blinded {
+            encrypted_recipient_data: data.encode(Some(2)),
+            current_path_key: Some(key(9).public_key(secp())),
+            amt_to_forward: is_final.then_some(Msat(50_000)),
+            outgoing_cltv_value: is_final.then_some(Height(140)),
+            total_amount_msat: is_final.then_some(Msat(50_000)),
+        };
+        seeds.push(blinded.encode());
+    }
     seeds
 }
 

@@ -374,6 +374,13 @@ impl Region {
 
     fn see_pay(&mut self, pay: &view::Pay, said: &Said) {
         let rows = || said.rows.iter().flatten().filter(|row| row.payment_hash == pay.payment_hash);
+        let unknown = pay.destination.is_some_and(|id| self.town.seats.iter().all(|seat| seat.id != id));
+        if unknown && pay.status == "complete" && rows().any(|row| row.status == "settled") {
+            self.marks.see("a payee was paid whom its payer never knew");
+        }
+        if pay.failure.as_ref().is_some_and(|(_, text)| text.contains("invalid_onion_blinding")) {
+            self.marks.see("a payment failed inside a blinded path");
+        }
         if pay.parts >= 3 {
             self.marks.see("a payment in three parts or more");
         }

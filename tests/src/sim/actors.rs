@@ -69,6 +69,7 @@ fn request(label: String, amount: Option<u64>, hold: Option<PaymentHash>) -> Inv
         cltv_blocks: None,
         hold,
         expose_private: None,
+        blinded: None,
     }
 }
 

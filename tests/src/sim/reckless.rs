@@ -65,7 +65,7 @@ impl World {
         let owed = invoice::parse(bolt11, secp).ok()?;
         // Up to twice the amount is fair: the whole may be more than was asked for.
         let (secret, total) = match lie {
-            Lie::AddPart => (owed.payment_secret.clone(), Msat(m.amount_msat.0.saturating_mul(3) / 2 + 1)),
+            Lie::AddPart => (owed.payment_secret.clone()?, Msat(m.amount_msat.0.saturating_mul(3) / 2 + 1)),
             _ => (PaymentSecret([9; 32]), m.amount_msat),
         };
         let last = Final::invoice(m.amount_msat, m.cltv_expiry, secret, total);

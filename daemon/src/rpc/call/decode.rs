@@ -1,6 +1,6 @@
 //! `decode`, and what `pay` must know of an invoice before it pays
 //!
-//! In: an invoice's text. Out: what it says, as Core Lightning shows it. Only BOLT 11 so far.
+//! In: an invoice's text. Out: what it says, as Core Lightning shows it. Only BOLT 11 so far, with bLIP 39's blinded paths.
 //! Read next: `pay`.
 
 use super::{Context, Outcome};
@@ -9,6 +9,7 @@ use crate::rpc::params::Args;
 use crate::rpc::show::Object;
 use chand_protocol::id::to_hex;
 use chand_protocol::invoice::{self, Description, Invoice};
+use chand_protocol::onion::blind::{BlindedHop, PayPath};
 use chand_protocol::units::Msat;
 use secp256k1::Secp256k1;
 use serde_json::{json, Value};
@@ -64,8 +65,8 @@ fn render(i: &Invoice) -> Value {
         "payment_hash": i.payment_hash.to_string(),
         "signature": to_hex(&i.signature.serialize_der()),
         "min_final_cltv_expiry": i.min_final_cltv_blocks,
-        "payment_secret": to_hex(&i.payment_secret.0),
     }))
+    .maybe("payment_secret", i.payment_secret.as_ref().map(|secret| to_hex(&secret.0)))
     .maybe("amount_msat", i.amount.map(|a| a.0))
     .maybe("description", description)
     .maybe("description_hash", hash)
@@ -73,6 +74,7 @@ fn render(i: &Invoice) -> Value {
     .maybe("payment_metadata", i.payment_metadata.as_deref().map(to_hex))
     .maybe("fallbacks", list(i.fallbacks.iter().map(|script| fallback(i, script))))
     .maybe("routes", list(i.route_hints.iter().map(|hops| route(hops))))
+    .maybe("blinded_paths", list(i.blinded_paths.iter().map(blinded_path)))
     .maybe("extra", list(i.extra.iter().map(|e| json!({ "tag": e.tag.to_string(), "data": e.data }))))
     .build()
 }
@@ -102,6 +104,29 @@ fn route(hops: &[invoice::RouteHintHop]) -> Value {
         })
     };
     hops.iter().map(hop).collect()
+}
+
+/// In the shape and with the names that Core Lightning gives those of BOLT 12.
+fn blinded_path(pay: &PayPath) -> Value {
+    let hop = |hop: &BlindedHop| {
+        json!({
+            "blinded_node_id": hop.blinded_node_id.to_string(),
+            "encrypted_recipient_data": to_hex(&hop.encrypted_data),
+        })
+    };
+    json!({
+        "first_node_id": pay.path.introduction.to_string(),
+        "first_path_key": pay.path.path_key.to_string(),
+        "payinfo": {
+            "fee_base_msat": pay.info.fee_base_msat,
+            "fee_proportional_millionths": pay.info.fee_proportional_millionths,
+            "cltv_expiry_delta": pay.info.cltv_expiry_delta,
+            "htlc_minimum_msat": pay.info.htlc_minimum.0,
+            "htlc_maximum_msat": pay.info.htlc_maximum.0,
+            "features": to_hex(pay.info.features.as_bytes()),
+        },
+        "path": pay.path.hops.iter().map(hop).collect::<Vec<Value>>(),
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use super::{page, Context, Outcome};
 use crate::rpc::message::RpcError;
 use crate::rpc::params::{AmountOr, Args, Label, Secret};
 use crate::rpc::show;
+use chand_protocol::channel::announce::PeerUpdate;
+use chand_protocol::gossip::graph::{ChannelView, Direction};
 use chand_protocol::id::Preimage;
+use chand_protocol::id::ShortChannelId;
 use chand_protocol::invoice::MAX_FIELD_BYTES;
 use chand_protocol::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
 use chand_protocol::node::view;
@@ -49,7 +52,7 @@ async fn one(cx: &Context, command: Command, method: &str) -> Result<view::Invoi
     }
 }
 
-fn request(args: &Args) -> Result<InvoiceRequest, RpcError> {
+fn request(cx: &Context, args: &Args) -> Result<InvoiceRequest, RpcError> {
     if args.opt::<u64>("expiry")? == Some(0) {
         return Err(RpcError::param("expiry", "must be more than 0 seconds"));
     }
@@ -64,17 +67,40 @@ fn request(args: &Args) -> Result<InvoiceRequest, RpcError> {
         cltv_blocks: args.opt("cltv")?,
         hold: None,
         expose_private: args.opt("exposeprivatechannels")?,
+        blinded: args.opt("blinded")?.unwrap_or(false).then(|| asked_of_us(cx)),
     })
+}
+
+/// What our peers told everybody that they ask for sending payments on to us.
+fn asked_of_us(cx: &Context) -> Vec<(ShortChannelId, PeerUpdate)> {
+    let us = cx.backend.about().node_id;
+    let gossip = cx.backend.gossip();
+    let known = gossip.read();
+    let asked = |channel: ChannelView| {
+        let peer = channel.nodes.iter().find(|node| **node != us)?;
+        let policy = channel.policies[Direction::between(peer, &us).index()]?;
+        let update = PeerUpdate {
+            timestamp: policy.timestamp,
+            disabled: policy.disabled,
+            delta_blocks: policy.cltv_expiry_delta,
+            min: policy.htlc_minimum,
+            max: policy.htlc_maximum,
+            base_msat: policy.fee_base_msat,
+            ppm: policy.fee_proportional_millionths,
+        };
+        Some((channel.scid, update))
+    };
+    known.graph().channels_of(&us).filter_map(asked).collect()
 }
 
 /// Ask to be paid.
 pub async fn invoice(cx: Arc<Context>, args: Args) -> Outcome {
-    Ok(show::new_invoice(&one(&cx, Command::Invoice(request(&args)?), "invoice").await?))
+    Ok(show::new_invoice(&one(&cx, Command::Invoice(request(&cx, &args)?), "invoice").await?))
 }
 
 /// Ask to be paid under a hash whose preimage the caller keeps.
 pub async fn holdinvoice(cx: Arc<Context>, args: Args) -> Outcome {
-    let request = InvoiceRequest { hold: Some(args.get("payment_hash")?), ..request(&args)? };
+    let request = InvoiceRequest { hold: Some(args.get("payment_hash")?), ..request(&cx, &args)? };
     Ok(show::new_invoice(&one(&cx, Command::Invoice(request), "holdinvoice").await?))
 }
 

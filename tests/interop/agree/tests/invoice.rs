@@ -59,6 +59,7 @@ fn some_invoice(rng: &mut Rng) -> NewInvoice {
         route_hints: (0..rng.range(0, 3))
             .map(|_| (0..rng.range(1, 4)).map(|_| some_hop(rng)).collect())
             .collect(),
+        blinded_paths: Vec::new(),
     }
 }
 
@@ -175,7 +176,7 @@ fn we_read_ldks() {
         assert_eq!(ours.timestamp_s, asked.timestamp_s);
         assert_eq!(ours.expiry_s, asked.expiry_s);
         assert_eq!(ours.payment_hash, asked.payment_hash);
-        assert_eq!(ours.payment_secret, asked.payment_secret);
+        assert_eq!(ours.payment_secret.as_ref(), Some(&asked.payment_secret));
         assert_eq!(ours.payee, NodeId(key.public_key(secp())));
         assert_eq!(ours.description, asked.description);
         assert_eq!(ours.min_final_cltv_blocks, asked.min_final_cltv_blocks);
