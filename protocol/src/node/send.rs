@@ -255,7 +255,9 @@ impl Node {
         if self.forward_fulfilled(channel, id, &preimage) {
             return;
         }
-        let Some((hash, part)) = self.take_part(channel, id) else { return self.paid_after_all(channel, id, preimage) };
+        let Some((hash, part)) = self.take_part(channel, id) else {
+            return self.paid_after_all(channel, id, preimage);
+        };
         if let Some(lesson) = lesson_of_success(&part) {
             self.out.effects.push(Effect::Learn(Box::new(lesson)));
         }
