@@ -33,5 +33,6 @@ mod script;
 mod split;
 mod store;
 mod tower;
+mod unblind;
 mod undone;
 mod weights;
