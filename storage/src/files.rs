@@ -73,6 +73,22 @@ pub(crate) fn write_number(file: &File, number: u64) -> io::Result<()> {
     file.write_all_at(format!("{number:020}\n").as_bytes(), 0)
 }
 
+/// Whether there is room for so many bytes more: they are written into `file`, and given back at once.
+///
+/// # Errors
+/// What the file system said.
+pub(crate) fn try_room(file: &File, bytes: u64) -> io::Result<()> {
+    const CHUNK: &[u8] = &[0; 1 << 16];
+    let mut at = 0;
+    let mut outcome = Ok(());
+    while at < bytes && outcome.is_ok() {
+        let chunk = usize::try_from(bytes - at).ok().and_then(|rest| CHUNK.get(..rest)).unwrap_or(CHUNK);
+        outcome = file.write_all_at(chunk, at);
+        at += chunk.len() as u64;
+    }
+    outcome.and(file.set_len(0))
+}
+
 /// What asking for the lock came to.
 pub(crate) enum Locked {
     /// Ours, as long as the file stays open.

@@ -17,6 +17,8 @@ use std::time::Duration;
 pub enum Fault {
     /// Nothing is written; an error is reported.
     FailBefore,
+    /// The same, and what was kept before cannot be read until a commit succeeds.
+    FailUnreadable,
     /// All is written and synced, yet an error is reported.
     FailAfter,
     /// All is written, the sync fails and says so: a crash before the next good commit loses it.
@@ -47,6 +49,7 @@ struct Disk {
     unsynced: Vec<Change>,
     plan: VecDeque<Option<Fault>>,
     always: Option<Fault>,
+    unreadable: bool,
     counts: Counts,
 }
 
@@ -137,7 +140,8 @@ impl Disk {
 
     fn commit(&mut self, lists: &[&[Change]], fault: Option<Fault>) -> Result<(), StoreError> {
         let failed = |what: &str| Err(StoreError::Write(format!("planned fault: {what}")));
-        if fault == Some(Fault::FailBefore) {
+        self.unreadable = fault == Some(Fault::FailUnreadable);
+        if self.unreadable || fault == Some(Fault::FailBefore) {
             return failed("nothing was written");
         }
         self.write(lists);
@@ -218,6 +222,9 @@ impl Store for MemoryStore {
     }
 
     fn load_kept(&self) -> Result<Vec<Entry>, StoreError> {
+        if self.disk().unreadable {
+            return Err(StoreError::Read("planned fault: it cannot be read".into()));
+        }
         Ok(self.durable())
     }
 }
@@ -240,6 +247,7 @@ mod tests {
         let table = [
             (None, true, true, true),
             (Some(Fault::FailBefore), false, false, false),
+            (Some(Fault::FailUnreadable), false, false, false),
             (Some(Fault::FailAfter), false, true, true),
             (Some(Fault::FailSync), false, true, false),
             (Some(Fault::LoseUnsynced), true, true, false),

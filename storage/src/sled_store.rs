@@ -22,6 +22,12 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "lock";
+/// Empty but while a commit asks whether there is room.
+const ROOM: &str = "room";
+/// What sled writes of a commit, by measure (docs/STORAGE.md) and rounded up: so much, …
+const COMMIT_BYTES: u64 = 16 * 1024;
+/// … so much for each key, and each value twice.
+const KEY_BYTES: u64 = 1_024;
 
 enum Engine {
     /// The database and a second handle on its log, for the sync.
@@ -44,6 +50,7 @@ pub struct SledStore {
     /// While commits fail: what was there before the first of them, when it could be read.
     kept: Option<Vec<Entry>>,
     acknowledged: File,
+    room: File,
     _lock: File,
 }
 
@@ -84,6 +91,7 @@ impl SledStore {
         let known = if may_be_older { None } else { files::read_number(&path).map_err(io_error)? };
         let (db, log, last) = open_engine(dir, owner, known)?;
         let acknowledged = files::open_private(&path).map_err(io_error)?;
+        let room = files::open_private(&dir.join(ROOM)).map_err(io_error)?;
         let mut store = SledStore {
             dir: dir.to_path_buf(),
             owner: owner.clone(),
@@ -92,6 +100,7 @@ impl SledStore {
             may_be_older,
             kept: None,
             acknowledged,
+            room,
             _lock: lock,
         };
         if !may_be_older {
@@ -132,6 +141,17 @@ impl SledStore {
             Engine::Open(db, log) => Ok((db, log)),
             Engine::Broken(why) => Err(StoreError::Write(why.clone())),
             Engine::Closed => Err(StoreError::Write("the database is closed".into())),
+        }
+    }
+
+    /// A full disk is noticed before sled is given anything: after a write of its that was refused, sled has to be closed,
+    /// and its memory cannot always be read any more. The disk may fill up in between, so `remember` tries that, too.
+    fn ask_for_room(&self, last: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
+        let values = last.values().map(|value| KEY_BYTES + 2 * value.map_or(0, |value| value.len() as u64));
+        match files::try_room(&self.room, COMMIT_BYTES + values.sum::<u64>()) {
+            Err(e) if refused(&e) => Err(StoreError::Write(e.to_string())),
+            // What else may be wrong shows where it matters.
+            _ => Ok(()),
         }
     }
 
@@ -211,6 +231,7 @@ impl Store for SledStore {
         if last.is_empty() {
             return Ok(());
         }
+        self.ask_for_room(&last)?;
         self.engine()?;
         let stamp = self.last;
         let (db, log) = self.engine()?;
@@ -295,7 +316,9 @@ fn write(
                 stamp.toggle(key, stamp.commit);
                 batch.insert(head_key, head);
                 for part in parts {
-                    batch.insert(layout::part_key(key, new_parts), part);
+                    let part_key = layout::part_key(key, new_parts);
+                    before.entry(part_key.clone()).or_insert(None);
+                    batch.insert(part_key, part);
                     new_parts += 1;
                 }
             }
@@ -306,12 +329,27 @@ fn write(
         }
     }
     batch.insert(layout::meta_key("commit"), stamp.to_text().as_bytes());
-    apply(db, log, batch)?;
+    db.apply_batch(batch)?;
+    settle(db, before)?;
+    sync(db, log)?;
     Ok(stamp)
+}
+
+/// sled splits a leaf that grew, and joins one that shrank, when somebody next looks for a key in it, and it does so by
+/// writing: were the flush refused first, the leaf could not be read any more. So it is looked for now.
+fn settle(db: &sled::Db, before: &Before) -> Result<(), Failure> {
+    for key in before.keys().map(Vec::as_slice).chain([layout::meta_key("commit").as_slice()]) {
+        db.get(key)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn apply(db: &sled::Db, log: &File, batch: sled::Batch) -> Result<(), Failure> {
     db.apply_batch(batch)?;
+    sync(db, log)
+}
+
+fn sync(db: &sled::Db, log: &File) -> Result<(), Failure> {
     db.flush()?;
     log.sync_data().map_err(|e| Failure::Unsure(format!("the disk could not sync: {e}")))
 }

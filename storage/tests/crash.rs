@@ -4,11 +4,14 @@
 
 use chand_protocol::store::{Change, Entry, Store};
 use chand_storage::{Owner, SledStore};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 const CHILD: &str = "CHAND_STORE_TEST_DIR";
+/// How many entries a child begins with.
+const FILLER: &str = "CHAND_STORE_TEST_FILLER";
 const KEYS: usize = 8;
 
 fn open(dir: &Path) -> SledStore {
@@ -70,7 +73,58 @@ fn write_batches(dir: &Path) {
     }
 }
 
+/// The most that a file of this process may hold, in bytes; none: as much as there is room for.
+fn limit_files(most: Option<u64>) {
+    let limit = format!("--fsize={}:", most.map_or("unlimited".into(), |most| most.to_string()));
+    let pid = std::process::id().to_string();
+    let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    assert!(status.expect("prlimit, of util-linux").success(), "prlimit {limit}");
+}
+
+/// The child: commits of every kind, each of which is refused first. Whatever sled was about to do with its leaves, what was
+/// kept before can be read. `filler` entries make the database larger than what sled holds in memory.
+fn refuse_each(dir: &Path, filler: u32) {
+    let mut store = open(dir);
+    let mut kept: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let keep = |store: &mut SledStore, kept: &mut BTreeMap<_, _>, list: &[Change], refuse: bool| {
+        if refuse {
+            limit_files(Some(0));
+            assert!(store.commit(&[list]).is_err(), "there is no room");
+            let found = store.load_kept().unwrap_or_else(|e| panic!("{} entries: {e}", kept.len()));
+            assert!(found.into_iter().eq(kept.clone()), "{} entries", kept.len());
+            limit_files(None);
+        }
+        store.commit(&[list]).unwrap();
+        for change in list {
+            match change {
+                Change::Put { key, value } => kept.insert(key.clone(), value.clone()),
+                Change::Delete { key } => kept.remove(key),
+            };
+        }
+    };
+    let put =
+        |key: u32, len: usize| Change::Put { key: key.to_be_bytes().to_vec(), value: vec![key as u8; len] };
+    for n in 0..filler / 100 {
+        let list: Vec<Change> = (0..100).map(|k| put((n * 100 + k) << 8, 3_000)).collect();
+        keep(&mut store, &mut kept, &list, false);
+    }
+    // Spread over all keys, one leaf after the other fills and is emptied again.
+    let step = (filler << 8) / 30 + 1;
+    for n in 0..30 {
+        let list: Vec<Change> = (0..5).map(|k| put(n * step + 7 * k + 1, 40 + 3_000 * k as usize)).collect();
+        keep(&mut store, &mut kept, &list, true);
+    }
+    for n in 0..30 {
+        let delete = |k: u32| Change::Delete { key: (n * step + 7 * k + 1).to_be_bytes().to_vec() };
+        keep(&mut store, &mut kept, &(0..5).map(delete).collect::<Vec<_>>(), true);
+    }
+}
+
 fn spawn(test: &str, dir: &Path, shell: Option<&str>) -> Child {
+    command(test, dir, shell).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn command(test: &str, dir: &Path, shell: Option<&str>) -> Command {
     let exe = std::env::current_exe().unwrap();
     let mut command = match shell {
         Some(before) => {
@@ -81,7 +135,8 @@ fn spawn(test: &str, dir: &Path, shell: Option<&str>) -> Child {
         None => Command::new(exe),
     };
     command.args([test, "--exact", "--nocapture"]).env(CHILD, dir);
-    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    command.stdout(Stdio::piped());
+    command
 }
 
 /// Reads what the child says until it has acknowledged `acks` batches or ended: the last acknowledged, the last line.
@@ -142,4 +197,19 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
     store.commit(&[&batch(found + 1)]).unwrap();
     drop(store);
     assert_eq!(batch_on_disk(dir.path()), found + 1);
+}
+
+#[test]
+fn what_was_kept_can_be_read_after_whichever_commit_is_refused() {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        let filler = std::env::var(FILLER).unwrap().parse().unwrap();
+        return refuse_each(Path::new(&dir), filler);
+    }
+    for filler in [0, 6_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let test = "what_was_kept_can_be_read_after_whichever_commit_is_refused";
+        let mut command = command(test, dir.path(), Some("trap '' XFSZ"));
+        let output = command.env(FILLER, filler.to_string()).stderr(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{filler}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -2,7 +2,7 @@
 
 use chand_tests::books::shares;
 use chand_tests::wait::PATIENCE;
-use chand_tests::{ChannelType, Node, World};
+use chand_tests::{wait_until, ChannelType, Node, World};
 use serde_json::json;
 
 #[test]
@@ -17,6 +17,11 @@ fn it_goes_away_and_comes_back() {
     }
     world.wait_quiet();
     assert_eq!(shares(&world.alice, &world.bob), (499_995_000, 500_005_000));
+    // Whoever looks at the money is told that what happens on chain is not in it.
+    for method in ["getinfo", "balance", "listfunds"] {
+        let told = || world.alice.call(method, json!({}))["warning_bitcoind_sync"].is_string();
+        wait_until(&format!("{method} to say that the chain is away"), told);
+    }
     world.chain.launch();
     assert_eq!(world.chain.height(), before, "it kept its blocks");
     world.mine(3);

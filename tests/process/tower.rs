@@ -221,6 +221,8 @@ fn a_full_quota_takes_what_fits_and_the_node_names_the_rest() {
     assert!(trouble.contains("0 of 7 states are left") && trouble.ends_with("from state 7 on"), "{trouble}");
     let unprotected = &status["unprotected"][0];
     assert_eq!(unprotected["first_state"], 7, "{status}");
+    let reason = unprotected["reason"].as_str().expect("words");
+    assert!(reason.contains("refused") && reason.contains("0 of 7 states are left"), "{reason}");
     let last = unprotected["last_state"].as_u64().expect("a number");
     assert_eq!(status["states_pending"].as_u64(), Some(last - 6), "{status}");
 }

@@ -4,7 +4,7 @@ use crate::claims::{alone, force_close};
 use chand_protocol::node::effect::{Fees, Input, Level};
 use chand_protocol::node::Node;
 use chand_protocol::onchain::Kind;
-use chand_protocol::units::Feerate;
+use chand_protocol::units::{Feerate, Height};
 use chand_tests::duet::play::Open;
 use chand_tests::duet::{Duet, ALICE};
 
@@ -15,6 +15,36 @@ fn fees(duet: &mut Duet, seat: usize, feerate: u32) {
 
 fn resting(node: &Node) -> usize {
     node.channels().map(|c| c.view(node.tip().expect("a tip").0).resting.len()).sum()
+}
+
+/// When the wallet was asked last for the claim that rests.
+fn asked(duet: &Duet) -> u32 {
+    let watch = duet.channel(ALICE).watch.as_ref().expect("watched");
+    watch.claims.iter().find_map(|claim| claim.rests.and(claim.asked)).expect("one rests").0
+}
+
+#[test]
+fn what_rests_is_asked_for_again_when_the_wallet_got_something() {
+    let mut duet = Duet::opened(1_101, Open { anchors: true, ..Open::default() });
+    duet.pay_held(ALICE, 1, 9_000_000);
+    duet.settle();
+    alone(&mut duet);
+    duet.expected_errors.retain(|words| *words != "no coins");
+    force_close(&mut duet, ALICE);
+    duet.mine(1);
+    fees(&mut duet, ALICE, 20_000);
+    while resting(&duet.seats[ALICE].node) == 0 {
+        duet.mine(1);
+    }
+    for wallet in [None, Some(b"a coin".to_vec())] {
+        let (before, height) = (asked(&duet), duet.chain.height() + 1);
+        duet.chain.mine();
+        let block = duet.chain.block(height).cloned().expect("a block");
+        let (hash, time_s, txs, news) = (block.hash, block.time_s, block.txs, wallet.is_some());
+        let height = Height(height);
+        duet.step(ALICE, vec![Input::BlockConnected { height, hash, time_s, txs, wallet }]);
+        assert_eq!(asked(&duet), if news { height.0 } else { before });
+    }
 }
 
 #[test]
@@ -47,6 +77,10 @@ fn a_claim_that_is_not_worth_its_fee_rests_and_comes_back() {
     duet.mine(3);
     assert_eq!(about(&duet, "rests until feerates fall").len(), 1);
     assert_eq!(resting(&duet.seats[ALICE].node), 1);
+    // Never for longer than an hour without another question: the wallet may have coins by now that weigh less.
+    let first = asked(&duet);
+    duet.mine(7);
+    assert!((first + 1..first + 8).contains(&asked(&duet)), "{first}, then {}", asked(&duet));
     fees(&mut duet, ALICE, 1_000);
     duet.mine(2);
     assert!(taken(&duet));

@@ -12,7 +12,7 @@ use chand_protocol::onchain::Kind;
 use chand_protocol::tower::blob::{appoint, entries};
 use chand_protocol::tower::guard::{Breach, Moment};
 use chand_protocol::tower::{hint, EntryId, Hint, Mode};
-use chand_protocol::units::{Feerate, Height};
+use chand_protocol::units::{Feerate, Height, Sat};
 use chand_tests::duet::play::{preimage, Open};
 use chand_tests::duet::{crypto, other, Duet, ALICE, BOB};
 use std::collections::BTreeMap;
@@ -148,9 +148,12 @@ fn money(duet: &Duet, seat: usize) -> u64 {
 
 /// Every output but `to_remote`, which nobody but the victim can take, and anchors.
 fn takeable(tower: &Tower) -> u64 {
-    let watch = &tower.breaches[0].watch;
+    takeable_of(&tower.breaches[0])
+}
+
+fn takeable_of(breach: &Breach) -> u64 {
     let own = |k| matches!(k, Kind::ToLocal | Kind::Htlc);
-    watch.outputs.iter().filter(|o| own(o.kind)).map(|o| o.amount.0).sum()
+    breach.watch.outputs.iter().filter(|o| own(o.kind)).map(|o| o.amount.0).sum()
 }
 
 #[test]
@@ -283,6 +286,9 @@ fn notes_go_when_towers_have_them_and_a_new_tower_gets_what_it_needs() {
     assert!(noted > 40, "{noted}");
     duet.must(ALICE, Command::TowersHave { channel: channel.channel, below: Some(channel.end) });
     assert_eq!(notes(&duet), noted, "so few stay, for a tower that loses some");
+    // A tower that says it has what does not exist yet is not believed so far.
+    duet.must(ALICE, Command::TowersHave { channel: channel.channel, below: Some(u64::MAX) });
+    assert_eq!((notes(&duet), known(&mut duet, ALICE).kept), (noted, channel.end));
     duet.restart(ALICE);
     duet.settle();
     assert_eq!(known(&mut duet, ALICE), TowerChannel { kept: channel.end, ..channel });
@@ -441,7 +447,8 @@ fn a_penalty_is_raised_as_the_delay_runs_out() {
     }
 }
 
-/// Of what costs more than it holds the tower lets go after its deadline, not before, and not of anything else.
+/// What nobody takes the tower tries for four weeks after its deadline, whatever a block's feerates say; what not even the lowest
+/// feerate is worth, it does not.
 #[test]
 fn a_case_ends_when_what_is_left_is_not_worth_its_fee() {
     let mut duet = watched(1_670, true);
@@ -458,16 +465,24 @@ fn a_case_ends_when_what_is_left_is_not_worth_its_fee() {
     let breach = &tower.breaches[0];
     let (crypto, born) = (crypto(), duet.chain.height());
     let deadline = born + u32::from(breach.delay_blocks());
-    let end = |tip: u32, minimum: u32| {
+    let end_of = |breach: &Breach, tip: u32, minimum: u32| {
         let fees = Fees { minimum: Feerate(minimum), ..FEES };
         breach.end(&Moment { tip: Height(tip), fees, crypto: &*crypto })
     };
+    let end = |tip: u32, minimum: u32| end_of(breach, tip, minimum);
     let all = takeable(&tower);
     // A feerate at which nothing is worth it.
     let dear = 2_000_000;
-    assert_eq!(end(deadline + 98, dear), None);
-    assert_eq!(end(deadline + 99, dear).map(|end| end.left.0), Some(all));
-    assert_eq!(end(deadline + 99, 253), None, "that is worth to be tried on");
-    assert_eq!(end(deadline + 4_031, 253), None);
-    assert_eq!(end(deadline + 4_032, 253).map(|end| end.left.0), Some(all), "not for ever");
+    for feerate in [253, dear] {
+        assert_eq!(end(deadline + 99, feerate), None, "that is worth to be tried on");
+        assert_eq!(end(deadline + 4_031, feerate), None);
+        assert_eq!(end(deadline + 4_032, feerate).map(|end| end.left.0), Some(all), "not for ever");
+    }
+    let mut small = breach.clone();
+    for output in &mut small.watch.outputs {
+        output.amount = output.amount.min(Sat(400));
+    }
+    let left = takeable_of(&small);
+    assert_eq!(end_of(&small, deadline + 98, 253), None);
+    assert_eq!(end_of(&small, deadline + 99, 253).map(|end| end.left.0), Some(left));
 }

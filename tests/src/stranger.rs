@@ -12,6 +12,7 @@ use chand_protocol::wire::message::{Init, Ping};
 use chand_protocol::wire::Message;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 /// What a node asks of gossip comes when it likes, and a stranger has none to give.
 const GOSSIP_QUESTIONS: std::ops::RangeInclusive<u16> = 261..=265;
@@ -58,7 +59,15 @@ impl Stranger {
     /// # Panics
     /// When that fails.
     pub fn greet(node: &Node, number: u8) -> Stranger {
-        Stranger::dial(node, number).greeted()
+        Stranger::greet_as(node, number, Features::ours_init(false))
+    }
+
+    /// The same, with these features.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn greet_as(node: &Node, number: u8, features: Features) -> Stranger {
+        Stranger::dial(node, number).greeted(features)
     }
 
     /// Exchanges `init`.
@@ -66,8 +75,8 @@ impl Stranger {
     /// # Panics
     /// When that fails.
     #[must_use]
-    pub fn greeted(mut self) -> Stranger {
-        let init = Message::Init(Init { features: Features::ours_init(false), networks: None });
+    pub fn greeted(mut self, features: Features) -> Stranger {
+        let init = Message::Init(Init { features, networks: None });
         self.say(&init.encode().expect("init")).expect("init sent");
         let theirs = self.hear().expect("their init");
         assert!(matches!(Message::decode(&theirs), Ok(Message::Init(_))), "{theirs:?}");
@@ -122,6 +131,30 @@ impl Stranger {
                 return Ok(bytes);
             }
         }
+    }
+
+    /// The node's next message, gossip too; `None` when it says nothing for so long.
+    ///
+    /// # Errors
+    /// When the node has hung up.
+    ///
+    /// # Panics
+    /// As [`Stranger::hear`].
+    pub fn hear_within(&mut self, time: Duration) -> io::Result<Option<Vec<u8>>> {
+        self.stream.set_read_timeout(Some(time))?;
+        // Only looked at: half a frame stays where it is.
+        let waits = match self.stream.peek(&mut [0; LENGTH_BYTES]) {
+            Ok(LENGTH_BYTES) => true,
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => false,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => false,
+            Err(e) => return Err(e),
+        };
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        if waits {
+            return self.hear_anything().map(Some);
+        }
+        Ok(None)
     }
 
     fn hear_anything(&mut self) -> io::Result<Vec<u8>> {

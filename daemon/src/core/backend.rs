@@ -59,7 +59,7 @@ impl Daemon {
 }
 
 /// The node's own answer; or, when the disk refuses before that is there, one from what was kept.
-async fn either<T, F: Future<Output = Option<Result<T, CommandError>>>>(
+async fn either<T, F: Future<Output = Result<T, CommandError>>>(
     lookout: &Lookout,
     mut live: Pending<Result<T, CommandError>>,
     from_kept: impl FnOnce(Arc<Kept>) -> F,
@@ -69,10 +69,7 @@ async fn either<T, F: Future<Output = Option<Result<T, CommandError>>>>(
         kept = lookout.opened() => kept,
         answer = &mut live => return answer,
     };
-    match from_kept(kept).await {
-        Some(answer) => answer,
-        None => live.await,
-    }
+    from_kept(kept).await
 }
 
 fn stopping() -> CommandError {

@@ -3,7 +3,8 @@
 //! In: from the writer thread, what the store held before the first write that failed. Out: answers from that, made by a
 //! node that takes no step (`Dormant`) and a wallet of the same records; so they tell of nothing that a crash could take
 //! back. All is closed again before the first batch leaves, so that nobody who heard of something new is then shown
-//! something old. As long as nothing fails this costs nothing. Read next: `backend` (who asks), `writer` (who opens).
+//! something old. As long as nothing fails this costs nothing. What cannot be read back is answered with an error: nobody who
+//! asks waits for the disk. Read next: `backend` (who asks), `writer` (who opens).
 
 use super::clock::Clock;
 use super::heart::may_need_coins;
@@ -13,10 +14,13 @@ use super::Birth;
 use crate::rpc::{WalletReply, WalletRequest};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::Dormant;
-use chand_protocol::store::Entry;
+use chand_protocol::store::{Entry, StoreError};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{oneshot, watch};
+
+/// JSON-RPC's "internal error".
+const INTERNAL_ERROR: i32 = -32603;
 
 /// Where the last durable state can be asked; clones share it.
 #[derive(Clone)]
@@ -37,8 +41,8 @@ enum State {
     /// Nobody has asked yet.
     Records(Vec<Entry>),
     Made(Box<(Dormant, Purse, Clock)>),
-    /// It could not be made: a bug, which the log has told.
-    None,
+    /// There is none to be had, and why: the disk, or a bug, of which the log has told.
+    None(String),
 }
 
 impl std::fmt::Debug for Lookout {
@@ -52,9 +56,12 @@ impl Lookout {
         Lookout { state: watch::Sender::new(None), birth }
     }
 
-    /// The disk refuses; `entries` is what it held.
-    pub fn open(&self, why: String, entries: Vec<Entry>) {
-        let state = Mutex::new(State::Records(entries));
+    /// The disk refuses; `entries` is what it held, or why that cannot be read.
+    pub fn open(&self, why: String, entries: Result<Vec<Entry>, StoreError>) {
+        let state = Mutex::new(match entries {
+            Ok(entries) => State::Records(entries),
+            Err(error) => State::None(error.to_string()),
+        });
         let kept = Kept { why, state, birth: Arc::clone(&self.birth) };
         self.state.send_replace(Some(Arc::new(kept)));
     }
@@ -83,16 +90,13 @@ impl Lookout {
 }
 
 impl Kept {
-    /// The node's answer to a question; `None` when there is none to be had.
-    pub async fn node(self: Arc<Self>, question: Command) -> Option<Result<Reply, CommandError>> {
+    /// The node's answer to a question.
+    pub async fn node(self: Arc<Self>, question: Command) -> Result<Reply, CommandError> {
         self.ask(|dormant, _, clock| dormant.ask(clock.read(), question)).await
     }
 
     /// The wallet's.
-    pub async fn wallet(
-        self: Arc<Self>,
-        question: WalletRequest,
-    ) -> Option<Result<WalletReply, CommandError>> {
+    pub async fn wallet(self: Arc<Self>, question: WalletRequest) -> Result<WalletReply, CommandError> {
         self.ask(|_, purse, _| {
             let (to, mut answer) = oneshot::channel();
             purse.request(question, to, &Waiting::default());
@@ -104,8 +108,11 @@ impl Kept {
     /// Many records take a while to be read: not on a thread that serves others.
     async fn ask<T: Send + 'static>(
         self: Arc<Self>,
-        question: impl FnOnce(&mut Dormant, &mut Purse, &mut Clock) -> Option<T> + Send + 'static,
-    ) -> Option<T> {
+        question: impl FnOnce(&mut Dormant, &mut Purse, &mut Clock) -> Option<Result<T, CommandError>>
+            + Send
+            + 'static,
+    ) -> Result<T, CommandError> {
+        let why = self.why.clone();
         let asked = move || {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let State::Records(entries) = &mut *state {
@@ -113,11 +120,15 @@ impl Kept {
                 *state = self.make(entries);
             }
             match &mut *state {
-                State::Made(made) => question(&mut made.0, &mut made.1, &mut made.2),
-                _ => None,
+                State::Made(made) => question(&mut made.0, &mut made.1, &mut made.2).ok_or_else(String::new),
+                State::Records(_) => Err(String::new()),
+                State::None(why) => Err(why.clone()),
             }
         };
-        tokio::task::spawn_blocking(asked).await.ok().flatten()
+        let asked = tokio::task::spawn_blocking(asked).await;
+        asked
+            .unwrap_or_else(|bug| Err(bug.to_string()))
+            .unwrap_or_else(|unread| Err(unanswered(&why, &unread)))
     }
 
     fn make(&self, entries: Vec<Entry>) -> State {
@@ -130,8 +141,16 @@ impl Kept {
             }
             Err(why) => {
                 tracing::error!("the state that was kept last could not be loaded to be shown: {why}");
-                State::None
+                State::None(why)
             }
         }
     }
+}
+
+/// Better than to let somebody wait who wants to know what is wrong.
+fn unanswered(why: &str, unread: &str) -> CommandError {
+    let message = format!(
+        "{why}, and what was kept last cannot be shown ({unread}): ask again when there is room; nothing is lost"
+    );
+    CommandError { code: INTERNAL_ERROR, message }
 }

@@ -302,6 +302,33 @@ async fn while_the_disk_refuses_the_chain_is_still_read() {
     assert!(again.stop().await.is_ok());
 }
 
+/// Nobody who asks what is wrong waits for it to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_refused_when_what_was_kept_cannot_be_read() {
+    let world = World::new().await;
+    let disk = MemoryStore::new();
+    let alice = Actor::start(&world, 1, &disk).await;
+    alice.reaches(BLOCKS).await;
+    disk.always(Some(Fault::FailUnreadable));
+    let order = tokio::spawn(alice.daemon.wallet(WalletRequest::NewAddress { kind: None }));
+    until("it is refused", || async { disk.counts().failures > 0 }).await;
+    for question in [Command::GetInfo, Command::Balance, Command::TowerChannels] {
+        let answer = timeout(PATIENCE, alice.daemon.command(question)).await.expect("in time");
+        let error = answer.expect_err("there is nothing to answer from");
+        assert!(
+            error.message.contains("cannot be read") && error.message.contains("planned fault"),
+            "{error:?}"
+        );
+    }
+    let coins = timeout(PATIENCE, alice.daemon.wallet(WalletRequest::KeptBack)).await.expect("in time");
+    assert!(coins.is_err(), "{coins:?}");
+    disk.always(None);
+    let answer = timeout(PATIENCE, order).await.expect("in time").expect("no panic");
+    assert!(matches!(answer, Ok(WalletReply::Address { .. })), "{answer:?}");
+    assert_eq!(alice.info().await.blockheight.0, BLOCKS);
+    assert!(alice.stop().await.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_leaves_though_the_disk_refuses() {
     let world = World::new().await;

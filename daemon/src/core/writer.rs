@@ -207,9 +207,7 @@ impl<S: Store> Writer<S> {
                  what was kept last. The links to all peers are closed, no channel is. The chain is still watched, and \
                  a cheat is punished. Make room or repair the disk; it is tried again by itself"
             );
-            if let Ok(entries) = self.store.borrow().load_kept() {
-                self.exits.lookout.open(reason.clone(), entries);
-            }
+            self.exits.lookout.open(reason.clone(), self.store.borrow().load_kept());
             self.trouble = Some(reason);
         }
         self.exits.links.hang_up(&self.exits.peers, "the database cannot be written");

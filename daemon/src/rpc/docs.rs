@@ -25,7 +25,8 @@ Why, and where the two differ: [decisions/rpc-dialect.md](decisions/rpc-dialect.
 * Errors: −32700 no JSON, −32600 no request, −32601 no such method, −32602 a parameter (named), −32603 a bug of chand's;
   200–219 payments, 300–313 funding, 400–402 connecting, 900–908 invoices, as Core Lightning's; −1 everything else.
 * While the disk refuses (no room), what asks only – `getinfo`, `balance`, `listfunds` and the lists of peers, channels, invoices, payments,
-  forwards, HTLCs and snapshots – is answered from what was kept last, with a field `warning_disk` (chand); everything else waits until there is room.
+  forwards, HTLCs, snapshots and watchtowers – is answered from what was kept last, with a field `warning_disk` (chand), or with an error
+  when that cannot be read; everything else waits until there is room.
 * `filter` beside `params` picks fields of the result: `{\"channels\":[{\"state\":true}]}`.
 
 This page is made from the list that the daemon itself dispatches by. The same text: `chan-cli help METHOD`.

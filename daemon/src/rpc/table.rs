@@ -32,7 +32,7 @@ pub struct Method {
 }
 
 /// Methods that ask the node and change nothing.
-const QUESTIONS: [&str; 12] = [
+const QUESTIONS: [&str; 13] = [
     "balance",
     "getinfo",
     "listclosedchannels",
@@ -45,6 +45,7 @@ const QUESTIONS: [&str; 12] = [
     "listpeers",
     "listsendpays",
     "listsnapshots",
+    "listwatchtowers",
 ];
 
 impl Method {

@@ -6,7 +6,9 @@
 //! A finished channel is one file to remove. In memory stands of each state where it is, 28 bytes and the tree's own.
 //! Read next: `file`, `keeper`.
 
-use super::file::{self, append, put_aside, record, CHECK, END_BYTES, ENTRY, HEAD, LOST, STATE};
+use super::file::{
+    self, append, put_aside, record, Tally, CHECK, END_BYTES, ENTRY, HEAD, LOST, ONCE_LOST, STATE,
+};
 use crate::config::make_private_dir;
 use chand_protocol::id::{hex_array, to_hex, NodeId};
 use chand_protocol::tower::message::{Lost, Quota};
@@ -53,12 +55,9 @@ struct Channel {
     /// Bytes that are whole and synced.
     length: u64,
     states: u64,
-    /// One above the newest state.
-    next: u64,
+    tally: Tally,
     /// Entries that no state followed yet: sent again, they are known.
     loose: BTreeSet<EntryId>,
-    /// States that damage took and that were not sent again.
-    lost: Lost,
 }
 
 /// All files.
@@ -91,18 +90,15 @@ pub struct Hit {
 impl Channel {
     /// Takes note of a record of its file.
     fn note(&mut self, record: &file::Record<'_>) {
-        match (record.kind, record.body.first_chunk::<16>(), file::state(record), file::lost(record)) {
-            (ENTRY, Some(id), ..) => {
+        self.tally.note(record);
+        match (record.kind, record.body.first_chunk::<16>()) {
+            (ENTRY, Some(id)) => {
                 self.loose.insert(*id);
             }
-            (STATE, _, Some(state), _) => {
+            (STATE, _) => {
                 self.loose.clear();
                 self.states += 1;
-                self.next = self.next.max(state.saturating_add(1));
-                self.lost = self.lost.after(state);
             }
-            // Sent again from here on.
-            (LOST, .., Some((from, to))) => (self.next, self.lost) = (from, Lost { from, to }),
             _ => {}
         }
     }
@@ -190,9 +186,9 @@ impl Archive {
                 self.hints.insert((hint, number, record.offset as u64));
             }
         }
-        if !channel.lost.is_empty() {
-            let Lost { from, to } = channel.lost;
-            tracing::warn!(%client, path = %channel.path.display(), "states {from} to {to} of a channel were lost by damage");
+        if !channel.tally.lost.is_empty() {
+            let lost = in_words(channel.tally.lost);
+            tracing::warn!(%client, path = %channel.path.display(), "{lost} of a channel were lost by damage");
         }
         Ok(())
     }
@@ -200,8 +196,8 @@ impl Archive {
     fn add(&mut self, client: NodeId, tag: Tag, path: PathBuf) -> u32 {
         let number = self.next_channel;
         self.next_channel = number.saturating_add(1);
-        let (loose, lost) = (BTreeSet::new(), Lost::default());
-        let channel = Channel { client, tag, path, length: 0, states: 0, next: 0, loose, lost };
+        let (loose, tally) = (BTreeSet::new(), Tally::default());
+        let channel = Channel { client, tag, path, length: 0, states: 0, tally, loose };
         self.channels.insert(number, channel);
         self.by_name.insert((client, tag), number);
         number
@@ -213,18 +209,29 @@ impl Archive {
 
     /// One above the newest state of a channel, or the first that has to be sent again; 0 when there is none.
     pub fn next(&self, client: NodeId, tag: Tag) -> u64 {
-        self.channel(client, tag).map_or(0, |c| c.next)
+        self.channel(client, tag).map_or(0, |c| c.tally.next)
     }
 
     /// States that damage took and that were not sent again.
     pub fn lost(&self, client: NodeId, tag: Tag) -> Lost {
-        self.channel(client, tag).map_or(Lost::default(), |c| c.lost)
+        self.channel(client, tag).map_or(Lost::default(), |c| c.tally.lost)
     }
 
     /// Why nothing can be said of a channel, nor kept of it.
     pub fn trouble(&self, client: NodeId, tag: Tag) -> Option<String> {
         let why = self.unreadable.get(&(client, tag))?;
         Some(format!("the watchtower cannot read this channel's file: {why}"))
+    }
+
+    /// Channels of which something is not watched: their files cannot be read, or damage took states that were not sent again.
+    pub fn unwatched(&self) -> BTreeSet<(NodeId, Tag)> {
+        let lossy = self.channels.values().filter(|c| !c.tally.lost.is_empty()).map(|c| (c.client, c.tag));
+        lossy.chain(self.unreadable.keys().copied()).collect()
+    }
+
+    /// Whether there is something of a channel here.
+    pub fn has(&self, client: NodeId, tag: Tag) -> bool {
+        self.by_name.contains_key(&(client, tag))
     }
 
     /// What is kept for a client.
@@ -312,7 +319,7 @@ impl Archive {
                 kept.hints.push(hint);
             }
         }
-        let next = channel.next;
+        let next = channel.tally.next;
         kept.full = (taken < fresh.len()).then(|| self.what_is_left(client, next));
         Ok(kept)
     }
@@ -456,9 +463,19 @@ fn blob_at(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
 fn salvage(bytes: &[u8]) -> Option<Vec<u8>> {
     let content = file::read(bytes);
     let (from, to) = content.damage?;
+    let lost = [&from.to_be_bytes()[..], &to.to_be_bytes()].concat();
     let mut whole = Vec::new();
-    content.records.iter().for_each(|r| record(r.kind, &[r.body], &mut whole));
-    record(LOST, &[&from.to_be_bytes(), &to.to_be_bytes()], &mut whole);
+    record(ONCE_LOST, &[&lost], &mut whole);
+    // What was sent again stands there twice.
+    let newest: BTreeMap<u64, usize> =
+        content.records.iter().filter_map(|r| Some((file::state(r)?, r.offset))).collect();
+    for old in &content.records {
+        let is_current = file::state(old).is_none_or(|number| newest.get(&number) == Some(&old.offset));
+        if is_current && !matches!(old.kind, LOST | ONCE_LOST) {
+            record(old.kind, &[old.body], &mut whole);
+        }
+    }
+    record(LOST, &[&lost], &mut whole);
     file::end(0, &mut whole);
     Some(whole)
 }
@@ -469,7 +486,8 @@ fn cut_off(client: NodeId, path: &Path, bytes: &[u8], end: usize) {
     tracing::warn!(
         %client,
         path = %path.display(),
-        "a crash left the end of a file half written: {} bytes are cut off, and with them {}; the node sends them again",
+        "a crash left the end of a file half written: {} bytes are cut off, with {} states that can be read. They were \
+         never acknowledged, and the node sends them again",
         torn.len(),
         states_in(torn)
     );
@@ -479,16 +497,22 @@ fn cut_off(client: NodeId, path: &Path, bytes: &[u8], end: usize) {
     }
 }
 
-/// How many states a torn end still shows, in words.
-fn states_in(torn: &[u8]) -> String {
-    let mut offset = 0;
-    let mut states = 0;
+/// How many states a torn end still shows.
+fn states_in(torn: &[u8]) -> usize {
+    let (mut offset, mut states) = (0, 0);
     while let Some(record) = file::at(torn, offset) {
-        states += u32::from(record.kind == STATE);
+        states += usize::from(record.kind == STATE);
         offset += record.length;
     }
-    // What is not whole was one record at least.
-    format!("up to {} states", states + u32::from(offset < torn.len()))
+    states
+}
+
+/// For the log.
+fn in_words(lost: Lost) -> String {
+    match lost {
+        Lost { from, to: u64::MAX } => format!("states from {from} on, if there were any,"),
+        Lost { from, to } => format!("states {from} to {} ({} of them)", to - 1, to - from),
+    }
 }
 
 #[cfg(test)]

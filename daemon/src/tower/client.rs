@@ -181,9 +181,14 @@ impl Task {
                 self.forget(&mut session.wire, channel).await?;
             } else if !waits && self.bring(session, channel).await? {
                 session.full.remove(&tag);
+                self.note(|s| drop(s.refused.remove(&channel.channel)));
             } else if !waits {
                 // Another channel may have less to say, or room of its own.
                 session.full.insert(tag, Instant::now());
+                self.note(|s| {
+                    let why = s.trouble.clone().unwrap_or_default();
+                    s.refused.insert(channel.channel, why);
+                });
             }
         }
         if session.full.is_empty() {
@@ -257,6 +262,8 @@ impl Task {
         let tag = channel.tag(self.tower.mode);
         match ask(wire, TowerMessage::Ask { tag }).await? {
             Answer::Have { next, used, lost } => {
+                // More than there is nobody can have.
+                let next = next.min(channel.end);
                 let lost = Lost { to: lost.to.min(channel.end), ..lost };
                 let mut news = !lost.is_empty();
                 self.note(|s| {
@@ -265,11 +272,11 @@ impl Task {
                     news &= s.lost.insert(channel.channel, lost) != Some(lost);
                 });
                 if news {
-                    let Lost { from, to } = lost;
+                    let (Lost { from, to }, count) = (lost, lost.to - lost.from);
                     tracing::error!(
                         tower = %self.tower.id,
                         channel = %channel.channel,
-                        "the watchtower lost states {from} to {to} (exclusive); those that are still here are sent again"
+                        "the watchtower lost up to {count} states, {from} to {to} (exclusive); those that are still here are sent again"
                     );
                 }
                 Ok(Some(next))

@@ -3,10 +3,13 @@
 //! In: the bytes of a channel's file. Out: its records; where they end, when a power cut left the last message half written;
 //! or, when something in the middle is damaged, all that can still be read and which states are lost.
 //! A message's records end with a mark that says where they began. It is synced before the next message is taken, so that
-//! damage before the end of a later message is no torn end: what stood there was acknowledged.
+//! damage before the end of a later message is no torn end: what stood there was acknowledged. In the last message a torn end
+//! is one that is missing or blank; a record that is there and does not fit its checksum is damage.
 //! Read next: `archive`.
 
+use chand_protocol::tower::message::Lost;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,6 +23,8 @@ pub(super) const ENTRY: u8 = 2;
 pub(super) const LOST: u8 = 3;
 /// The end of a message: where it began.
 const END: u8 = 4;
+/// The same as [`LOST`], at the beginning of a file that was put together again: for the next damage only.
+pub(super) const ONCE_LOST: u8 = 5;
 /// Kind and length before a record, the checksum behind it.
 pub(super) const HEAD: usize = 3;
 pub(super) const CHECK: usize = 4;
@@ -27,6 +32,8 @@ pub(super) const CHECK: usize = 4;
 pub(super) const END_BYTES: usize = HEAD + 8 + CHECK;
 /// A torn end is never longer than one message.
 const LONGEST_TAIL: usize = 1 << 17;
+/// So many zeros in a row are no part of a record: a block that was not written. (Numbers have up to eight.)
+const BLANK: usize = 14;
 
 /// A record: its kind, its body, where it stands, and how long it is altogether.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +91,37 @@ pub(super) fn lost(record: &Record<'_>) -> Option<(u64, u64)> {
     Some((number(record.body, 0)?, number(record.body, 8)?)).filter(|_| record.kind == LOST)
 }
 
+/// How far a channel's states are kept, as its records tell one after the other.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Tally {
+    /// One above the newest state, or the first that has to be sent again.
+    pub next: u64,
+    /// States that damage took and that were not sent again.
+    pub lost: Lost,
+}
+
+impl Tally {
+    /// Takes note of the next record.
+    pub fn note(&mut self, record: &Record<'_>) {
+        if let Some(state) = state(record) {
+            self.next = self.next.max(state.saturating_add(1));
+            self.lost = self.lost.after(state);
+        } else if let Some((from, to)) = lost(record) {
+            // Sent again from here on.
+            (self.next, self.lost) = (from, Lost { from, to });
+        }
+    }
+
+    /// The first state that has to be sent again when something is damaged behind the records so far.
+    fn first_unsure(&self) -> u64 {
+        if self.lost.is_empty() {
+            self.next
+        } else {
+            self.next.min(self.lost.from)
+        }
+    }
+}
+
 /// A file, read.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
@@ -98,10 +136,11 @@ pub(super) struct Content<'a> {
 /// Reads a whole file.
 pub(super) fn read(bytes: &[u8]) -> Content<'_> {
     let mut content = Content { records: Vec::new(), end: 0, damage: None };
-    let mut message = 0;
+    let (mut message, mut tally, mut unsure) = (0, Tally::default(), None::<u64>);
     while content.end < bytes.len() {
         if let Some(record) = at(bytes, content.end) {
             content.end += record.length;
+            tally.note(&record);
             match record.kind {
                 END => message = content.end,
                 _ => content.records.push(record),
@@ -109,25 +148,39 @@ pub(super) fn read(bytes: &[u8]) -> Content<'_> {
             continue;
         }
         let Some(next) = behind(bytes, content.end, message) else { break };
-        let from = content.records.iter().filter_map(state).max().map_or(0, |n| n.saturating_add(1));
-        let (first, _) = content.damage.unwrap_or((from, 0));
-        content.damage = Some((first.min(from), u64::MAX));
+        let from = tally.first_unsure();
+        unsure = Some(unsure.map_or(from, |first| first.min(from)));
         content.end = next;
     }
-    if content.damage.is_none() {
+    match unsure {
         // A message without its mark was never acknowledged.
-        content.end = message;
-        content.records.retain(|r| r.offset < message);
-    }
-    if let Some((first, _)) = content.damage {
-        let behind = content.records.iter().filter_map(state).filter(|n| *n >= first).max();
-        content.damage = Some((first, behind.map_or(u64::MAX, |n| n.saturating_add(1))));
+        None => {
+            content.end = message;
+            content.records.retain(|r| r.offset < message);
+        }
+        Some(first) => content.damage = Some(damage(&content.records, first)),
     }
     content
 }
 
+/// What damage took, when `first` is the first state that may have stood there. What an earlier damage had taken is
+/// written twice, so that it is not forgotten with one of these.
+fn damage(records: &[Record<'_>], mut first: u64) -> (u64, u64) {
+    let states: BTreeSet<u64> = records.iter().filter_map(state).collect();
+    let newest = states.last().map_or(0, |n| n.saturating_add(1));
+    for earlier in records.iter().filter(|r| r.kind == ONCE_LOST) {
+        let range = number(earlier.body, 0).zip(number(earlier.body, 8));
+        let missing = range.and_then(|(from, to)| (from..to.min(newest)).find(|n| !states.contains(n)));
+        first = missing.map_or(first, |missing| first.min(missing));
+    }
+    (first, if newest > first { newest } else { u64::MAX })
+}
+
 /// Where records go on behind damage at `offset`; `None` when it is the torn end of the message that began at `message`.
 fn behind(bytes: &[u8], offset: usize, message: usize) -> Option<usize> {
+    // Only one record may be damaged, and its length is right.
+    let next = stated(bytes, offset).map(|length| offset + length);
+    let skipped = next.filter(|next| *next == bytes.len() || at(bytes, *next).is_some());
     // Marks of later messages, each with its own beginning.
     let is_mark = |p: &usize| bytes.get(*p) == Some(&END) && stated(bytes, *p) == Some(END_BYTES);
     let marks = (offset + 1..bytes.len()).filter(is_mark);
@@ -135,12 +188,38 @@ fn behind(bytes: &[u8], offset: usize, message: usize) -> Option<usize> {
         let began = at(bytes, p).and_then(|mark| number(mark.body, 0)).and_then(|n| usize::try_from(n).ok());
         began.filter(|began| *began > message && *began < p)
     });
-    let Some(began) = later.next() else {
-        return (bytes.len() - offset > LONGEST_TAIL).then_some(bytes.len());
-    };
-    // Only one record may be damaged, and its length is right.
-    let skipped = stated(bytes, offset).map(|length| offset + length);
-    Some(skipped.filter(|next| at(bytes, *next).is_some()).unwrap_or(began.max(offset + 1)))
+    let later = later.next();
+    if later.is_none() && is_torn(bytes, offset, message) {
+        return None;
+    }
+    // Else what looks like a record, before the next message.
+    let is_record =
+        |p: &usize| bytes.get(*p).is_some_and(|k| (STATE..=ONCE_LOST).contains(k)) && at(bytes, *p).is_some();
+    let end = later.unwrap_or(bytes.len()).max(offset + 1);
+    Some(skipped.or_else(|| (offset + 1..end).find(is_record)).unwrap_or(end))
+}
+
+/// Whether what cannot be read at `offset` of the last message is what a crash leaves: the end is missing, or blocks of it were
+/// not written, which reads as zeros. Everything else was whole once. In doubt it is damage: that is loud, and nothing is lost by it.
+fn is_torn(bytes: &[u8], offset: usize, message: usize) -> bool {
+    let rest = bytes.get(offset..).unwrap_or_default();
+    if rest.len() > LONGEST_TAIL {
+        return false;
+    }
+    let record = stated(bytes, offset).and_then(|length| rest.get(..length));
+    let is_blank = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
+    if record.unwrap_or(rest).windows(BLANK).any(is_blank)
+        || rest.last_chunk::<CHECK>().is_some_and(|c| is_blank(c))
+    {
+        return true;
+    }
+    // The message's mark is there, or was: no crash changes a byte of it.
+    let mut mark = Vec::new();
+    end(message as u64, &mut mark);
+    let same =
+        |last: &[u8; END_BYTES]| last.iter().zip(&mark).filter(|(found, wanted)| found == wanted).count();
+    let marked = rest.last_chunk().is_some_and(|last| same(last) > END_BYTES - CHECK);
+    !marked && record.is_none()
 }
 
 /// Writes at `from`, where the last whole message ends: what an earlier failure left there is overwritten.
@@ -205,12 +284,18 @@ mod tests {
         let third = bytes.len() / 3 * 2;
         let whole = read(&bytes);
         assert_eq!((states(&whole), whole.end, whole.damage), ((0..6).collect(), bytes.len(), None));
-        // Whatever of the last message is missing or wrong: it may never have been acknowledged.
+        // Whatever of the last message is missing or blank: it was never acknowledged.
         for cut in third..bytes.len() {
             let content = read(&bytes[..cut]);
             assert_eq!((states(&content), content.end, content.damage), (vec![0, 1, 2, 3], third, None));
             let mut zeros = bytes.clone();
             zeros[cut..].fill(0);
+            if bytes.len() - cut < CHECK {
+                // So little may be anything; then all its states are there, and those behind them are asked for.
+                let content = read(&zeros);
+                assert_eq!((states(&content), content.damage), ((0..6).collect(), Some((6, u64::MAX))));
+                continue;
+            }
             let content = read(&zeros);
             assert_eq!(
                 (states(&content), content.end, content.damage),
@@ -223,12 +308,20 @@ mod tests {
         hole[third + 5..third + 20].fill(0);
         let content = read(&hole);
         assert_eq!((states(&content), content.end, content.damage), (vec![0, 1, 2, 3], third, None));
-        for at in 0..third {
+        // A changed byte is damage, wherever it is.
+        for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
             let content = read(&changed);
             let (first, behind) = content.damage.unwrap_or_else(|| panic!("damage at {at}"));
-            assert!(first <= 4 && behind == 6 && states(&content).ends_with(&[4, 5]), "{at}: {content:?}");
+            if at < third {
+                assert!(
+                    first <= 4 && behind == 6 && states(&content).ends_with(&[4, 5]),
+                    "{at}: {content:?}"
+                );
+            } else {
+                assert!(first >= 4 && states(&content).starts_with(&[0, 1, 2, 3]), "{at}: {content:?}");
+            }
             let found = states(&content);
             assert!((0..6).all(|n| found.contains(&n) || (first..behind).contains(&n)), "{at}: {content:?}");
         }
@@ -243,6 +336,43 @@ mod tests {
         let content = read(&bytes);
         assert_eq!((states(&content), content.damage), (vec![1, 2, 3, 4, 5], Some((0, 6))));
         assert_eq!(content.records.len(), 8);
+    }
+
+    /// The file as it is put together again after damage, and what is sent for it then.
+    fn again(bytes: &[u8], from: u64, to: u64, states: &[u64]) -> Vec<u8> {
+        let mut new = Vec::new();
+        record(ONCE_LOST, &[&from.to_be_bytes(), &to.to_be_bytes()], &mut new);
+        for old in read(bytes).records {
+            record(old.kind, &[old.body], &mut new);
+        }
+        record(LOST, &[&from.to_be_bytes(), &to.to_be_bytes()], &mut new);
+        end(0, &mut new);
+        for n in states {
+            let began = new.len() as u64;
+            record(STATE, &[&n.to_be_bytes(), &[*n as u8; 16], b"a blob"], &mut new);
+            end(began, &mut new);
+        }
+        new
+    }
+
+    #[test]
+    fn what_a_second_damage_takes_is_known_too() {
+        // The state with number 1 is damaged; it and those behind it are sent again.
+        let mut bytes = file();
+        let second = read(&bytes).records[2];
+        let inside = second.offset + second.length - CHECK - 1;
+        bytes[inside] ^= 1;
+        let whole = again(&bytes, 1, 6, &[1, 2]);
+        assert_eq!(read(&whole).damage, None);
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x40;
+            let content = read(&changed);
+            let (first, behind) = content.damage.unwrap_or_else(|| panic!("damage at {at}"));
+            let found = states(&content);
+            let known = |n: &u64| found.contains(n) || (first..behind).contains(n);
+            assert!((0..6).all(|n| known(&n)), "{at}: {first} to {behind}, {found:?}");
+        }
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! In: states of clients, blocks and their undoing, feerates, what the network said. Out: penalties to publish, and blocks to be
 //! looked at again. What must survive is the archive and the small file `watch` (`saved`). A tower that was off for days
 //! reads every block in between; one whose `watch` was damaged reads two weeks of them.
-//! What cannot be read from the disk when it is needed is not passed over: its block is looked at until it can be.
+//! What cannot be read from the disk when it is needed is not passed over: its block is looked at until it can be. Nor is a channel
+//! whose file could not be read at the start, or was damaged: the blocks since are looked at again when it is there (`Gap`).
 //! Nothing here waits; whoever calls has the lock. Read next: `chand_protocol::tower::guard`.
 
 use super::archive::{Archive, Hit, KeepError, Kept};
 use super::file::free_name;
-use super::saved::{BadSaved, Case, Saved};
+use super::saved::{BadSaved, Case, Gap, Saved};
 use bitcoin::{Block, BlockHash, Transaction, Txid};
 use chand_protocol::id::NodeId;
 use chand_protocol::node::effect::Fees;
@@ -30,6 +31,8 @@ const REMEMBERED: usize = 288;
 const LATE_BLOCKS: u32 = 36;
 /// For so many blocks, twice the longest delay, a block is looked at again that could not be judged.
 const AGAIN_BLOCKS: u32 = 4_032;
+/// So many blocks after the first of what was missing of a channel came, the rest is there, too.
+const GAP_BLOCKS: u32 = 6;
 /// Breaches under way of one client; beyond, the smallest are let go.
 const MAX_CASES: usize = 100;
 
@@ -74,7 +77,36 @@ impl Keeper {
         // A state may come after its breach, also when the tower was started in between.
         let newest = saved.place.blocks.iter().rev().take(LATE_BLOCKS as usize).map(|(height, _)| *height);
         saved.place.again.extend(newest.collect::<Vec<_>>());
-        Ok(Keeper { archive, path, saved, fees, crypto, recent: BTreeMap::new(), lost })
+        let mut keeper = Keeper { archive, path, saved, fees, crypto, recent: BTreeMap::new(), lost };
+        keeper.note_gaps();
+        Ok(keeper)
+    }
+
+    /// From where on each channel is not watched of which something is missing; one that is whole again is caught up with.
+    fn note_gaps(&mut self) {
+        let (next, unwatched) = (self.tip().plus(1), self.archive.unwatched());
+        let archive = &self.archive;
+        let is_back =
+            |gap: &Gap| archive.has(gap.client, gap.tag) && !unwatched.contains(&(gap.client, gap.tag));
+        let (back, mut gaps): (Vec<Gap>, Vec<Gap>) =
+            std::mem::take(&mut self.saved.gaps).into_iter().partition(is_back);
+        for (client, tag) in unwatched {
+            if !gaps.iter().any(|gap| (gap.client, gap.tag) == (client, tag)) {
+                gaps.push(Gap { client, tag, from: next, came: None });
+            }
+        }
+        self.saved.gaps = gaps;
+        back.iter().for_each(|gap| self.catch_up(gap.from));
+    }
+
+    /// All blocks from a height on are looked at again.
+    fn catch_up(&mut self, from: Height) {
+        let tip = self.tip();
+        let from = from.0.max(tip.0.saturating_sub(AGAIN_BLOCKS));
+        if from <= tip.0 {
+            tracing::info!(from, to = tip.0, "blocks are looked at again: a channel was not watched in them");
+        }
+        self.saved.place.again.extend((from..=tip.0).map(Height));
     }
 
     /// Whether it lost its place on the chain: two weeks of blocks have to be read again.
@@ -90,6 +122,9 @@ impl Keeper {
     /// Where following starts, when it never did.
     pub fn start_at(&mut self, height: Height, hash: BlockHash) {
         self.saved.place.blocks.push_back((height, hash));
+        for gap in &mut self.saved.gaps {
+            gap.from = gap.from.max(height.plus(1));
+        }
     }
 
     fn tip(&self) -> Height {
@@ -115,8 +150,16 @@ impl Keeper {
         let kept = self.archive.keep(client, tag, states, entries)?;
         // Only what is new: to send the same once more costs no block.
         let seen: Vec<Height> = kept.hints.iter().filter_map(|hint| self.recent.get(hint)).copied().collect();
-        let late = !seen.is_empty();
+        let mut late = !seen.is_empty();
         self.saved.place.again.extend(seen);
+        let tip = self.tip();
+        let mut gaps = self.saved.gaps.iter_mut();
+        if let Some(gap) = gaps.find(|gap| (gap.client, gap.tag) == (client, tag) && !kept.hints.is_empty()) {
+            gap.came.get_or_insert(tip);
+            let from = gap.from;
+            late |= from <= tip;
+            self.catch_up(from);
+        }
         if late {
             // A restart in between must not forget it.
             self.save()?;
@@ -129,6 +172,7 @@ impl Keeper {
     /// # Errors
     /// When the disk refuses.
     pub fn forget(&mut self, client: NodeId, tag: Tag) -> io::Result<()> {
+        self.saved.gaps.retain(|gap| (gap.client, gap.tag) != (client, tag));
         self.archive.forget(client, tag)
     }
 
@@ -144,6 +188,11 @@ impl Keeper {
             self.saved.place.blocks.pop_front();
         }
         self.recent.retain(|_, seen| seen.plus(LATE_BLOCKS) > height);
+        let is_over = |gap: &Gap| {
+            gap.came.is_some_and(|came| height.since(came) >= GAP_BLOCKS)
+                || height.since(gap.from) > AGAIN_BLOCKS
+        };
+        self.saved.gaps.retain(|gap| !is_over(gap));
         self.find(block, height);
         self.follow(block, height);
         self.end_cases();
@@ -289,6 +338,10 @@ impl Keeper {
         self.saved.place.blocks.retain(|(h, _)| *h < height);
         self.recent.retain(|_, h| *h < height);
         self.saved.place.again.retain(|h| *h < height);
+        for gap in &mut self.saved.gaps {
+            gap.from = gap.from.min(height);
+            gap.came = gap.came.map(|came| came.min(height));
+        }
         for case in &mut self.saved.cases {
             case.breach.on_undone(height);
         }

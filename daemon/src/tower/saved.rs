@@ -18,7 +18,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Without gaps.
 const VERSION: u8 = 2;
+/// With them: a part more, behind the place.
+const VERSION_GAPS: u8 = 3;
 const CHECK: usize = 32;
 
 /// A breach and whose it is.
@@ -38,11 +41,23 @@ pub(super) struct Place {
     pub again: BTreeSet<Height>,
 }
 
+/// A channel of which something is not watched, since its file is damaged or cannot be read.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Gap {
+    pub client: NodeId,
+    pub tag: Tag,
+    /// The first block that was not looked at for it.
+    pub from: Height,
+    /// When the first of what was missing came.
+    pub came: Option<Height>,
+}
+
 /// What the file holds.
 #[derive(Clone, Default)]
 pub(super) struct Saved {
     pub place: Place,
     pub cases: Vec<Case>,
+    pub gaps: Vec<Gap>,
 }
 
 /// Why it is not what it was.
@@ -61,12 +76,16 @@ pub(super) enum BadSaved {
 
 impl Saved {
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
+        // Rare as they are, an older version reads the file nearly always.
+        let mut bytes = vec![if self.gaps.is_empty() { VERSION } else { VERSION_GAPS }];
         let mut part = |encoded: Vec<u8>| {
             bytes.extend(u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_be_bytes());
             bytes.extend(encoded);
         };
         part(record::encode(&self.place));
+        if !self.gaps.is_empty() {
+            part(record::encode(&self.gaps));
+        }
         self.cases.iter().for_each(|case| part(record::encode(case)));
         let check = Sha256::digest(&bytes);
         bytes.extend(check);
@@ -80,7 +99,7 @@ impl Saved {
         if Sha256::digest(body).as_slice() != check || *version < VERSION {
             return Err(BadSaved::Damaged);
         }
-        if *version > VERSION {
+        if *version > VERSION_GAPS {
             return Err(BadSaved::Newer(*version));
         }
         let mut parts = Vec::new();
@@ -90,11 +109,18 @@ impl Saved {
             parts.push(part);
             rest = behind;
         }
-        let (place, cases) = parts.split_first().ok_or(BadSaved::Damaged)?;
+        let (place, mut cases) = parts.split_first().ok_or(BadSaved::Damaged)?;
+        let mut gaps = Vec::new();
+        if *version == VERSION_GAPS {
+            let (part, rest) = cases.split_first().ok_or(BadSaved::Damaged)?;
+            gaps = record::decode(part).map_err(|_| BadSaved::Damaged)?;
+            cases = rest;
+        }
         let cases: Result<Vec<Case>, _> = cases.iter().map(|case| record::decode(case)).collect();
         Ok(Saved {
             place: record::decode(place).map_err(|_| BadSaved::Damaged)?,
             cases: cases.map_err(|_| BadSaved::Damaged)?,
+            gaps,
         })
     }
 
@@ -134,18 +160,23 @@ mod tests {
         let mut saved = Saved::default();
         saved.place.blocks.push_back((Height(7), BlockHash::from_byte_array([3; 32])));
         saved.place.again.insert(Height(5));
+        assert_eq!(saved.encode()[0], VERSION);
+        let client: NodeId =
+            "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().expect("a key");
+        saved.gaps.push(Gap { client, tag: [7; 16], from: Height(6), came: None });
         let bytes = saved.encode();
         let back = Saved::decode(&bytes).expect("its own");
         assert_eq!((back.place.blocks, back.place.again), (saved.place.blocks, saved.place.again));
+        assert_eq!(back.gaps[0].from, Height(6));
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 0x80;
             assert!(matches!(Saved::decode(&changed), Err(BadSaved::Damaged)), "byte {at}");
             assert!(matches!(Saved::decode(&bytes[..at]), Err(BadSaved::Damaged)), "cut at {at}");
         }
-        let mut newer = vec![VERSION + 1, 1, 2, 3];
+        let mut newer = vec![VERSION_GAPS + 1, 1, 2, 3];
         let check = Sha256::digest(&newer);
         newer.extend(check);
-        assert!(matches!(Saved::decode(&newer), Err(BadSaved::Newer(n)) if n == VERSION + 1));
+        assert!(matches!(Saved::decode(&newer), Err(BadSaved::Newer(n)) if n == VERSION_GAPS + 1));
     }
 }

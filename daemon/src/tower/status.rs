@@ -36,6 +36,8 @@ pub struct TowerStatus {
     pub next: BTreeMap<ChannelId, u64>,
     /// By channel: it had these states, lost them by damage, and this node could not send them again.
     pub lost: BTreeMap<ChannelId, Lost>,
+    /// By channel: why it takes no more of it.
+    pub refused: BTreeMap<ChannelId, String>,
     /// By channel: these states it was never told, since this node did not have them any more when it asked.
     pub missed: BTreeMap<ChannelId, Lost>,
     /// It was told that these are over.
@@ -58,6 +60,7 @@ impl TowerStatus {
             trouble: None,
             next: BTreeMap::new(),
             lost: BTreeMap::new(),
+            refused: BTreeMap::new(),
             missed: BTreeMap::new(),
             forgotten: BTreeSet::new(),
         }
@@ -75,13 +78,16 @@ impl TowerStatus {
     }
 
     /// States of these channels that it does not protect, and why.
-    pub fn unprotected(&self, channels: &[TowerChannel]) -> Vec<(ChannelId, Lost, &'static str)> {
+    pub fn unprotected(&self, channels: &[TowerChannel]) -> Vec<(ChannelId, Lost, String)> {
         let of = |c: &TowerChannel| {
             let found = |map: &BTreeMap<ChannelId, Lost>| map.get(&c.channel).copied().unwrap_or_default();
+            let refused = self.refused.get(&c.channel);
+            let pending =
+                refused.map_or("not sent yet".into(), |why| format!("refused by the watchtower: {why}"));
             [
-                (c.channel, found(&self.missed), "not sent: this node does not have them any more"),
-                (c.channel, found(&self.lost), "lost by the watchtower"),
-                (c.channel, self.pending_of(c), "not sent yet"),
+                (c.channel, found(&self.missed), "not sent: this node does not have them any more".into()),
+                (c.channel, found(&self.lost), "lost by the watchtower".into()),
+                (c.channel, self.pending_of(c), pending),
             ]
         };
         let all = channels.iter().filter(|c| !c.over).flat_map(of);
@@ -113,6 +119,10 @@ mod tests {
         status.missed.insert(channels[0].channel, Lost { from: 0, to: 10 });
         status.lost.insert(channels[1].channel, Lost { from: 4, to: 4 });
         let named = status.unprotected(&channels);
+        assert_eq!(named[1].2, "not sent yet");
+        status.refused.insert(channels[1].channel, "0 of 3 states are left for this client".into());
+        let words = &status.unprotected(&channels)[1].2;
+        assert!(words.contains("refused") && words.contains("0 of 3 states"), "{words}");
         let states: Vec<_> = named.iter().map(|(id, lost, _)| (id.0[0], lost.from, lost.to)).collect();
         assert_eq!(states, [(1, 0, 10), (2, 30, 50)]);
         assert_eq!(status.pending(&channels), 20);

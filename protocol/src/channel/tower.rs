@@ -251,8 +251,10 @@ impl Channel {
 
     /// Every tower has all states below `below`; `None`: every tower has forgotten the channel.
     pub(crate) fn towers_have(&mut self, below: Option<u64>) {
+        let Some(below) = below else { return self.forget_towers() };
+        // Whatever a tower says: what is not revoked yet no tower has, and its notes are needed.
+        let kept = below.min(self.commits.remote_number);
         let notes = &mut self.notes;
-        let Some(kept) = below else { return self.forget_towers() };
         let Some(mark) = notes.mark.as_mut().filter(|m| m.kept < kept) else { return };
         mark.kept = kept;
         notes.marked = true;

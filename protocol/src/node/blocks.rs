@@ -8,6 +8,7 @@ use crate::channel::{Channel, Confirmed, Phase};
 use crate::id::{ChannelId, NodeId};
 use crate::node::effect::{Effect, Level, Unattached};
 use crate::node::Node;
+use crate::onchain::claim::Rest;
 use crate::record::{block_key, put};
 use crate::store::Change;
 use crate::tx::script;
@@ -105,6 +106,12 @@ impl Node {
         for (id, why) in due {
             self.fail_channel(id, why);
         }
+    }
+
+    /// The wallet has coins that it had not: what was too dear for the others may be taken with these.
+    pub(super) fn wake_claims(&mut self) {
+        let claims = self.channels.values_mut().filter_map(|c| c.watch.as_mut()).flat_map(|w| &mut w.claims);
+        claims.filter_map(|claim| claim.rests.as_mut()).for_each(Rest::wake);
     }
 
     /// What published commitments hold for us is claimed, raised, or ended.

@@ -351,6 +351,7 @@ impl Command {
                 | Command::ListHtlcs { .. }
                 | Command::ListSnapshots { .. }
                 | Command::Balance
+                | Command::TowerChannels
         )
     }
 }

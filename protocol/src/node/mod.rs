@@ -264,6 +264,9 @@ impl Node {
             Input::BadMessage { peer, link, reason } => self.on_bad_message(peer, link, &reason),
             Input::Command { id, command } => self.on_command(id, command),
             Input::BlockConnected { height, hash, time_s, txs, wallet } => {
+                if wallet.is_some() {
+                    self.wake_claims();
+                }
                 self.keep_wallet(wallet);
                 self.chain.tip_time_s = time_s;
                 self.chain.at_tip = false;

@@ -104,6 +104,11 @@ impl Rest {
         Rest { least, normal, urgent, minimum, since: cx.tip }
     }
 
+    /// The wallet got something: it asks again at the next occasion.
+    pub(crate) fn wake(&mut self) {
+        self.since = Height(0);
+    }
+
     /// Feerates fell; or the wallet may have coins by now that weigh less.
     fn is_over(&self, cx: &Context<'_>) -> bool {
         cx.feerate_normal < self.normal

@@ -18,7 +18,7 @@ use crate::onchain::{Kind, Lock, Output, Spent, Standing, Watch, RESOLVED_DEPTH}
 use crate::sign::Crypto;
 use crate::tx::keys::{derive_public_key, BadKey, CommitmentKeys};
 use crate::tx::script;
-use crate::units::{Height, Msat, Sat, Timestamp};
+use crate::units::{Feerate, Height, Msat, Sat, Timestamp};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -290,7 +290,8 @@ impl Breach {
         (past && (waited || !self.is_worth(output, now))).then_some(deadline)
     }
 
-    /// Alone in a transaction it pays what mempools ask for, and something is left.
+    /// Alone in a transaction it pays the least that mempools ever ask for, and something is left: what they ask for at the
+    /// moment ends nothing, for the next block may be cheaper.
     fn is_worth(&self, output: &Output, now: &Moment<'_>) -> bool {
         match &self.means {
             Means::Key { key, terms, .. } => {
@@ -298,12 +299,11 @@ impl Breach {
                 let keys = self.keys(now.crypto);
                 let way = keys.and_then(|keys| Way::of_cheat(&keys, output, key, terms.delay_blocks));
                 key.non_secure_erase();
-                way.is_some_and(|way| is_worth_alone(output, &way, &context(now, &terms.sweep)))
+                let cheapest = Fees { minimum: Feerate::FLOOR, ..now.fees };
+                let now = Moment { fees: cheapest, ..*now };
+                way.is_some_and(|way| is_worth_alone(output, &way, &context(&now, &terms.sweep)))
             }
-            Means::Presigned { txs, .. } => {
-                let dearest = txs.len().checked_sub(1).and_then(|last| super::presigned::FEERATES.get(last));
-                dearest.is_some_and(|dearest| *dearest >= now.fees.minimum)
-            }
+            Means::Presigned { txs, .. } => !txs.is_empty(),
         }
     }
 }

@@ -92,7 +92,8 @@ impl Row {
         let answer = self.ldk.call(&format!("answer-refund {refund} {hash} {}", invoice["blinded_paths"]));
         assert_eq!(answer["to"], self.ldk.id(), "{answer}");
         let message = hex_bytes(answer["message"].as_str().expect("a message")).expect("hex");
-        let mut anybody = Stranger::dial_at(self.ldk.port(), self.ldk.id(), 9).greeted();
+        let anybody = Stranger::dial_at(self.ldk.port(), self.ldk.id(), 9);
+        let mut anybody = anybody.greeted(Features::ours_init(false));
         anybody.say(&message).expect("LDK listens");
         self.ldk.outcome(hash)
     }

@@ -11,7 +11,9 @@
 
 pub mod ceiling;
 pub mod chand;
+pub mod crowd;
 pub mod drive;
+pub mod gossip;
 pub mod ldk;
 pub mod line;
 pub mod machine;

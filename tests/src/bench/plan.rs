@@ -19,7 +19,8 @@ bench: payments over one channel between two processes, measured from outside.
   --runs N                          runs of each [3]
   --in-flight N,N                   payments under way at once [1,10,100,400]
   --payments N                      payments for each of those [300, 1500, 2500, 3000; quick: 100, 400, 800, 1200]
-  --only chand,ldk,line,ceiling,syncs  leaves the others out [all of them]; line: three hops, also LDK's with ldk
+  --only chand,ldk,line,gossip,ceiling,syncs  leaves the others out [all of them]; line: three hops, also LDK's with ldk;
+                                gossip: learning the whole public network from one peer
   --ldk FILE                        the program that tests/bench/ldk builds; without it LDK is left out
   --tower                           both chands have a watchtower, on the same machine
   --profile DIR                     runs perf beside each round; the figures of such a run are no measurement
@@ -27,7 +28,7 @@ bench: payments over one channel between two processes, measured from outside.
 ";
 
 /// What `--only` chooses from.
-const PARTS: [&str; 5] = ["chand", "ldk", "line", "ceiling", "syncs"];
+const PARTS: [&str; 6] = ["chand", "ldk", "line", "gossip", "ceiling", "syncs"];
 
 /// So many payments under way at once, and how many in all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +46,7 @@ pub struct Plan {
     pub runs: u64,
     /// With what.
     pub rounds: Vec<Round>,
-    /// `chand`, `ldk`, `line`, `ceiling`, `syncs`.
+    /// Of `PARTS`.
     pub parts: Vec<String>,
     /// LDK's program, when it is to be held beside.
     pub ldk: Option<PathBuf>,

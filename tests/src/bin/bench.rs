@@ -9,7 +9,7 @@ use chand_tests::bench::ldk::{Kind, Ldks};
 use chand_tests::bench::line::Line;
 use chand_tests::bench::plan::{Plan, HELP};
 use chand_tests::bench::report::{put_into, Results};
-use chand_tests::bench::{machine, measure, plot, primitives};
+use chand_tests::bench::{gossip, machine, measure, plot, primitives};
 use std::path::Path;
 
 fn main() {
@@ -55,6 +55,9 @@ fn run(plan: &Plan) -> Result<(), String> {
         if let Some(program) = ldk.filter(|_| plan.has("line")) {
             let mut line = Ldks::in_line(4, program, Kind::Engine, &base, false);
             measure::life(&mut line, "engine-line", number, plan);
+        }
+        if plan.has("gossip") {
+            measure::emit(&gossip::measure(&base, plan.quick));
         }
         // Whoever asks for the line alone wants no pairs of LDK's.
         let pairs = ldk.filter(|_| plan.has("chand") || !plan.has("line"));

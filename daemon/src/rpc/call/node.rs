@@ -12,10 +12,46 @@ use crate::rpc::show::{self, Object};
 use crate::rpc::table::{find, Method, METHODS};
 use chand_protocol::id::to_hex;
 use chand_protocol::node::command::{Command, Reply};
+use chand_protocol::node::view::Info;
 use serde_json::{json, Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Level;
+
+/// What money on chain is told with: fields that say why it may be old, if it may.
+pub struct ChainWarnings {
+    unreachable: bool,
+    reading: bool,
+}
+
+impl ChainWarnings {
+    /// Asks the node.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn ask(cx: &Context) -> Result<ChainWarnings, RpcError> {
+        match cx.backend.command(Command::GetInfo).await? {
+            Reply::Info(info) => Ok(ChainWarnings::of(cx, &info)),
+            _ => Err(RpcError::unexpected("getinfo")),
+        }
+    }
+
+    fn of(cx: &Context, info: &Info) -> ChainWarnings {
+        // What is on disk does not tell how far the chain is read: `warning_disk` says what there is to say.
+        let reading = info.chain_reachable && !info.chain_synced && cx.backend.behind().is_none();
+        ChainWarnings { unreachable: !info.chain_reachable, reading }
+    }
+
+    /// With the fields of Core Lightning's names.
+    pub fn onto(&self, object: Object) -> Object {
+        let unreachable =
+            "the chain backend cannot be reached; what happens on chain is not seen until it is back";
+        let behind = "still reading blocks; the balances shown may be old";
+        object
+            .maybe("warning_bitcoind_sync", self.unreachable.then_some(unreachable))
+            .maybe("warning_lightningd_sync", self.reading.then_some(behind))
+    }
+}
 
 /// Who this node is and where it stands.
 pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
@@ -23,12 +59,7 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
         return Err(RpcError::unexpected("getinfo"));
     };
     let about = &cx.about;
-    let unreachable =
-        "the chain backend cannot be reached; what happens on chain is not seen until it is back";
-    let behind = "still reading blocks; the balances shown may be old";
-    // What is on disk does not tell how far the chain is read: `warning_disk` says what there is to say.
-    let reading = info.chain_reachable && !info.chain_synced && cx.backend.behind().is_none();
-    Ok(Object::of(json!({
+    let object = Object::of(json!({
         "id": info.id.to_string(),
         "alias": info.alias,
         "color": to_hex(&info.color),
@@ -49,10 +80,8 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
             "channel": to_hex(&about.features.channel),
             "invoice": to_hex(&info.features_invoice),
         },
-    }))
-    .maybe("warning_bitcoind_sync", (!info.chain_reachable).then_some(unreachable))
-    .maybe("warning_lightningd_sync", reading.then_some(behind))
-    .build())
+    }));
+    Ok(ChainWarnings::of(&cx, &info).onto(object).build())
 }
 
 /// The methods there are.

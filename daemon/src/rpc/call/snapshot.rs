@@ -3,12 +3,13 @@
 //! In: what was really signed, and every term of every balance. Out: the same, after checking that it adds up.
 //! Read next: `wallet`.
 
+use super::node::ChainWarnings;
 use super::wallet::coins;
 use super::{Context, Outcome};
 use crate::rpc::backend::{Coin, CoinStatus};
 use crate::rpc::message::{RpcError, INTERNAL_ERROR};
 use crate::rpc::params::Args;
-use crate::rpc::show;
+use crate::rpc::show::{self, Object};
 use chand_protocol::node::command::{Command, Reply};
 use chand_protocol::node::view::ChannelBalance;
 use chand_protocol::units::{Msat, Sat};
@@ -40,7 +41,9 @@ pub async fn balance(cx: Arc<Context>, _: Args) -> Outcome {
         return Err(RpcError::unexpected("balance"));
     };
     let coins = coins(&cx, false).await?;
-    render(&list, &coins).map_err(|problem| RpcError::new(INTERNAL_ERROR, format!("balance: {problem}")))
+    let balance = render(&list, &coins)
+        .map_err(|problem| RpcError::new(INTERNAL_ERROR, format!("balance: {problem}")))?;
+    Ok(ChainWarnings::ask(&cx).await?.onto(Object::of(balance)).build())
 }
 
 /// Adds everything up.

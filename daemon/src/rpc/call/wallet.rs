@@ -3,6 +3,7 @@
 //! In: amounts and addresses of this network only. Out: coins, transactions, fees.
 //! Read next: `snapshot` (`balance`).
 
+use super::node::ChainWarnings;
 use super::{resolve, Context, Outcome};
 use crate::rpc::amount::FeerateSpec;
 use crate::rpc::backend::{AddressKind, Coin, CoinStatus, FeeTable, WalletReply, WalletRequest};
@@ -64,7 +65,8 @@ pub async fn listfunds(cx: Arc<Context>, args: Args) -> Outcome {
         "channels": counted,
         "reason": "for the fees of channels with anchors that close on chain; fundchannel and withdraw leave it",
     });
-    Ok(json!({ "outputs": outputs, "channels": channels, "kept_back": kept })) // (chand): kept_back
+    let funds = json!({ "outputs": outputs, "channels": channels, "kept_back": kept }); // (chand): kept_back
+    Ok(ChainWarnings::ask(&cx).await?.onto(Object::of(funds)).build())
 }
 
 fn output(coin: &Coin) -> Value {

@@ -152,6 +152,72 @@ fn what_cannot_be_read_at_a_breach_is_tried_until_it_can_also_after_a_restart() 
     }
 }
 
+/// The file of a channel cannot be read at a start, and the breach comes while it cannot be.
+#[test]
+fn blocks_of_before_a_file_could_be_read_are_looked_at_when_it_can() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("clients").join(client().to_string()).join(to_hex(&TAG));
+    let away = dir.path().join("away");
+    for sent_again in [false, true] {
+        let mut keeper = open(dir.path());
+        let cheat = cheat(1 + u8::from(sent_again), 50_000);
+        keeper.give(&cheat);
+        keeper.empty_blocks(2);
+        keeper.save().expect("saved");
+        fs::rename(&file, &away).expect("moved");
+        fs::create_dir(&file).expect("a folder in the place of a file");
+        // Two starts without it, and more blocks than are looked at anyway.
+        let mut keeper = open(dir.path());
+        keeper.empty_blocks(3);
+        let height = keeper.block(&[&cheat.tx]);
+        keeper.save().expect("saved");
+        let mut keeper = open(dir.path());
+        keeper.empty_blocks(LATE_BLOCKS + 4);
+        keeper.again().0.into_iter().for_each(|height| keeper.nothing_at(height));
+        keeper.save().expect("saved");
+        assert!(keeper.plan().is_empty());
+        fs::remove_dir(&file).expect("removed");
+        if !sent_again {
+            fs::rename(&away, &file).expect("moved back");
+        }
+        let mut keeper = open(dir.path());
+        if sent_again {
+            assert!(!keeper.again().0.contains(&height));
+            assert!(keeper.give(&cheat), "blocks that were read already have to be looked at");
+        }
+        assert!(keeper.again().0.contains(&height));
+        assert!(keeper.look_again(&block(vec![cheat.tx.clone()]), height));
+        assert_eq!(keeper.plan().len(), 1);
+        keeper.empty_blocks(GAP_BLOCKS);
+        assert!(keeper.saved.gaps.is_empty(), "once");
+        keeper.forget(client(), TAG).expect("gone");
+        fs::remove_file(dir.path().join("watch")).expect("removed");
+    }
+}
+
+/// A state that damage took comes again after its breach.
+#[test]
+fn blocks_of_before_what_was_damaged_came_again_are_looked_at() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("clients").join(client().to_string()).join(to_hex(&TAG));
+    let mut keeper = open(dir.path());
+    let cheat = cheat(1, 50_000);
+    keeper.give(&cheat);
+    keeper.empty_blocks(1);
+    keeper.save().expect("saved");
+    let mut bytes = fs::read(&file).expect("a file");
+    let at = bytes.len() - 40;
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).expect("written");
+    let mut keeper = open(dir.path());
+    let height = keeper.block(&[&cheat.tx]);
+    keeper.empty_blocks(LATE_BLOCKS + 4);
+    assert!(keeper.plan().is_empty() && !keeper.again().0.contains(&height));
+    assert!(keeper.give(&cheat), "blocks that were read already have to be looked at");
+    assert!(keeper.look_again(&block(vec![cheat.tx.clone()]), height));
+    assert_eq!(keeper.plan().len(), 1);
+}
+
 #[test]
 fn what_comes_after_its_breach_is_looked_for_and_what_comes_twice_is_not() {
     let dir = tempfile::tempdir().expect("a folder");
