@@ -38,5 +38,6 @@ mod split;
 mod store;
 mod terms;
 mod tower;
+mod unblind;
 mod undone;
 mod weights;

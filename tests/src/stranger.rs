@@ -31,11 +31,19 @@ impl Stranger {
     /// # Panics
     /// When the handshake fails.
     pub fn dial(node: &Node, number: u8) -> Stranger {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port())).expect("a connection");
+        Stranger::dial_at(node.port(), node.id(), number)
+    }
+
+    /// The same with any node of this machine.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    pub fn dial_at(port: u16, id: &str, number: u8) -> Stranger {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
         let key = |salt: u8| SecretKey::from_slice(&[salt | 1; 32].map(|b| b ^ number)).expect("a key");
-        let remote: PublicKey = node.id().parse().expect("a node id");
+        let remote: PublicKey = id.parse().expect("a node id");
         let (initiator, one) = Initiator::new(key(0x30), remote, key(0x50));
         stream.write_all(&one).expect("act one");
         let mut two = [0; ACT_TWO_BYTES];
@@ -59,12 +67,20 @@ impl Stranger {
     /// # Panics
     /// When that fails.
     pub fn greet_as(node: &Node, number: u8, features: Features) -> Stranger {
-        let mut stranger = Stranger::dial(node, number);
+        Stranger::dial(node, number).greeted(features)
+    }
+
+    /// Exchanges `init`.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[must_use]
+    pub fn greeted(mut self, features: Features) -> Stranger {
         let init = Message::Init(Init { features, networks: None });
-        stranger.say(&init.encode().expect("init")).expect("init sent");
-        let theirs = stranger.hear().expect("their init");
+        self.say(&init.encode().expect("init")).expect("init sent");
+        let theirs = self.hear().expect("their init");
         assert!(matches!(Message::decode(&theirs), Ok(Message::Init(_))), "{theirs:?}");
-        stranger
+        self
     }
 
     /// The id under which a node knows it.

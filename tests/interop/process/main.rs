@@ -2,9 +2,10 @@
 //!
 //! In: the programs of `tests/run.sh build interop-build`. Out: both sides' books, equal to the millisatoshi after
 //! every step. `tests/run.sh interop` runs it; without LDK's program it fails.
-//! Read next: `ldk` (the process), `pair` (the two and their channel), `life`; `row` and `network` (payments that
+//! Read next: `ldk` (the process), `pair` (the two and their channel), `life`; `row`, `network` and `blinded` (payments that
 //! cross both).
 
+mod blinded;
 mod close;
 mod fee;
 mod ldk;

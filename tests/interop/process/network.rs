@@ -54,6 +54,7 @@ fn ldk_pays_through_us_and_we_through_ldk() {
     dave.pay(&bolt11).expect("LDK begins to pay");
     assert_eq!(msat(&dave.wait_payment("payment-successful", &hash), "fee_msat"), bobs);
 
+    row.blinded_both_ways();
     row.failures_come_back();
     row.at_rest();
     row.wait_names();
@@ -166,6 +167,30 @@ fn payments_in_parts_cross_both() {
 }
 
 #[test]
+fn room_that_comes_back_with_ldk_is_found() {
+    let row = Row::new(18, 1);
+    // LDK keeps less towards Bob than Alice wants to send.
+    let drained = 640_000_000;
+    let bolt11 = row.carol.invoice(drained, "drained");
+    row.ldk_pays(&bolt11, &hash_of(&row.carol, &bolt11), fee(drained));
+    let wanted = 80_000_000;
+    let bolt11 = row.carol.invoice(wanted, "no room");
+    let refused = row.alice.refusal("pay", json!({ "bolt11": bolt11 })).to_string();
+    assert!(refused.contains("temporary_channel_failure"), "{refused}");
+    row.no_htlc_at(&row.alice);
+    let (back, _) = row.ldk.invoice(wanted);
+    row.pays(&row.carol, &back);
+    row.no_htlc_at(&row.carol);
+    let bolt11 = row.carol.invoice(wanted, "room again");
+    // Within the same second Alice believes what she heard, and tries nothing.
+    let paid = wait_for("Alice to find it", || {
+        row.alice.try_call("pay", json!({ "bolt11": bolt11 })).map_err(|e| e.to_string())
+    });
+    assert!(msat(&paid, "amount_sent_msat") > wanted, "{paid}");
+    row.at_rest();
+}
+
+#[test]
 fn held_across_kills_of_both_on_the_way() {
     let mut row = Row::new(14, 1);
     // One each way, LDK in the middle of both.
@@ -263,4 +288,30 @@ fn ldk_closes_by_force_and_shows_the_secret_on_the_chain() {
     row.no_htlc_at(&row.carol);
     let list: Value = row.carol.call("listpeerchannels", json!({ "id": row.bob.id() }));
     assert_eq!(list["channels"][0]["state"], "CHANNELD_NORMAL", "{list}");
+}
+
+#[test]
+fn a_payee_that_goes_silent_costs_ldk_nothing() {
+    let mut row = Row::new(17, 1);
+    let (bolt11, hash) = row.held_invoice(&row.carol, AMOUNT_MSAT, "silent");
+    row.ldk.pay(&bolt11).expect("LDK begins to pay");
+    row.wait_held(&row.carol, "silent");
+    row.carol.kill();
+    // Bob takes back on the chain what he offered Carol, and LDK has it from him before it would have to close.
+    let end = wait_for("the end of LDK's payment", || {
+        let height = row.chain.mine(2);
+        [&row.alice, &row.bob].iter().for_each(|node| node.wait_height(height));
+        row.ldk.wait_height(height);
+        let mut all = row.ldk.events();
+        all.retain(|e| e["payment_hash"] == hash && e["event"] != "payment-claimable");
+        all.pop().ok_or_else(|| format!("height {height}"))
+    });
+    assert_eq!(end["event"], "payment-failed", "{end}");
+    assert_eq!(row.bobs_forwards(1)[0].0, "failed");
+    let states = |peer: &str| {
+        let list = row.bob.call("listpeerchannels", json!({ "id": peer }));
+        list["channels"][0]["state"].clone()
+    };
+    assert_eq!(states(row.ldk.id()), "CHANNELD_NORMAL");
+    assert_ne!(states(row.carol.id()), "CHANNELD_NORMAL");
 }

@@ -2,9 +2,9 @@
 //!
 //! In: a word and its arguments. Out: an object of fields, or why not. None of them waits for the network: what
 //! becomes of a payment or a channel is told by events.
-//! Read next: `show`.
+//! Read next: `show`, `blinded`.
 
-use crate::show;
+use crate::{blinded, show};
 use ldk_node::bitcoin::hashes::{sha256, Hash};
 use ldk_node::bitcoin::hex::{DisplayHex, FromHex};
 use ldk_node::bitcoin::secp256k1::PublicKey;
@@ -19,13 +19,18 @@ use std::str::FromStr;
 /// How long invoices can be paid, in seconds.
 const EXPIRY: u32 = 3600;
 
-type Answer = Result<Value, String>;
+/// What a command gives: fields, or why not.
+pub type Answer = Result<Value, String>;
 
 /// A line's words after the first.
-struct Words<'a>(&'a [&'a str]);
+pub struct Words<'a>(&'a [&'a str]);
 
 impl Words<'_> {
-    fn read<T: FromStr>(&self, at: usize) -> Result<T, String>
+    /// One of them, as a value.
+    ///
+    /// # Errors
+    /// When it is missing or not that.
+    pub fn read<T: FromStr>(&self, at: usize) -> Result<T, String>
     where
         T::Err: Debug,
     {
@@ -33,7 +38,11 @@ impl Words<'_> {
         word.parse().map_err(|e| format!("{word}: {e:?}"))
     }
 
-    fn bytes32(&self, at: usize) -> Result<[u8; 32], String> {
+    /// 32 bytes in hex.
+    ///
+    /// # Errors
+    /// When it is missing or not that.
+    pub fn bytes32(&self, at: usize) -> Result<[u8; 32], String> {
         <[u8; 32]>::from_hex(&self.read::<String>(at)?).map_err(|e| e.to_string())
     }
 
@@ -158,6 +167,9 @@ fn pay(node: &Node, word: &str, w: &Words<'_>) -> Answer {
             // LDK names a payment by its hash.
             Ok(json!({ "payment_hash": id.map_err(|e| e.to_string())?.0.to_lower_hex_string() }))
         }
+        "blinded-invoice" => blinded::invoice(node, w),
+        "refund" => blinded::refund(node, w),
+        "answer-refund" => blinded::answer_refund(node, w),
         other => Err(format!("{other} is no command")),
     }
 }

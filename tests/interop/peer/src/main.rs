@@ -5,6 +5,7 @@
 //! It ends with its input, in good order. Nothing of LDK is changed; its defaults are left as they are.
 //! Read next: `options`, `command`, `show`.
 
+mod blinded;
 mod command;
 mod options;
 mod show;
