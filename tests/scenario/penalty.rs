@@ -5,7 +5,7 @@
 
 use bitcoin::Transaction;
 use chand_protocol::channel::Phase;
-use chand_protocol::node::command::{ChannelRef, Command};
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::onchain::{Kind, Standing};
 use chand_protocol::store::Entry;
 use chand_tests::duet::play::{preimage, Open};
@@ -85,6 +85,34 @@ fn the_cheat_ends_with_nothing() {
             assert!(money(&duet, cheat_seat) <= before[cheat_seat]);
         }
     }
+}
+
+/// The cheat's `shutdown` names the script of its own old balance: what pays only there is no close by agreement for that.
+#[test]
+fn a_shutdown_that_names_an_old_commitments_script_hides_no_cheat() {
+    let mut duet = Duet::opened(805, Open { anchors: false, push_msat: 0, ..Open::default() });
+    let old = duet.seats[ALICE].store.durable();
+    let channel = ChannelRef::Id(duet.channel_id());
+    let Reply::Tx(first) = duet.must(ALICE, Command::DevSignLastTx { channel: channel.clone() }) else {
+        panic!("a transaction")
+    };
+    assert_eq!(first.output.len(), 1, "all is hers");
+    duet.pay(ALICE, "all that can go", 900_000_000);
+    // It holds the close up.
+    duet.pay_held(ALICE, 1, 20_000_000);
+    duet.settle();
+    let destination = Some(first.output[0].script_pubkey.clone());
+    let close = Command::Close { channel, unilateral_timeout_s: 0, destination, feerange: None };
+    duet.tell(ALICE, close);
+    duet.run();
+    assert!(matches!(duet.channel(BOB).phase, Phase::Closing(_)), "Bob knows her script");
+    let tx = cheat(&mut duet, ALICE, old, None);
+    assert_eq!(tx.compute_txid(), first.compute_txid());
+    duet.mine(1);
+    let watch = duet.channel(BOB).watch.clone().expect("seen");
+    assert_eq!(watch.cheat(), Some(chand_protocol::id::Side::Remote));
+    duet.mine(2);
+    everything_is_taken(&duet, BOB);
 }
 
 /// Old states with HTLCs of both directions; the cheat also knows secrets and claims at once.

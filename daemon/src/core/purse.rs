@@ -442,6 +442,7 @@ mod tests {
             spent: vec![output],
             witness_weight: 300,
             feerate: Feerate(1_000),
+            lowest: Feerate(1_000),
             parent: None,
             most: Sat(90_000),
             replaces: None,

@@ -110,8 +110,13 @@ impl Plan<'_> {
         match order.parent {
             // A part of what a whole package wants may do.
             Some(_) => Ok(wanted.min(order.most.0).max(least)),
-            None if wanted > order.most.0 => Err(Short::Dear(Sat(wanted))),
-            None => Ok(wanted.max(least)),
+            None if wanted <= order.most.0 => Ok(wanted.max(least)),
+            // Late, perhaps, and something is left of it.
+            None => {
+                let half = (order.most.0 / 2).max(least);
+                let will_do = half >= at(order.lowest, both) && half <= order.most.0;
+                will_do.then_some(half).ok_or(Short::Dear(Sat(wanted)))
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use crate::fault::LocalFault;
 use crate::id::{ChannelId, Side};
 use crate::node::effect::Level;
 use crate::onchain::{Standing, Watch};
+use crate::tx::commitment::commitment_number;
 use crate::units::{Height, Msat, Sat};
 use alloc::format;
 use alloc::string::String;
@@ -160,8 +161,12 @@ impl Channel {
         self.plan(cx, out)
     }
 
-    /// A closing transaction pays only to the scripts of both `shutdown`s; a commitment cannot.
+    /// A closing transaction pays only to the scripts of both `shutdown`s. So may an old commitment, when the peer's
+    /// `shutdown` named its script: what has the form of a commitment is one, for no close by agreement has it.
     fn is_cooperative(&self, tx: &Transaction) -> bool {
+        if commitment_number(tx, 0).is_some() {
+            return false;
+        }
         if let Phase::Closed(closed) = &self.phase {
             if closed.tx.compute_txid() == tx.compute_txid() {
                 return true;

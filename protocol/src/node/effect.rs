@@ -55,7 +55,10 @@ pub struct AttachOrder {
     pub feerate: Feerate,
     /// An unconfirmed parent that this one carries: its weight in weight units, and its fee.
     pub parent: Option<(u64, Sat)>,
-    /// More than this is not to be paid: with a parent less than `feerate` asks for will do, alone it is refused.
+    /// What will do when `feerate` would cost more than `most`, and is worth it: half of `most` is paid then. With a parent
+    /// whatever `most` allows will do.
+    pub lowest: Feerate,
+    /// More than this is not to be paid.
     pub most: Sat,
     /// The version before: its coins may be taken again, and at least the relay's increment more is to be paid than it
     /// paid (full RBF).

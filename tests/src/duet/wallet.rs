@@ -137,7 +137,16 @@ impl TinyWallet {
         }
         let fee = match order.parent {
             Some(_) => least.max(wanted.min(order.most.0)),
-            None => least.max(wanted),
+            None if wanted <= order.most.0 => least.max(wanted),
+            None => {
+                let half = least.max(order.most.0 / 2);
+                let will_do = half >= order.lowest.fee(weight).0;
+                if will_do {
+                    half
+                } else {
+                    wanted
+                }
+            }
         };
         if fee > order.most.0 {
             return Err(Unattached::TooDear(Sat(fee)));

@@ -69,6 +69,7 @@ impl World {
         let due = judge::late::due(self);
         self.chain.clock_s = ((EPOCH_MS + self.now / 1_000) / 1_000) as u32;
         self.chain.mine();
+        self.feud.mined += 1;
         self.feud.top = self.feud.top.max(self.chain.height());
         self.calm_down();
         judge::late::mined(self, due);
@@ -131,8 +132,15 @@ impl World {
             if first && self.is_judged(seat) {
                 let dear = |words| Verdict::new("fees", format!("{}: {txid}: {words}", place.name));
                 judge::fees::offered(self, seat, tx, &spent).map_err(dear)?;
+                let many = judge::fees::counted(self, seat, tx);
+                let name = &self.seats[seat].name;
+                many.map_err(|words| Verdict::new("fees", format!("{name}: {txid}: {words}")))?;
             }
         }
+        let place = &self.seats[seat];
+        let wrong = |broken: String| {
+            Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
+        };
         let heard = self.is_heard(seat);
         let result = if heard { self.chain.offer(tx, signed).map_err(wrong)? } else { Ok(()) };
         if let Some(why) = result.as_ref().err().filter(|_| first && self.is_judged(seat)) {

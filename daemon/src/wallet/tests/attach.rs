@@ -38,6 +38,7 @@ fn order(amounts: &[u64], rate: u32) -> AttachOrder {
         spent: outputs,
         witness_weight: OPEN_WEIGHT * amounts.len() as u64,
         feerate: Feerate(rate),
+        lowest: Feerate(rate),
         parent: None,
         most: Sat(1_000_000),
         replaces: None,
@@ -202,6 +203,12 @@ fn no_more_is_paid_than_the_most_and_less_than_relays_is_refused() {
     // It is worth no more: feerates may fall.
     let said = w.wallet.attach(&order).unwrap_err();
     assert!(matches!(said, WalletError::TooDear { most: Sat(9_000), .. }), "{said}");
+    // With less there is still a chance, and something left of it.
+    order.lowest = Feerate(1_000);
+    let tx = w.wallet.attach(&order).unwrap();
+    let (tx, fee) = finish(&w, &order, tx);
+    assert_eq!(fee, 4_500);
+    w.wallet.unreserve(tx.compute_txid());
     // A child helps its parent with what may be paid.
     order.parent = Some((700, Sat(200)));
     let tx = w.wallet.attach(&order).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! In: transactions of an honest node, when they are offered first, and what the chain said of them. Out: why one pays too
 //! much, or was raised for nothing. The promises: of its own money a node gives at most half, unless a deadline is six
-//! blocks away, and at first no more than the feerates it was told; a cheat's money may all go; what takes coins of the
-//! wallet costs no more than what it is for (docs/decisions/claims-from-the-chain.md). Read next: `late`.
+//! blocks away, and at first no more than the feerates it was told; it is raised as blocks come and not faster; a cheat's
+//! money may all go; what takes coins of the wallet costs no more than what it is for (docs/decisions/claims-from-the-chain.md). Read next: `late`.
 
 use crate::sim::world::World;
 use bitcoin::{Transaction, TxOut};
@@ -55,6 +55,24 @@ pub fn offered(world: &World, seat: usize, tx: &Transaction, spent: &[TxOut]) ->
         if fee > most {
             return Err(format!("a {:?} begins with a fee of {fee}, where feerates say {most}", claim.form));
         }
+    }
+    Ok(())
+}
+
+/// One more version of a claim: nobody could take more of them than there were blocks, so no more are made. Each block has
+/// room for one that is raised and one that was made anew.
+///
+/// # Errors
+/// There are more.
+pub fn counted(world: &mut World, seat: usize, tx: &Transaction) -> Result<(), String> {
+    let Some((channel, _, claim)) = claim(world, seat, tx) else { return Ok(()) };
+    let key = (seat, channel.id(), claim.number);
+    let mined = world.feud.mined;
+    let (first, versions) = world.feud.versions.entry(key).or_insert((mined, 0));
+    *versions += 1;
+    let most = 2 * (mined - *first) + 3;
+    if *versions > most {
+        return Err(format!("a claim has {versions} versions after {} blocks", mined - *first));
     }
     Ok(())
 }
