@@ -6,8 +6,10 @@
 use bitcoin::Transaction;
 use chand_protocol::channel::Phase;
 use chand_protocol::node::command::{ChannelRef, Command, Reply};
+use chand_protocol::node::effect::{Fees, Input};
 use chand_protocol::onchain::{Kind, Standing};
 use chand_protocol::store::Entry;
+use chand_protocol::units::Feerate;
 use chand_tests::duet::play::{preimage, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
 
@@ -259,6 +261,39 @@ fn many_blocks_at_once_do_not_burn_it_either() {
     let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
     let gained = money(&duet, ALICE) - before;
     assert!(gained + 20_000 > held, "{gained} of {held}");
+}
+
+/// The victim comes back when the cheat's own sweep waits in the mempool already, and pays well: it is outbid before the
+/// next block, though feerates have fallen since.
+#[test]
+fn a_victim_back_at_the_last_moment_outbids_the_cheats_sweep() {
+    let mut duet = Duet::opened(833, Open::default());
+    let old = duet.seats[BOB].store.durable();
+    duet.pay(BOB, "one", 100_000_000);
+    duet.settle();
+    let tx = cheat(&mut duet, BOB, old, None);
+    let saved = duet.seats[ALICE].store.durable();
+    duet.mute = Some(ALICE);
+    duet.mine(1);
+    duet.check_every = 0;
+    let high = Feerate(20_000);
+    duet.step(BOB, vec![Input::Fees(Fees { normal: high, urgent: high, minimum: Feerate::FLOOR })]);
+    let swept = |duet: &Duet| {
+        let spends = |t: &Transaction| t.input.iter().any(|i| i.previous_output.txid == tx.compute_txid());
+        duet.chain.mempool.iter().any(spends)
+    };
+    for _ in 0..200 {
+        if swept(&duet) {
+            break;
+        }
+        duet.mine_foreign(1);
+    }
+    assert!(swept(&duet), "Bob's delay is over");
+    duet.mute = None;
+    duet.restore_old(ALICE, saved);
+    duet.run();
+    duet.mine(1);
+    everything_is_taken(&duet, ALICE);
 }
 
 /// The block with the cheat, or with the penalty, leaves the chain; the end is the same.

@@ -117,6 +117,7 @@ pub fn channel(state: view::State) -> view::Channel {
         annals: annals(),
         outputs: Vec::new(),
         resting: Vec::new(),
+        lost_state: false,
     }
 }
 

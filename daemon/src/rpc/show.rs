@@ -127,7 +127,7 @@ pub fn channel(c: &view::Channel, us: &NodeId) -> Value {
         "private": c.private,
         "opener": side(c.opener),
         "features": channel_features(&c.type_bits),
-        "lost_state": false,
+        "lost_state": c.lost_state,
     }));
     object = object
         .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))

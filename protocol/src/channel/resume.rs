@@ -221,6 +221,9 @@ impl Channel {
                 let (have, need) = (self.depth(tip), self.terms.minimum_depth);
                 format!("waiting for the funding transaction: {have} of {need} confirmations; {link}")
             }
+            Phase::Open if self.doubt => {
+                format!("this node's records of it are an old copy: waiting for the peer to close it; {link}")
+            }
             Phase::Open => format!("open; {link}"),
             Phase::Closing(c) => format!("closing: {}; {link}", c.status()),
             Phase::Closed(c) => match c.height {

@@ -106,6 +106,7 @@ impl Channel {
             annals: self.annals.clone(),
             outputs: self.watch.as_ref().map(|w| w.outputs.clone()).unwrap_or_default(),
             resting: self.resting(),
+            lost_state: self.doubt,
         }
     }
 
@@ -226,7 +227,9 @@ impl Channel {
         };
         let commit_fee_msat = take(fee);
         let anchors_msat = take(anchors);
-        let our_reserve_msat = take(terms.remote.reserve.to_msat());
+        // Of a channel that this node lost the state of nothing can be spent before the peer has closed it.
+        let kept = if self.doubt { Msat(u64::MAX) } else { terms.remote.reserve.to_msat() };
+        let our_reserve_msat = take(kept);
         ChannelBalance {
             channel_id: self.id(),
             peer_id: terms.peer,

@@ -174,6 +174,17 @@ impl Node {
         watching.into_iter().any(|id| self.act(id, |c, _, _| c.claim_answered(&txid, taken)) == Some(true))
     }
 
+    /// A version of a claim was refused for its fee.
+    pub(super) fn outbid(&mut self, txid: bitcoin::Txid) {
+        let watching: Vec<ChannelId> =
+            self.channels.values().filter(|c| c.watch.is_some()).map(Channel::id).collect();
+        for id in watching {
+            if let Some(Err(fault)) = self.act(id, |c, cx, out| c.outbid(&txid, cx, out)) {
+                self.local_fault(id, &fault);
+            }
+        }
+    }
+
     /// Any funding output of ours in this transaction, with the script and the amount that was agreed on.
     fn look_for_fundings(&mut self, height: Height, index: usize, tx: &Transaction) {
         if self.funding.is_empty() || tx.output.iter().all(|o| !o.script_pubkey.is_p2wsh()) {

@@ -82,6 +82,8 @@ const MAX_DUST: Sat = Sat(50_000);
 const OVERTAKEN: [&str; 3] = ["spent already", "txn-mempool-conflict", "insufficient fee"];
 /// Parts of a chain backend's words for: a better fee would do.
 const LOW_FEE: [&str; 2] = ["min relay fee not met", "min fee not met"];
+/// Parts of a chain backend's words for: a higher fee would do.
+const FOR_ITS_FEE: [&str; 3] = ["insufficient fee", LOW_FEE[0], LOW_FEE[1]];
 /// How long an answer waits for the chain backend to take a transaction.
 const PUBLISH_WAIT_MS: u64 = 15_000;
 /// Names of published transactions that are remembered, so that each is logged once.
@@ -595,6 +597,9 @@ impl Node {
                     Level::Info,
                     format!("claim {txid} was not taken ({reason}): raised, or made anew"),
                 );
+                if FOR_ITS_FEE.iter().any(|words| reason.contains(words)) {
+                    self.outbid(txid);
+                }
             }
             Err(reason) if LOW_FEE.iter().any(|words| reason.contains(words)) && self.has_child(txid) => {
                 let text = format!(
@@ -641,6 +646,10 @@ impl Node {
             .collect();
         for id in ours {
             self.act(id, |c, _, out| c.set_feerate(fees.normal, out));
+        }
+        // What was refused for too low a fee need not wait for a block.
+        if self.chain.at_tip {
+            self.plan_claims();
         }
     }
 

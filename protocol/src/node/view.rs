@@ -184,6 +184,8 @@ pub struct Channel {
     pub outputs: Vec<Output>,
     /// Those of them that are left until feerates fall, and what taking each would cost at least.
     pub resting: Vec<(OutPoint, Sat)>,
+    /// This node's records of it are an old copy.
+    pub lost_state: bool,
 }
 
 /// Counters of a channel.

@@ -30,6 +30,8 @@ const HURRY_BLOCKS: u32 = 6;
 const CARE_BLOCKS: u32 = 18;
 /// A claim that rests asks again after so many blocks, whatever feerates do.
 const REST_BLOCKS: u32 = 6;
+/// So many versions may be refused one after the other; each pays a quarter more than the one before.
+const MAX_RUSH: u8 = 80;
 /// The weight of an input without its witness.
 const INPUT_WEIGHT: u64 = 164;
 
@@ -190,8 +192,9 @@ pub(super) fn raised(claim: &Claim, left: Option<u32>, cx: &Context<'_>) -> Opti
         _ => false,
     };
     let step = Feerate(now.0.saturating_add(now.0 / 4).saturating_add(1));
-    if pressed || (claim.refusals > 0 && age >= 1) {
-        return Some(wanted.max(step));
+    let short = claim.refusals > 0 && cx.feerate_minimum > now;
+    if pressed || short || (claim.refusals > 0 && age >= 1) {
+        return Some(wanted.max(step).max(cx.feerate_minimum));
     }
     (wanted >= step).then_some(wanted)
 }
@@ -208,6 +211,30 @@ impl Channel {
         self.dirty.watch |= watch != before;
         self.watch = Some(watch);
         done
+    }
+
+    /// The network refused this version for its fee. With little time left the next one does not wait for a block: a cheat's
+    /// own sweep may be in the way, and be mined in the next.
+    ///
+    /// # Errors
+    /// A fault of ours (keys).
+    pub(crate) fn outbid(&mut self, txid: &Txid, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        let Some(at) = watch.claims.iter().position(|c| c.txids.last() == Some(txid)) else { return Ok(()) };
+        let ways = self.ways(watch, cx)?;
+        let Some(claim) = watch.claims.get(at).filter(|c| c.refusals < MAX_RUSH) else { return Ok(()) };
+        let left = match claim.form {
+            Form::Sweep => left(claim, &ways, cx),
+            _ => super::bump::left(watch, claim, cx),
+        };
+        if !left.is_some_and(|left| left <= HURRY_BLOCKS) {
+            return Ok(());
+        }
+        if let Some(claim) = self.watch.as_mut().and_then(|watch| watch.claims.get_mut(at)) {
+            (claim.last, claim.asked) = (Height(0), None);
+        }
+        self.dirty.watch = true;
+        self.plan(cx, out)
     }
 
     fn plan_watch(&self, watch: &mut Watch, cx: &Context<'_>, out: &mut Out) -> Result<(), LocalFault> {
@@ -415,6 +442,9 @@ pub(crate) fn drop_lost(watch: &mut Watch, out: &mut Out) {
     for claim in lost.iter().filter(|c| c.is_funded()) {
         out.unreserve.extend(claim.tx.as_ref().map(Transaction::compute_txid));
     }
+    // A second-level transaction left the chain, and what it made went with it: no version may count in the wallet.
+    let gone = |claim: &&Claim| claim.inputs.iter().any(|input| watch.output(input).is_none());
+    out.unreserve.extend(lost.iter().filter(gone).flat_map(|c| c.txids.iter().copied()));
 }
 
 const fn describe(class: Class) -> &'static str {

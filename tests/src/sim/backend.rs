@@ -132,17 +132,16 @@ impl World {
             if first && self.is_judged(seat) {
                 let dear = |words| Verdict::new("fees", format!("{}: {txid}: {words}", place.name));
                 judge::fees::offered(self, seat, tx, &spent).map_err(dear)?;
-                let many = judge::fees::counted(self, seat, tx);
-                let name = &self.seats[seat].name;
-                many.map_err(|words| Verdict::new("fees", format!("{name}: {txid}: {words}")))?;
             }
         }
-        let place = &self.seats[seat];
-        let wrong = |broken: String| {
-            Verdict::new("safety", format!("a transaction of {}'s own: {broken}", place.name))
-        };
         let heard = self.is_heard(seat);
         let result = if heard { self.chain.offer(tx, signed).map_err(wrong)? } else { Ok(()) };
+        // What was refused for its fee is raised at once when time is short.
+        if first && heard && result.is_ok() && self.is_judged(seat) {
+            let many = judge::fees::counted(self, seat, tx);
+            let name = &self.seats[seat].name;
+            many.map_err(|words| Verdict::new("fees", format!("{name}: {txid}: {words}")))?;
+        }
         if let Some(why) = result.as_ref().err().filter(|_| first && self.is_judged(seat)) {
             let cheap = |words| Verdict::new("fees", format!("{}: {txid}: {words}", self.seats[seat].name));
             judge::fees::refused(self, seat, tx, why).map_err(cheap)?;
@@ -155,7 +154,8 @@ impl World {
             && self.chain.undone == 0
             && tip.is_some_and(|(h, hash)| self.chain.block(h).is_some_and(|b| b.hash == hash))
         {
-            return Err(wrong(format!("{txid} is published before its time")));
+            let words = format!("a transaction of {}'s own: {txid} is published before its time", place.name);
+            return Err(Verdict::new("safety", words));
         }
         self.trace.note(self.now, &[7, seat as u8], || format!("{seat} publishes {txid}: {result:?}"));
         Ok(result)
