@@ -56,8 +56,10 @@ impl Region {
                     *sums.entry((htlc.payment_hash, htlc.id.offered_by)).or_default() += htlc.amount.0;
                 }
             }
-            let goes_on: BTreeSet<PaymentHash> =
-                sums.keys().filter(|(_, side)| *side == Side::Local).map(|(hash, _)| *hash).collect();
+            // Also what is on its way back: then the HTLC that it was for still waits.
+            let all = place.node.channels().flat_map(|c| c.ledger.htlcs.values());
+            let offered = all.filter(|h| h.id.offered_by == Side::Local);
+            let goes_on: BTreeSet<PaymentHash> = offered.map(|h| h.payment_hash).collect();
             for ((hash, side), sum) in sums {
                 let Some(owed) = self.owed.get(&hash).filter(|o| !o.contested && o.spoil.is_none()) else {
                     continue;
