@@ -16,7 +16,7 @@ use chand_protocol::node::command::{Command, InvoiceFilter, Reply};
 use chand_protocol::node::view;
 use chand_protocol::onchain::{Output, Standing};
 use chand_protocol::units::Msat;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An HTLC that is surely an output in every commitment here, with the fee of its own transaction.
 pub(super) const BIG_MSAT: u64 = 3_000_000;
@@ -55,15 +55,26 @@ impl Region {
             for channel in place.node.channels() {
                 let pending = channel.ledger.htlcs.values().filter(|h| h.removal.is_none());
                 for htlc in pending.filter(|h| !is_gone(channel, h)) {
+                    // Of a payee that the payer does not know the way may lead through that very payee: what comes in there
+                    // to go on is none of what it is paid. Once it is locked in, it went on.
+                    let owed = self.owed.get(&htlc.payment_hash).filter(|o| o.hidden && o.payee == seat);
+                    if owed.is_some() && htlc.id.offered_by == Side::Remote && !htlc.is_settleable() {
+                        continue;
+                    }
                     *sums.entry((htlc.payment_hash, htlc.id.offered_by)).or_default() += htlc.amount.0;
                 }
             }
+            // Also what is on its way back: then the HTLC that it was for still waits.
+            let all = place.node.channels().flat_map(|c| c.ledger.htlcs.values());
+            let offered = all.filter(|h| h.id.offered_by == Side::Local);
+            let goes_on: BTreeSet<PaymentHash> = offered.map(|h| h.payment_hash).collect();
             for ((hash, side), sum) in sums {
                 let Some(owed) = self.owed.get(&hash).filter(|o| o.spoil.is_none()) else {
                     continue;
                 };
                 let most = match side {
                     Side::Local if owed.payer == seat => owed.max_fee.map(|fee| owed.msat + fee),
+                    Side::Remote if owed.hidden && goes_on.contains(&hash) => None,
                     // Of each payer no more than all of it.
                     Side::Remote if owed.payee == seat => Some(owed.msat * (1 + owed.others.len() as u64)),
                     _ => None,
@@ -152,7 +163,8 @@ impl Region {
                 continue;
             }
             let fits = pay.preimage.as_ref().is_some_and(|secret| secret.hash() == pay.payment_hash);
-            let payee = pay.destination.and_then(|id| self.town.seats.iter().position(|s| s.id == id));
+            let named = pay.destination.and_then(|id| self.town.seats.iter().position(|s| s.id == id));
+            let payee = self.owed.get(&pay.payment_hash).map(|owed| owed.payee).or(named);
             let bill =
                 payee.and_then(|at| said.bills[at].iter().find(|b| b.payment_hash == pay.payment_hash));
             if !fits || bill.is_none_or(|bill| bill.status != "paid") {
@@ -406,9 +418,6 @@ impl Region {
         let unknown = pay.destination.is_some_and(|id| self.town.seats.iter().all(|seat| seat.id != id));
         if unknown && pay.status == "complete" && rows().any(|row| row.status == "settled") {
             self.marks.see("a payee was paid whom its payer never knew");
-        }
-        if pay.failure.as_ref().is_some_and(|(_, text)| text.contains("invalid_onion_blinding")) {
-            self.marks.see("a payment failed inside a blinded path");
         }
         if pay.parts >= 3 {
             self.marks.see("a payment in three parts or more");

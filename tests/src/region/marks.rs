@@ -22,7 +22,6 @@ pub const ALL: &[&str] = &[
     "a route that pays too little was refused",
     "an invoice was to be paid twice",
     "a payee was paid whom its payer never knew",
-    "a payment failed inside a blinded path",
     "an HTLC too small for an output was forwarded",
     "a node slept through deadlines",
     "a channel was closed by force in a forward",

@@ -43,6 +43,8 @@ pub struct Owed {
     pub max_fee: Option<u64>,
     /// The invoice.
     pub invoice: view::Invoice,
+    /// It does not name its maker.
+    pub hidden: bool,
     /// The route that was given, if any, was wrong in this way.
     pub spoil: Option<Spoil>,
     /// Others who were told to pay it, too.
@@ -245,14 +247,20 @@ impl Region {
     }
 
     /// An invoice, which does not name its maker when that is wanted and possible.
-    fn bill(&mut self, payee: usize, msat: u64, fate: Option<Fate>, hidden: bool) -> Option<view::Invoice> {
+    fn bill(
+        &mut self,
+        payee: usize,
+        msat: u64,
+        fate: Option<Fate>,
+        hidden: bool,
+    ) -> Option<(view::Invoice, bool)> {
         let number = self.order.len() as u64;
         let label = format!("{number}");
         let hold = fate.map(|_| preimage(number).hash());
         let blinded = hidden.then(|| self.town.asked_for(payee));
         let wish = InvoiceRequest { hold, blinded, ..request(&label, Some(msat)) };
         match self.at_once(payee, Command::Invoice(wish)) {
-            Some(Ok(Reply::Invoice(invoice))) => Some(invoice),
+            Some(Ok(Reply::Invoice(invoice))) => Some((invoice, hidden)),
             Some(Err(_)) if hidden => self.bill(payee, msat, fate, false),
             _ => None,
         }
@@ -266,11 +274,21 @@ impl Region {
 
     fn pay(&mut self, payer: usize, payee: usize, msat: u64, hold: Option<Fate>, most: Option<u64>) {
         let number = self.order.len() as u64;
-        let Some(invoice) = self.bill(payee, msat, hold, number % 3 == 2) else { return };
+        let Some((invoice, hidden)) = self.bill(payee, msat, hold, number % 3 == 2) else { return };
         let max_fee = most.map(|most| 5_000 + msat / 1_000 * most);
         let order = pay(&invoice, max_fee);
         let hold = hold.map(|fate| (preimage(number), fate));
-        self.owe(Owed { payer, payee, msat, max_fee, invoice, spoil: None, others: BTreeSet::new(), hold });
+        self.owe(Owed {
+            payer,
+            payee,
+            msat,
+            max_fee,
+            invoice,
+            hidden,
+            spoil: None,
+            others: BTreeSet::new(),
+            hold,
+        });
         self.tell(payer, order);
     }
 
@@ -293,7 +311,7 @@ impl Region {
             return;
         }
         let payee = way[way.len() - 1];
-        let Some(invoice) = self.bill(payee, msat, None, false) else { return };
+        let Some((invoice, hidden)) = self.bill(payee, msat, None, false) else { return };
         let mut route = self.town.route(&way, msat, LAST_BLOCKS);
         let (last, hop) = (route.len() - 1, rng.below(route.len() as u64 - 1) as usize);
         match spoil {
@@ -314,6 +332,7 @@ impl Region {
             msat,
             max_fee: None,
             invoice,
+            hidden,
             spoil,
             others: BTreeSet::new(),
             hold: None,
