@@ -86,8 +86,9 @@ pub struct Feud {
     pub(super) top: u32,
     /// How many were ever mined, also those that left the chain.
     pub(super) mined: u32,
-    /// Of each claim of a seat: what `mined` was when its first version was offered, and how many versions were.
-    pub(super) versions: BTreeMap<(usize, ChannelId, u32), (u32, u32)>,
+    /// Of each claim of a seat: what `mined` and the seat's lives were when its first version was offered, and how many
+    /// versions were.
+    pub(super) versions: BTreeMap<(usize, ChannelId, u32), ((u32, u64), u32)>,
     copies: [Vec<Vec<Entry>>; 2],
     /// Until then the two do not hear of each other.
     apart_until: u64,

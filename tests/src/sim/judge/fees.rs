@@ -60,19 +60,19 @@ pub fn offered(world: &World, seat: usize, tx: &Transaction, spent: &[TxOut]) ->
 }
 
 /// One more version of a claim: nobody could take more of them than there were blocks, so no more are made. Each block has
-/// room for one that is raised and one that was made anew.
+/// room for one that is raised and one that was made anew; a program that begins again may have lost its last one.
 ///
 /// # Errors
 /// There are more.
 pub fn counted(world: &mut World, seat: usize, tx: &Transaction) -> Result<(), String> {
     let Some((channel, _, claim)) = claim(world, seat, tx) else { return Ok(()) };
     let key = (seat, channel.id(), claim.number);
-    let mined = world.feud.mined;
-    let (first, versions) = world.feud.versions.entry(key).or_insert((mined, 0));
+    let (mined, lives) = (world.feud.mined, world.seats[seat].lives);
+    let (first, versions) = world.feud.versions.entry(key).or_insert(((mined, lives), 0));
     *versions += 1;
-    let most = 2 * (mined - *first) + 3;
-    if *versions > most {
-        return Err(format!("a claim has {versions} versions after {} blocks", mined - *first));
+    let (blocks, starts) = (mined - first.0, lives - first.1);
+    if u64::from(*versions) > u64::from(2 * blocks + 3) + 2 * starts {
+        return Err(format!("a claim has {versions} versions after {blocks} blocks and {starts} starts"));
     }
     Ok(())
 }
