@@ -199,3 +199,33 @@ pub fn rival_of(place: OutPoint, height: u32) -> Transaction {
         output: vec![TxOut { value: Amount::from_sat(330), script_pubkey: ScriptBuf::new() }],
     }
 }
+
+/// A sweep of what an HTLC transaction made waits; then that transaction leaves the chain: the sweep can never be mined, and no
+/// version of it may count in the wallet.
+#[test]
+fn a_claim_on_what_a_reorganisation_took_away_leaves_the_wallet() {
+    let mut duet = Duet::opened(734, Open { anchors: false, ..Open::default() });
+    duet.pay_held(ALICE, 1, 50_000_000);
+    duet.settle();
+    alone(&mut duet);
+    force_close(&mut duet, ALICE);
+    duet.check_every = 0;
+    let made = |duet: &Duet| {
+        let watch = duet.channel(ALICE).watch.clone().expect("watched");
+        let second = watch.outputs.iter().find(|o| o.kind == Kind::Second)?.clone();
+        let claim = watch.claims.iter().find(|c| c.inputs.contains(&second.outpoint) && !c.txids.is_empty())?;
+        Some((second.born.expect("in a block").0, claim.txids.clone()))
+    };
+    let (born, versions) = (0..400)
+        .find_map(|_| {
+            duet.mine(1);
+            made(&duet)
+        })
+        .expect("a sweep of the second level");
+    while duet.chain.height() >= born {
+        duet.chain.unmine(true);
+    }
+    duet.mine_foreign(20);
+    let told = &duet.seats[ALICE].wallet.unreserved;
+    assert!(versions.iter().all(|txid| told.contains(txid)), "{versions:?} {told:?}");
+}

@@ -195,7 +195,9 @@ impl Search {
         }
     }
 
+    /// A way was taken: what had no room before may have some.
     pub(super) fn count_try(&mut self) {
+        self.busy.clear();
         self.tries = self.tries.saturating_add(1);
     }
 
@@ -419,8 +421,7 @@ impl Node {
         let Some(plan) = self.payments.plans.get_mut(&hash) else { return };
         let Some(search) = plan.search.as_mut() else { return };
         if let Some(way) = search.spare.take() {
-            // The way that had no room is the only one: it waits for it.
-            search.busy.clear();
+            // The way that had no room is the only one: it waits for it, and no other is asked for until it has left.
             plan.ways = core::iter::once(way).collect();
             return self.wait_for_turn(hash);
         }

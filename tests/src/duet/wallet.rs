@@ -28,6 +28,8 @@ pub struct TinyWallet {
     pub script: ScriptBuf,
     coins: Vec<OutPoint>,
     reserved: BTreeMap<OutPoint, Txid>,
+    /// What it was told will never be published, or never confirm.
+    pub unreserved: Vec<Txid>,
 }
 
 impl TinyWallet {
@@ -35,7 +37,7 @@ impl TinyWallet {
     pub fn new(key: SecretKey, coins: usize, chain: &mut TinyChain, crypto: &dyn Crypto) -> TinyWallet {
         let script = script::p2wpkh(&key.public_key(crypto.secp()));
         let coins = (0..coins).map(|_| chain.faucet(script.clone(), COIN_SAT)).collect();
-        TinyWallet { key, script, coins, reserved: BTreeMap::new() }
+        TinyWallet { key, script, coins, reserved: BTreeMap::new(), unreserved: Vec::new() }
     }
 
     /// All but so many coins are gone.
@@ -177,6 +179,7 @@ impl TinyWallet {
     /// The transaction will never be published.
     pub fn unreserve(&mut self, txid: &Txid) {
         self.reserved.retain(|_, t| t != txid);
+        self.unreserved.push(*txid);
     }
 
     /// After a restart: what was kept is all that is known.
