@@ -213,7 +213,8 @@ fn a_claim_on_what_a_reorganisation_took_away_leaves_the_wallet() {
     let made = |duet: &Duet| {
         let watch = duet.channel(ALICE).watch.clone().expect("watched");
         let second = watch.outputs.iter().find(|o| o.kind == Kind::Second)?.clone();
-        let claim = watch.claims.iter().find(|c| c.inputs.contains(&second.outpoint) && !c.txids.is_empty())?;
+        let claim =
+            watch.claims.iter().find(|c| c.inputs.contains(&second.outpoint) && !c.txids.is_empty())?;
         Some((second.born.expect("in a block").0, claim.txids.clone()))
     };
     let (born, versions) = (0..400)
