@@ -227,7 +227,7 @@ impl Channel {
             Form::Sweep => left(claim, &ways, cx),
             _ => super::bump::left(watch, claim, cx),
         };
-        if !left.is_some_and(|left| left <= HURRY_BLOCKS) {
+        if left.is_none_or(|left| left > HURRY_BLOCKS) {
             return Ok(());
         }
         if let Some(claim) = self.watch.as_mut().and_then(|watch| watch.claims.get_mut(at)) {

@@ -55,6 +55,17 @@ pub struct Strife {
     pub long: bool,
 }
 
+/// How often a claim was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Versions {
+    /// What `mined` was when the first was offered.
+    pub mined: u32,
+    /// The lives of its seat then.
+    pub lives: u64,
+    /// How many there are.
+    pub count: u32,
+}
+
 /// What is known of closes by force.
 #[derive(Default)]
 pub struct Feud {
@@ -86,9 +97,8 @@ pub struct Feud {
     pub(super) top: u32,
     /// How many were ever mined, also those that left the chain.
     pub(super) mined: u32,
-    /// Of each claim of a seat: what `mined` and the seat's lives were when its first version was offered, and how many
-    /// versions were.
-    pub(super) versions: BTreeMap<(usize, ChannelId, u32), ((u32, u64), u32)>,
+    /// Versions of each claim of a seat.
+    pub(super) versions: BTreeMap<(usize, ChannelId, u32), Versions>,
     copies: [Vec<Vec<Entry>>; 2],
     /// Until then the two do not hear of each other.
     apart_until: u64,

@@ -5,6 +5,7 @@
 //! blocks away, and at first no more than the feerates it was told; it is raised as blocks come and not faster; a cheat's
 //! money may all go; what takes coins of the wallet costs no more than what it is for (docs/decisions/claims-from-the-chain.md). Read next: `late`.
 
+use crate::sim::feud::Versions;
 use crate::sim::world::World;
 use bitcoin::{Transaction, TxOut};
 use chand_protocol::channel::Channel;
@@ -68,11 +69,11 @@ pub fn counted(world: &mut World, seat: usize, tx: &Transaction) -> Result<(), S
     let Some((channel, _, claim)) = claim(world, seat, tx) else { return Ok(()) };
     let key = (seat, channel.id(), claim.number);
     let (mined, lives) = (world.feud.mined, world.seats[seat].lives);
-    let (first, versions) = world.feud.versions.entry(key).or_insert(((mined, lives), 0));
-    *versions += 1;
-    let (blocks, starts) = (mined - first.0, lives - first.1);
-    if u64::from(*versions) > u64::from(2 * blocks + 3) + 2 * starts {
-        return Err(format!("a claim has {versions} versions after {blocks} blocks and {starts} starts"));
+    let versions = world.feud.versions.entry(key).or_insert(Versions { mined, lives, count: 0 });
+    versions.count += 1;
+    let (blocks, starts, count) = (mined - versions.mined, lives - versions.lives, versions.count);
+    if u64::from(count) > u64::from(2 * blocks + 3) + 2 * starts {
+        return Err(format!("a claim has {count} versions after {blocks} blocks and {starts} starts"));
     }
     Ok(())
 }
