@@ -110,7 +110,7 @@ part_sim() {
     target/release/sim --kept tests/sim/kept
     # Always the same seeds: each way on chain is gone by some of them.
     target/release/sim --marks --from 100000 --seeds "${SIM_MARK_SEEDS:-5000}"
-    # Others each time, few: one in thousands is not explained yet (docs/TESTING.md). Its number is told.
+    # Others each time, few: one in thousands still fails (docs/TESTING.md). Its number is told.
     target/release/sim --seconds "${SIM_SECONDS:-2}"
 }
 
