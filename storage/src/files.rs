@@ -3,6 +3,8 @@
 //! In: paths. Out: locks, permissions, fsyncs.
 //! Read next: `sled_store`.
 
+use rustix::fs::fstatvfs;
+use rustix::process::{getrlimit, Resource};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
@@ -71,6 +73,15 @@ pub(crate) fn read_number(path: &Path) -> io::Result<Option<u64>> {
 /// Writes a number in place, always as many digits: one small write that needs no new block.
 pub(crate) fn write_number(file: &File, number: u64) -> io::Result<()> {
     file.write_all_at(format!("{number:020}\n").as_bytes(), 0)
+}
+
+/// With less than this left, and with a limit on files' sizes, it is not believed that a write will be taken.
+const AMPLE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Whether the disk of this file says that it has room for whatever one commit writes. (A quota of the user's it does not tell.)
+pub(crate) fn has_ample_room(file: &File) -> bool {
+    let unlimited = getrlimit(Resource::Fsize).current.is_none();
+    unlimited && fstatvfs(file).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= AMPLE_BYTES)
 }
 
 /// Whether there is room for so many bytes more: they are written into `file`, and given back at once.

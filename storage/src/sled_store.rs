@@ -51,6 +51,8 @@ pub struct SledStore {
     kept: Option<Vec<Entry>>,
     acknowledged: File,
     room: File,
+    /// The last commit failed.
+    failing: bool,
     _lock: File,
 }
 
@@ -101,6 +103,7 @@ impl SledStore {
             kept: None,
             acknowledged,
             room,
+            failing: false,
             _lock: lock,
         };
         if !may_be_older {
@@ -146,7 +149,11 @@ impl SledStore {
 
     /// A full disk is noticed before sled is given anything: after a write of its that was refused, sled has to be closed,
     /// and its memory cannot always be read any more. The disk may fill up in between, so `remember` tries that, too.
+    /// A disk that says to have plenty is believed until a commit fails: to write as much again for each would not be free.
     fn ask_for_room(&self, last: &BTreeMap<&[u8], Option<&[u8]>>) -> Result<(), StoreError> {
+        if !self.failing && files::has_ample_room(&self.room) {
+            return Ok(());
+        }
         let values = last.values().map(|value| KEY_BYTES + 2 * value.map_or(0, |value| value.len() as u64));
         match files::try_room(&self.room, COMMIT_BYTES + values.sum::<u64>()) {
             Err(e) if refused(&e) => Err(StoreError::Write(e.to_string())),
@@ -231,7 +238,10 @@ impl Store for SledStore {
         if last.is_empty() {
             return Ok(());
         }
-        self.ask_for_room(&last)?;
+        let room = self.ask_for_room(&last);
+        // Until one is kept.
+        self.failing = true;
+        room?;
         self.engine()?;
         let stamp = self.last;
         let (db, log) = self.engine()?;
@@ -241,6 +251,7 @@ impl Store for SledStore {
                 self.last = stamp;
                 self.may_be_older = false;
                 self.kept = None;
+                self.failing = false;
                 self.acknowledge();
                 Ok(())
             }

@@ -205,10 +205,9 @@ fn found_only_at_the_next_start() {
     assert!(money(&duet, ALICE) - before + 8_000 > held);
 }
 
-/// The victim comes back forty blocks late: what it could not have taken meanwhile is no reason to pay more for it now.
-#[test]
-fn found_late_it_is_not_burnt_as_fees() {
-    let mut duet = Duet::opened(831, Open::default());
+/// Bob took three HTLCs of Alice's, and publishes the state before that.
+fn cheated_of_three(seed: u64) -> (Duet, Transaction) {
+    let mut duet = Duet::opened(seed, Open::default());
     for number in 1..=3 {
         duet.pay_held(ALICE, number, 40_000_000);
     }
@@ -219,6 +218,21 @@ fn found_late_it_is_not_burnt_as_fees() {
     }
     duet.settle();
     let tx = cheat(&mut duet, BOB, old, None);
+    (duet, tx)
+}
+
+/// Alice has everything of that commitment, and what miners got is next to nothing.
+fn little_is_paid(duet: &Duet, tx: &Transaction, before: u64) {
+    everything_is_taken(duet, ALICE);
+    let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
+    let gained = money(duet, ALICE) - before;
+    assert!(gained + 20_000 > held, "{gained} of {held}");
+}
+
+/// The victim comes back forty blocks late: what it could not have taken meanwhile is no reason to pay more for it now.
+#[test]
+fn found_late_it_is_not_burnt_as_fees() {
+    let (mut duet, tx) = cheated_of_three(831);
     let saved = duet.seats[ALICE].store.durable();
     // Bob publishes this one thing, and sleeps, too.
     duet.mute = Some(ALICE);
@@ -229,26 +243,13 @@ fn found_late_it_is_not_burnt_as_fees() {
     duet.restore_old(ALICE, saved);
     let before = money(&duet, ALICE);
     duet.mine(3);
-    everything_is_taken(&duet, ALICE);
-    let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
-    let gained = money(&duet, ALICE) - before;
-    assert!(gained + 20_000 > held, "{gained} of {held}");
+    little_is_paid(&duet, &tx, before);
 }
 
 /// The victim's machine slept: it was never started anew, and forty blocks come at once.
 #[test]
 fn many_blocks_at_once_do_not_burn_it_either() {
-    let mut duet = Duet::opened(832, Open::default());
-    for number in 1..=3 {
-        duet.pay_held(ALICE, number, 40_000_000);
-    }
-    duet.settle();
-    let old = duet.seats[BOB].store.durable();
-    for number in 1..=3 {
-        duet.must(BOB, Command::SettleInvoice { preimage: preimage(number) });
-    }
-    duet.settle();
-    let tx = cheat(&mut duet, BOB, old, None);
+    let (mut duet, tx) = cheated_of_three(832);
     let before = money(&duet, ALICE);
     duet.check_every = 0;
     duet.chain.mine();
@@ -257,10 +258,7 @@ fn many_blocks_at_once_do_not_burn_it_either() {
     }
     duet.run();
     duet.mine(3);
-    everything_is_taken(&duet, ALICE);
-    let held: u64 = tx.output.iter().map(|o| o.value.to_sat()).sum();
-    let gained = money(&duet, ALICE) - before;
-    assert!(gained + 20_000 > held, "{gained} of {held}");
+    little_is_paid(&duet, &tx, before);
 }
 
 /// The victim comes back when the cheat's own sweep waits in the mempool already, and pays well: it is outbid before the

@@ -7,6 +7,7 @@
 
 use crate::id::{NodeId, ShortChannelId};
 use crate::units::{Msat, Sat};
+use crate::wire::gossip::ChannelUpdate;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -73,6 +74,20 @@ pub struct Policy {
     pub fee_proportional_millionths: u32,
     /// When the update was made: seconds since the Unix epoch.
     pub timestamp: u32,
+}
+
+impl From<&ChannelUpdate> for Policy {
+    fn from(m: &ChannelUpdate) -> Policy {
+        Policy {
+            disabled: m.is_disabled(),
+            cltv_expiry_delta: m.cltv_expiry_delta,
+            htlc_minimum: m.htlc_minimum_msat,
+            htlc_maximum: m.htlc_maximum_msat,
+            fee_base_msat: m.fee_base_msat,
+            fee_proportional_millionths: m.fee_proportional_millionths,
+            timestamp: m.timestamp,
+        }
+    }
 }
 
 impl Policy {

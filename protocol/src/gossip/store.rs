@@ -224,7 +224,7 @@ impl Store {
             let tokens = tokens.saturating_sub(1);
             channel.updates[direction] = Some(Heard { bytes, timestamp: m.timestamp, tokens, refilled_s });
         }
-        self.graph.set_policy(m.short_channel_id, Direction::from_flags(m.channel_flags), policy(m));
+        self.graph.set_policy(m.short_channel_id, Direction::from_flags(m.channel_flags), Policy::from(m));
         kept
     }
 
@@ -355,18 +355,6 @@ impl Store {
 /// The funding output that a name on chain and its transaction's id mean.
 fn outpoint(txid: Txid, scid: ShortChannelId) -> OutPoint {
     OutPoint { txid, vout: (scid.0 & 0xffff) as u32 }
-}
-
-fn policy(m: &ChannelUpdate) -> Policy {
-    Policy {
-        disabled: m.is_disabled(),
-        cltv_expiry_delta: m.cltv_expiry_delta,
-        htlc_minimum: m.htlc_minimum_msat,
-        htlc_maximum: m.htlc_maximum_msat,
-        fee_base_msat: m.fee_base_msat,
-        fee_proportional_millionths: m.fee_proportional_millionths,
-        timestamp: m.timestamp,
-    }
 }
 
 /// How many updates are welcome, and since when the last of them is.

@@ -188,22 +188,7 @@ impl Node {
             let view = payment.view();
             return self.reply(id, Ok(Reply::Sent(view)));
         }
-        let order = Order {
-            hash: payment_hash,
-            destination: hop.id,
-            amount: hop.amount_msat,
-            total: hop.amount_msat,
-            final_cltv_blocks: hop.delay_blocks.min(MAX_BLOCKS),
-            route,
-            last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
-            bolt11,
-            label,
-            description: None,
-            retry_for_s: 0,
-            limits: RouteLimits::default(),
-            hints: Vec::new(),
-            max_parts: 1,
-        };
+        let order = order_by_hand(payment_hash, secret, &hop, hop.amount_msat, (route, label, bolt11));
         let start = match self.check_payable(&order) {
             Ok(start) => start,
             Err((code, text)) => return self.refuse(id, code, text),
@@ -244,22 +229,9 @@ impl Node {
             }
             Some(_) | None => false,
         };
-        let order = Order {
-            hash: wish.hash,
-            destination: wish.destination,
-            amount: wish.amount,
-            total: wish.total,
-            final_cltv_blocks: wish.route.last().map_or(0, |hop| hop.delay_blocks.min(MAX_BLOCKS)),
-            route: wish.route.clone(),
-            last: Final0::Invoice { secret: PaymentSecret(wish.secret), metadata: None },
-            bolt11,
-            label,
-            description: None,
-            retry_for_s: 0,
-            limits: RouteLimits::default(),
-            hints: Vec::new(),
-            max_parts: 1,
-        };
+        let last = wish.route.last().ok_or((-32603, String::from("internal: no route")))?.clone();
+        let order =
+            order_by_hand(wish.hash, wish.secret, &last, wish.total, (wish.route.clone(), label, bolt11));
         self.check_payable(&order)?;
         let before = self.payments.by_hash.get(&wish.hash).cloned();
         if !open {
@@ -445,4 +417,30 @@ fn wish_of(command: Command) -> Result<(Wish, Option<String>, Option<String>), N
     }
     let wish = Wish { hash: payment_hash, route, destination, amount, total, secret, partid, groupid };
     Ok((wish, label, bolt11))
+}
+
+/// What one HTLC is to pay of `total`, along just this route, whose last hop is the payee.
+fn order_by_hand(
+    hash: PaymentHash,
+    secret: [u8; 32],
+    payee: &RouteHop,
+    total: Msat,
+    (route, label, bolt11): (Vec<RouteHop>, Option<String>, Option<String>),
+) -> Order {
+    Order {
+        hash,
+        destination: payee.id,
+        amount: payee.amount_msat,
+        total,
+        final_cltv_blocks: payee.delay_blocks.min(MAX_BLOCKS),
+        route,
+        last: Final0::Invoice { secret: PaymentSecret(secret), metadata: None },
+        bolt11,
+        label,
+        description: None,
+        retry_for_s: 0,
+        limits: RouteLimits::default(),
+        hints: Vec::new(),
+        max_parts: 1,
+    }
 }

@@ -46,6 +46,7 @@ pub mod view;
 pub use announce::GossipConfig;
 pub use config::NodeConfig;
 pub use dormant::Dormant;
+pub use paths::asked_of_peers;
 pub use restore::RestoreError;
 
 use crate::channel::cause::{Trigger, Why};

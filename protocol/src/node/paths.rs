@@ -8,6 +8,7 @@
 
 use crate::channel::announce::PeerUpdate;
 use crate::channel::{Channel, Phase};
+use crate::gossip::graph::{ChannelView, Direction, Graph};
 use crate::id::{NodeId, ShortChannelId, Side};
 use crate::node::Node;
 use crate::onion::blind::{BlindedPath, Constraints, HopData, PayInfo, PayPath, Relay};
@@ -35,6 +36,25 @@ pub(super) struct PathWish<'a> {
     pub(super) min_final_cltv_blocks: u32,
     /// What peers told the network; of two words of a peer the newer one counts.
     pub(super) policies: &'a [(ShortChannelId, PeerUpdate)],
+}
+
+/// What the peers of a node told everybody that they ask for sending payments on to it.
+pub fn asked_of_peers(graph: &Graph, us: &NodeId) -> Vec<(ShortChannelId, PeerUpdate)> {
+    let asked = |channel: ChannelView| {
+        let peer = channel.nodes.iter().find(|node| *node != us)?;
+        let policy = channel.policies[Direction::between(peer, us).index()]?;
+        let update = PeerUpdate {
+            timestamp: policy.timestamp,
+            disabled: policy.disabled,
+            delta_blocks: policy.cltv_expiry_delta,
+            min: policy.htlc_minimum,
+            max: policy.htlc_maximum,
+            base_msat: policy.fee_base_msat,
+            ppm: policy.fee_proportional_millionths,
+        };
+        Some((channel.scid, update))
+    };
+    graph.channels_of(us).filter_map(asked).collect()
 }
 
 impl Node {

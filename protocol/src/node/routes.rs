@@ -195,9 +195,13 @@ impl Search {
         }
     }
 
-    /// A way was taken: what had no room before may have some.
-    pub(super) fn count_try(&mut self) {
+    /// A part left or came back: what had no room before may have some.
+    pub(super) fn room_may_be(&mut self) {
         self.busy.clear();
+    }
+
+    pub(super) fn count_try(&mut self) {
+        self.room_may_be();
         self.tries = self.tries.saturating_add(1);
     }
 

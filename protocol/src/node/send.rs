@@ -341,6 +341,7 @@ impl Node {
             plan.verdict = Some((code, text));
             // What waits for room is looked for anew, together with this.
             plan.ways.clear();
+            plan.search.iter_mut().for_each(Search::room_may_be);
         }
         self.ask_routes(hash);
     }

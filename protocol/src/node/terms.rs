@@ -11,7 +11,7 @@ use crate::node::payments::Part;
 use crate::onion::Failure;
 use crate::sign::Crypto;
 use crate::units::Msat;
-use crate::wire::gossip::{signed_digest, ChannelUpdate};
+use crate::wire::gossip::signed_digest;
 use crate::wire::Message;
 
 /// The type of `channel_update`, which some nodes leave out in failures.
@@ -71,7 +71,7 @@ fn believed(crypto: &dyn Crypto, chain_hash: &[u8; 32], duty: &Duty, bytes: &[u8
     if named != (*chain_hash, duty.channel, duty.direction) || m.is_disabled() {
         return None;
     }
-    let policy = policy_of(&m);
+    let policy = Policy::from(&m);
     if duty.meets(&policy) {
         return None;
     }
@@ -89,18 +89,6 @@ impl Duty {
             && self.blocks >= u32::from(policy.cltv_expiry_delta)
             && goes >= policy.htlc_minimum
             && goes <= policy.htlc_maximum
-    }
-}
-
-const fn policy_of(m: &ChannelUpdate) -> Policy {
-    Policy {
-        disabled: m.is_disabled(),
-        cltv_expiry_delta: m.cltv_expiry_delta,
-        htlc_minimum: m.htlc_minimum_msat,
-        htlc_maximum: m.htlc_maximum_msat,
-        fee_base_msat: m.fee_base_msat,
-        fee_proportional_millionths: m.fee_proportional_millionths,
-        timestamp: m.timestamp,
     }
 }
 

@@ -6,8 +6,8 @@ use super::Town;
 use crate::duet::play::request;
 use crate::duet::Answer;
 use chand_protocol::channel::announce::PeerUpdate;
-use chand_protocol::gossip::graph::Direction;
 use chand_protocol::id::{CommandId, ShortChannelId};
+use chand_protocol::node::asked_of_peers;
 use chand_protocol::node::command::{Command, CommandError, InvoiceRequest, Reply, RouteHop};
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::view;
@@ -23,22 +23,7 @@ impl Town {
 
     /// What everybody says to ask for sending on to a node: what its hidden invoices need.
     pub fn asked_for(&self, payee: usize) -> Vec<(ShortChannelId, PeerUpdate)> {
-        let (map, us) = (self.map(), self.seats[payee].id);
-        let asked = map.channels_of(&us).filter_map(|channel| {
-            let peer = channel.nodes.iter().find(|node| **node != us)?;
-            let policy = channel.policies[Direction::between(peer, &us).index()]?;
-            let update = PeerUpdate {
-                timestamp: policy.timestamp,
-                disabled: policy.disabled,
-                delta_blocks: policy.cltv_expiry_delta,
-                min: policy.htlc_minimum,
-                max: policy.htlc_maximum,
-                base_msat: policy.fee_base_msat,
-                ppm: policy.fee_proportional_millionths,
-            };
-            Some((channel.scid, update))
-        });
-        asked.collect()
+        asked_of_peers(&self.map(), &self.seats[payee].id)
     }
 
     /// A plain invoice.

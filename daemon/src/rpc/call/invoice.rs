@@ -8,11 +8,9 @@ use super::{page, Context, Outcome};
 use crate::rpc::message::RpcError;
 use crate::rpc::params::{AmountOr, Args, Label, Secret};
 use crate::rpc::show;
-use chand_protocol::channel::announce::PeerUpdate;
-use chand_protocol::gossip::graph::{ChannelView, Direction};
 use chand_protocol::id::Preimage;
-use chand_protocol::id::ShortChannelId;
 use chand_protocol::invoice::MAX_FIELD_BYTES;
+use chand_protocol::node::asked_of_peers;
 use chand_protocol::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
 use chand_protocol::node::view;
 use chand_protocol::units::Msat;
@@ -67,30 +65,11 @@ fn request(cx: &Context, args: &Args) -> Result<InvoiceRequest, RpcError> {
         cltv_blocks: args.opt("cltv")?,
         hold: None,
         expose_private: args.opt("exposeprivatechannels")?,
-        blinded: args.opt("blinded")?.unwrap_or(false).then(|| asked_of_us(cx)),
+        blinded: args.opt("blinded")?.unwrap_or(false).then(|| {
+            let us = cx.backend.about().node_id;
+            asked_of_peers(cx.backend.gossip().read().graph(), &us)
+        }),
     })
-}
-
-/// What our peers told everybody that they ask for sending payments on to us.
-fn asked_of_us(cx: &Context) -> Vec<(ShortChannelId, PeerUpdate)> {
-    let us = cx.backend.about().node_id;
-    let gossip = cx.backend.gossip();
-    let known = gossip.read();
-    let asked = |channel: ChannelView| {
-        let peer = channel.nodes.iter().find(|node| **node != us)?;
-        let policy = channel.policies[Direction::between(peer, &us).index()]?;
-        let update = PeerUpdate {
-            timestamp: policy.timestamp,
-            disabled: policy.disabled,
-            delta_blocks: policy.cltv_expiry_delta,
-            min: policy.htlc_minimum,
-            max: policy.htlc_maximum,
-            base_msat: policy.fee_base_msat,
-            ppm: policy.fee_proportional_millionths,
-        };
-        Some((channel.scid, update))
-    };
-    known.graph().channels_of(&us).filter_map(asked).collect()
 }
 
 /// Ask to be paid.

@@ -5,6 +5,7 @@
 use super::*;
 use crate::sign::RealCrypto;
 use crate::units::Height;
+use crate::wire::gossip::ChannelUpdate;
 use alloc::vec;
 use alloc::vec::Vec;
 use secp256k1::SecretKey;
