@@ -1,6 +1,6 @@
-//! A short hunt with every run of the unit tests; `tests/run.sh fuzz` makes it longer.
+//! A short hunt with every run of the unit tests, always the same; `tests/run.sh fuzz` makes it longer, with a seed of its own.
 
-use super::hunt::{fresh_seed, hunt, kept_in, Bounds};
+use super::hunt::{hunt, kept_in, Bounds};
 use super::targets;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,9 +30,8 @@ fn no_bytes_of_a_client_a_backend_or_a_file_stop_the_daemon() {
     if std::env::var_os("HOSTILE_WRITE_SEEDS").is_some() {
         write_seeds();
     }
-    let seed = number("HOSTILE_SEED").unwrap_or_else(fresh_seed);
-    let time =
-        Duration::from_millis(number("HOSTILE_SECONDS").map_or(300, |s| s * 1_000 / targets().len() as u64));
+    let seed = number("HOSTILE_SEED").unwrap_or(1);
+    let share_ms = number("HOSTILE_SECONDS").map_or(300, |s| s * 1_000 / targets().len() as u64);
     println!("seed {seed} (again with HOSTILE_SEED)");
     let mut findings = Vec::new();
     for target in targets() {
@@ -40,7 +39,8 @@ fn no_bytes_of_a_client_a_backend_or_a_file_stop_the_daemon() {
             kept_in(&folder(target.name)).unwrap_or_else(|e| panic!("the corpus of {}: {e}", target.name));
         let kept: Vec<Vec<u8>> = kept.into_iter().map(|(_, bytes)| bytes).collect();
         assert!(!kept.is_empty(), "nothing is kept for {}", target.name);
-        match hunt(&target, &kept, seed, Bounds { time, executions: u64::MAX }) {
+        let bounds = Bounds { time: Duration::MAX, executions: target.pace * share_ms / 1_000 };
+        match hunt(&target, &kept, seed, bounds) {
             Ok(r) => println!(
                 "{:20} {:>10} executions {:>6.1} s {:>5} kept {:>5} pool {:>6} seen",
                 r.name,

@@ -25,6 +25,7 @@ mutate: hostile bytes for every target, for a bounded time.
   --target NAME      only this one; --list names them
   --seconds N        for all targets together [60]
   --executions N     at most so many inputs a target
+  --by-count         as many inputs as usually fit into --seconds, however long they take: with --seed the same everywhere
   --threads N        [one for each core]
   --seed S           the same inputs again [a new one, which is printed]
   --input FILE       runs one input; wants --target
@@ -37,6 +38,7 @@ struct Options {
     targets: Vec<&'static Target>,
     seconds: u64,
     executions: u64,
+    by_count: bool,
     threads: usize,
     seed: u64,
     input: Option<PathBuf>,
@@ -54,6 +56,7 @@ fn read_options() -> Result<Option<Options>, String> {
         targets: TARGETS.iter().collect(),
         seconds: 60,
         executions: u64::MAX,
+        by_count: false,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         seed: fresh_seed(),
         input: None,
@@ -76,6 +79,7 @@ fn read_options() -> Result<Option<Options>, String> {
             "--seed" => options.seed = number(value()?)?,
             "--input" => options.input = Some(value()?.into()),
             "--corpus" => options.corpus = value()?.into(),
+            "--by-count" => options.by_count = true,
             "--write-seeds" => options.write_seeds = true,
             "--help" | "-h" => {
                 print!("{USAGE}");
@@ -176,7 +180,7 @@ fn hunt_all(options: &Options, corpora: &[Corpus]) -> Vec<Result<Report, Box<Fin
         let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
         let Some(at) = next else { return };
         let target = options.targets[at];
-        let bounds = Bounds { time: work * target.weight / weights, executions: options.executions };
+        let bounds = bounds(options, target, work * target.weight / weights);
         let outcome = hunt(target, &corpora[at], options.seed, bounds);
         match &outcome {
             Ok(report) => show(report, corpora[at].len()),
@@ -192,6 +196,16 @@ fn hunt_all(options: &Options, corpora: &[Corpus]) -> Vec<Result<Report, Box<Fin
         });
     });
     outcomes.into_inner().unwrap_or_default()
+}
+
+/// When the hunt for one target ends, whose share of the time is `time`.
+fn bounds(options: &Options, target: &Target, time: Duration) -> Bounds {
+    if !options.by_count {
+        return Bounds { time, executions: options.executions };
+    }
+    let count = u128::from(target.pace) * time.as_millis() / 1_000;
+    let executions = u64::try_from(count).unwrap_or(u64::MAX).min(options.executions);
+    Bounds { time: Duration::MAX, executions }
 }
 
 fn show(report: &Report, kept: usize) {

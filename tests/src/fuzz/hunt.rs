@@ -38,6 +38,8 @@ pub struct Target {
     pub max_len: usize,
     /// Its share of the time.
     pub weight: u32,
+    /// How many inputs one core runs in a second, about: turns a share of the time into a number that is the same everywhere.
+    pub pace: u64,
 }
 
 impl std::fmt::Debug for Target {
