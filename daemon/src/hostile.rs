@@ -31,10 +31,38 @@ fn target(
 /// Every target.
 pub fn targets() -> Vec<Target> {
     vec![
-        target("daemon_requests", "a client's requests", client::requests, client::request_seeds, 5_000, 60_000),
-        target("daemon_words", "values as a person writes them", client::words, client::word_seeds, 400, 300_000),
-        target("daemon_command_line", "the command lines", client::command_line, client::command_seeds, 600, 140_000),
-        target("daemon_answers", "a backend's answers", backend::answers, backend::answer_seeds, 3_000, 3_900),
+        target(
+            "daemon_requests",
+            "a client's requests",
+            client::requests,
+            client::request_seeds,
+            5_000,
+            60_000,
+        ),
+        target(
+            "daemon_words",
+            "values as a person writes them",
+            client::words,
+            client::word_seeds,
+            400,
+            300_000,
+        ),
+        target(
+            "daemon_command_line",
+            "the command lines",
+            client::command_line,
+            client::command_seeds,
+            600,
+            140_000,
+        ),
+        target(
+            "daemon_answers",
+            "a backend's answers",
+            backend::answers,
+            backend::answer_seeds,
+            3_000,
+            3_900,
+        ),
         target(
             "daemon_regtest",
             "requests to the embedded chain",
@@ -43,7 +71,14 @@ pub fn targets() -> Vec<Target> {
             3_000,
             300,
         ),
-        target("daemon_config", "chand.toml and the options", files::config, files::config_seeds, 1_500, 19_000),
+        target(
+            "daemon_config",
+            "chand.toml and the options",
+            files::config,
+            files::config_seeds,
+            1_500,
+            19_000,
+        ),
         target("daemon_seed", "the file of the seed", files::seed, files::seed_seeds, 5_000, 5_800),
         target("daemon_wallet", "the wallet's records", files::wallet, files::wallet_seeds, 6_000, 3_800),
     ]

@@ -354,7 +354,9 @@ impl Ledger {
         match offerer {
             Side::Remote => left(View::Next(Side::Local), false),
             Side::Local => {
-                let both = |prudent| left(View::Next(Side::Remote), prudent).min(left(View::Next(Side::Local), prudent));
+                let both = |prudent| {
+                    left(View::Next(Side::Remote), prudent).min(left(View::Next(Side::Local), prudent))
+                };
                 // A doubled feerate trims HTLCs that have outputs now: it may ask for less than the present one does.
                 if terms.opener == Side::Local {
                     both(true).min(both(false))
