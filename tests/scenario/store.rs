@@ -1,12 +1,13 @@
 //! A disk that fails: nothing leaves before it is kept, and the same batch goes through later.
 
+use bitcoin::Transaction;
 use chand_protocol::id::CommandId;
 use chand_protocol::node::command::Command;
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::step;
-use chand_protocol::store::StoreError;
+use chand_protocol::store::{Batch, StoreError};
 use chand_storage::Fault;
-use chand_tests::duet::play::{pay, request, Open};
+use chand_tests::duet::play::{pay, preimage, request, Open};
 use chand_tests::duet::{Duet, ALICE, BOB};
 
 #[test]
@@ -69,4 +70,42 @@ fn batches_are_kept_in_order_or_not_at_all() {
     let second = second.release(&proof).expect_err("the second is not durable yet");
     assert!(seat.journal.commit(&[second]).is_ok());
     duet.judge_records(BOB);
+}
+
+/// What a claim shows was kept when it left for the first time: from then on it waits for no disk, be it full.
+#[test]
+fn a_claim_that_left_once_leaves_again_before_anything_is_kept() {
+    for anchors in [true, false] {
+        for closer in [ALICE, BOB] {
+            let mut duet = Duet::opened(83, Open { anchors, ..Open::default() });
+            duet.pay_held(ALICE, 1, 30_000_000);
+            crate::onchain::alone(&mut duet);
+            crate::onchain::force_close(&mut duet, closer);
+            duet.mine(2);
+            duet.mute = Some(BOB);
+            let settle = Command::SettleInvoice { preimage: preimage(1) };
+            let id = CommandId(3_000_000);
+            let now = duet.now.plus_ms(1);
+            let first =
+                step(&mut duet.seats[BOB].node, now, vec![Input::Command { id, command: settle.clone() }]);
+            let shows = |tx: &Transaction| {
+                let secret = preimage(1).0;
+                tx.input.iter().any(|i| i.witness.iter().any(|item| item == secret))
+            };
+            let early = |batch: &Batch| batch.claims().into_iter().any(|claim| shows(&claim.into_parts().0));
+            assert!(!early(&first), "a secret is kept before it is shown");
+            duet.restart(BOB);
+            duet.run();
+            duet.must(BOB, settle);
+            duet.run();
+            duet.chain.mine_foreign(Vec::new());
+            let batch = duet.look_at_next_block(BOB).expect("a block");
+            assert!(early(&batch), "anchors {anchors} closer {closer}: it waits for a disk again");
+            duet.restart(BOB);
+            duet.run();
+            duet.chain.mine_foreign(Vec::new());
+            let batch = duet.look_at_next_block(BOB).expect("a block");
+            assert!(early(&batch), "anchors {anchors} closer {closer}: it waits for a disk after a restart");
+        }
+    }
 }

@@ -346,6 +346,7 @@ impl Channel {
         let feerate = due(watch, &claim, cx);
         if let Some(claim) = watch.claims.get_mut(at) {
             claim.txids.push(tx.compute_txid());
+            claim.kept = false;
             claim.feerate = claim.feerate.max(feerate.unwrap_or(claim.feerate));
             claim.tx = Some(tx);
             claim.rests = None;
@@ -451,6 +452,7 @@ fn empty(number: u32, form: Form, inputs: Vec<OutPoint>, cx: &Context<'_>) -> Cl
         fee: Sat::ZERO,
         txids: Vec::new(),
         reveals: false,
+        kept: false,
         asked: None,
         spare_coins: 0,
         waits: false,

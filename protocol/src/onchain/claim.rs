@@ -71,6 +71,9 @@ pub struct Claim {
     pub txids: Vec<Txid>,
     /// It shows a preimage, which must be kept before.
     pub reveals: bool,
+    /// What it shows and spends is on disk for sure: it was read from there, or left before. It then waits for no write.
+    #[serde(skip, default = "yes")]
+    pub kept: bool,
     /// The tip when the wallet was last asked for coins; an order is lost with the process that gave it, so this is not kept.
     #[serde(skip)]
     pub asked: Option<Height>,
@@ -87,6 +90,10 @@ pub struct Claim {
     pub last: Height,
     /// How often in a row the network refused it.
     pub refusals: u8,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// A claim that costs more than it is worth, and the feerates of that moment.
@@ -246,7 +253,7 @@ impl Channel {
         self.plan_child(watch, cx, out);
         for claim in watch.claims.iter().filter(|c| c.is_active(watch)) {
             let Some(tx) = &claim.tx else { continue };
-            if claim.reveals || claim.is_funded() {
+            if (claim.reveals || claim.is_funded()) && !claim.kept {
                 out.publish.push((tx.clone(), claim.why()));
             } else {
                 out.claims.push((tx.clone(), claim.why()));
@@ -301,6 +308,7 @@ fn new_sweeps(watch: &mut Watch, ways: &Ways, cx: &Context<'_>, out: &mut Out) {
                 fee: Sat::ZERO,
                 txids: Vec::new(),
                 reveals: class == Class::Success,
+                kept: false,
                 asked: None,
                 spare_coins: 0,
                 waits: false,

@@ -198,6 +198,7 @@ impl Watch {
         let claim = self.claims.iter_mut().find(|c| c.txids.last() == Some(txid))?;
         let before = claim.refusals;
         claim.refusals = if taken { 0 } else { before.saturating_add(1) };
+        claim.kept = true;
         Some(claim.refusals != before)
     }
 

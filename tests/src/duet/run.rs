@@ -353,26 +353,36 @@ impl Duet {
     }
 
     pub(super) fn next_block(&mut self, seat: usize) -> bool {
-        let tip = self.seats[seat].node.tip();
-        let next = match tip {
+        let Some(input) = self.chain_news(seat) else { return false };
+        self.step(seat, vec![input]);
+        true
+    }
+
+    /// One step with the next block, whose batch is not kept: its disk says no.
+    pub fn look_at_next_block(&mut self, seat: usize) -> Option<Batch> {
+        let input = self.chain_news(seat)?;
+        self.now = self.now.plus_ms(1);
+        Some(step(&mut self.seats[seat].node, self.now, vec![input]))
+    }
+
+    /// What a node is to hear of the chain next.
+    fn chain_news(&self, seat: usize) -> Option<Input> {
+        let next = match self.seats[seat].node.tip() {
             None => super::chain::FIRST_HEIGHT,
             Some((height, hash)) => {
                 if self.chain.block(height.0).is_none_or(|b| b.hash != hash) {
-                    self.step(seat, vec![Input::BlockDisconnected { height, hash, wallet: None }]);
-                    return true;
+                    return Some(Input::BlockDisconnected { height, hash, wallet: None });
                 }
                 height.0 + 1
             }
         };
-        let Some(block) = self.chain.block(next).cloned() else { return false };
-        let input = Input::BlockConnected {
+        let block = self.chain.block(next).cloned()?;
+        Some(Input::BlockConnected {
             height: Height(next),
             hash: block.hash,
             time_s: block.time_s,
             txs: block.txs,
             wallet: None,
-        };
-        self.step(seat, vec![input]);
-        true
+        })
     }
 }

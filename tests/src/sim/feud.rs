@@ -95,6 +95,8 @@ pub struct Feud {
     seen: [u32; 2],
     /// The highest block there ever was.
     pub(super) top: u32,
+    /// Above this height reorganisations deeper than six blocks took closes away.
+    pub deep_from: Option<u32>,
     /// How many were ever mined, also those that left the chain.
     pub(super) mined: u32,
     /// Versions of each claim of a seat.
@@ -295,6 +297,7 @@ impl World {
         let closes = channels().filter(|c| is_forced(c)).filter_map(Channel::spent_height);
         let undone = closes.filter(|h| h.0 > left).count();
         if blocks > 6 && undone > 0 {
+            self.feud.deep_from = Some(self.feud.deep_from.map_or(left, |before| before.min(left)));
             self.mark("reorganisation: deep, a close with it");
         }
         self.tally.met(if forget { "deep reorganisation, all forgotten" } else { "deep reorganisation" });

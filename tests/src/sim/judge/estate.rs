@@ -8,7 +8,7 @@
 use super::Verdict;
 use crate::sim::world::World;
 use bitcoin::{OutPoint, Transaction};
-use chand_protocol::channel::htlc::Removal;
+use chand_protocol::channel::htlc::{Htlc, Removal};
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{ChannelId, Side};
 use chand_protocol::node::view::Pay;
@@ -178,19 +178,26 @@ fn cheat_of(world: &World, seat: usize, channel: &Channel, first: &Transaction) 
     theirs && number.is_some_and(|n| n < channel.commits.remote_number)
 }
 
-/// What `seat` may lack of a valid close, in msat: fees, and what is too small to be taken.
+/// A close that a deep reorganisation took away came again when the HTLC had expired already: from the first block on both sides
+/// may take it, and the next block decides.
+fn is_race(world: &World, estate: &Estate, htlc: &Htlc) -> bool {
+    let height = estate.first.as_ref().and_then(|tx| world.chain.height_of(&tx.compute_txid()));
+    height.is_some_and(|h| h >= htlc.cltv_expiry.0 && world.feud.deep_from.is_some_and(|from| h > from))
+}
+
+/// What `seat` may lack of a valid close, in msat: fees, what is too small to be taken, and races that nobody could avoid.
 fn may_lack(world: &World, seat: usize, channel: &Channel, estate: &Estate) -> i128 {
     let petty = petty_msat(world);
-    let small_htlcs: u64 = channel
+    let lost_htlcs: u64 = channel
         .ledger
         .htlcs
         .values()
-        .filter(|h| h.id.offered_by == Side::Remote && h.amount.0 < petty)
+        .filter(|h| h.id.offered_by == Side::Remote && (h.amount.0 < petty || is_race(world, estate, h)))
         .map(|h| h.amount.0)
         .sum();
     let count = channel.ledger.htlcs.len() as u64;
     let sat = estate.first_fee + estate.fees[seat] + estate.small + ANCHORS_SAT + count + 2;
-    i128::from(sat * 1_000 + small_htlcs)
+    i128::from(sat * 1_000 + lost_htlcs)
 }
 
 /// One honest node and one channel of its that a commitment ended.
