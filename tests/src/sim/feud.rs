@@ -62,6 +62,8 @@ pub(super) struct Versions {
     pub mined: u32,
     /// The lives of its seat then.
     pub lives: u64,
+    /// How many feerates had been told then.
+    pub told: u32,
     /// How many there are.
     pub count: u32,
 }
@@ -79,6 +81,8 @@ pub struct Feud {
     pub highest_feerate: u32,
     /// The highest that any was told to pay for claims.
     pub highest_estimate: u32,
+    /// How many were told.
+    pub told: u32,
     /// What was published since the last block may be lost, unless by a program that began later than these.
     disturbed: Option<[u64; 2]>,
     /// The cheat may be called, and calls.
@@ -130,6 +134,7 @@ impl Feud {
     /// A feerate that some node is told.
     pub fn estimated(&mut self, feerate: u32) {
         self.feerate(feerate);
+        self.told += 1;
         self.highest_estimate = self.highest_estimate.max(feerate);
     }
 }

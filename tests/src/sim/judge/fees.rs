@@ -61,18 +61,18 @@ pub fn offered(world: &World, seat: usize, tx: &Transaction, spent: &[TxOut]) ->
 }
 
 /// One more version of a claim: nobody could take more of them than there were blocks, so no more are made. Each block has
-/// room for one that is raised and one that was made anew; a program that begins again may have lost its last one.
+/// room for one that is raised and one that was made anew, each feerate told for one more; a program that begins again may have lost its last one.
 ///
 /// # Errors
 /// There are more.
 pub fn counted(world: &mut World, seat: usize, tx: &Transaction) -> Result<(), String> {
     let Some((channel, _, claim)) = claim(world, seat, tx) else { return Ok(()) };
     let key = (seat, channel.id(), claim.number);
-    let (mined, lives) = (world.feud.mined, world.seats[seat].lives);
-    let versions = world.feud.versions.entry(key).or_insert(Versions { mined, lives, count: 0 });
+    let (mined, lives, told) = (world.feud.mined, world.seats[seat].lives, world.feud.told);
+    let versions = world.feud.versions.entry(key).or_insert(Versions { mined, lives, told, count: 0 });
     versions.count += 1;
     let (blocks, starts, count) = (mined - versions.mined, lives - versions.lives, versions.count);
-    if u64::from(count) > u64::from(2 * blocks + 3) + 2 * starts {
+    if u64::from(count) > u64::from(2 * blocks + 3 + told - versions.told) + 2 * starts {
         return Err(format!("a claim has {count} versions after {blocks} blocks and {starts} starts"));
     }
     Ok(())
