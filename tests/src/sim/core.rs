@@ -82,12 +82,16 @@ impl World {
         self.counts.steps += 1;
         let step_us = 1 + place.rng.below(place_step(self.knobs.step_us[seat]));
         let Some(life) = &mut place.life else { return Ok(()) };
+        let forced = judge::estate::before_blocks(&life.node, &inputs);
         let stepped = catch_unwind(AssertUnwindSafe(|| step(&mut life.node, clock, inputs)));
         let Ok(batch) = stepped else { return Err(Verdict::new("panic", last_panic())) };
         if prepare {
             life.node.prepare();
         }
         life.busy_until = now + step_us;
+        if self.is_judged(seat) {
+            judge::estate::forgotten(self, seat, &forced)?;
+        }
         self.claim_early(seat, &batch)?;
         if let Some(death) = self.seats[seat].dies(|when| when == When::BeforeWrite) {
             drop(batch);

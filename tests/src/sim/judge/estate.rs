@@ -11,7 +11,9 @@ use bitcoin::{OutPoint, Transaction};
 use chand_protocol::channel::htlc::{Htlc, Removal};
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{ChannelId, Side};
+use chand_protocol::node::effect::Input;
 use chand_protocol::node::view::Pay;
+use chand_protocol::node::Node;
 use chand_protocol::onchain::{Kind, Output, Standing};
 use chand_protocol::tx::commitment::commitment_number;
 use std::collections::BTreeMap;
@@ -200,21 +202,49 @@ fn may_lack(world: &World, seat: usize, channel: &Channel, estate: &Estate) -> i
     i128::from(sat * 1_000 + lost_htlcs)
 }
 
+/// The channels that a step with blocks in it may forget, as they were before.
+pub fn before_blocks(node: &Node, inputs: &[Input]) -> Vec<Channel> {
+    if !inputs.iter().any(|input| matches!(input, Input::BlockConnected { .. })) {
+        return Vec::new();
+    }
+    node.channels().filter(|c| is_forced(c) && !c.retired).cloned().collect()
+}
+
+/// What a step forgot was over, and whoever is honest has what is its own: later nobody could tell.
+///
+/// # Errors
+/// Something was left to be done, or is missing.
+pub fn forgotten(world: &World, seat: usize, before: &[Channel]) -> Result<(), Verdict> {
+    let now = |id: &ChannelId| world.seats[seat].node().and_then(|n| n.channel(id));
+    for channel in before.iter().filter(|c| now(&c.id()).is_some_and(|c| c.retired)) {
+        judge_channel(world, seat, channel)?;
+        // An output that is hardly worth its fee is given up after two weeks of blocks, those of an HTLC of the peer's at its expiry.
+        let given_up = channel.watch.as_ref().is_some_and(|w| w.outputs.iter().any(|o| o.spent.is_none()));
+        if !given_up && !is_over(channel) {
+            let words = format!("{}, {}: it is forgotten and not over", world.seats[seat].name, channel.id());
+            return Err(Verdict::new("money", words));
+        }
+    }
+    Ok(())
+}
+
 /// One honest node and one channel of its that a commitment ended.
 ///
 /// # Errors
 /// It has less than it should, or a cheat has anything.
 pub fn judge(world: &World, seat: usize, id: ChannelId) -> Result<(), Verdict> {
-    let place = &world.seats[seat];
-    let Some(channel) = place.node().and_then(|n| n.channel(&id)).filter(|c| is_forced(c)) else {
-        return Ok(());
-    };
+    let channel = world.seats[seat].node().and_then(|n| n.channel(&id));
+    match channel.filter(|c| is_forced(c) && !c.retired) {
+        Some(channel) => judge_channel(world, seat, channel),
+        None => Ok(()),
+    }
+}
+
+fn judge_channel(world: &World, seat: usize, channel: &Channel) -> Result<(), Verdict> {
+    let (id, name) = (channel.id(), world.seats[seat].name);
     let estate = follow(world, channel);
     let Some(first) = &estate.first else { return Ok(()) };
-    let wrong = |words: String| Err(Verdict::new("money", format!("{}, {id}: {words}", place.name)));
-    if channel.retired {
-        return Ok(());
-    }
+    let wrong = |words: String| Err(Verdict::new("money", format!("{name}, {id}: {words}")));
     if cheat_of(world, seat, channel, first) {
         let whole = channel.terms.capacity.0 as i64;
         // What the cheat's own second-level transactions paid to miners went by nobody's fault.
