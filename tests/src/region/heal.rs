@@ -33,7 +33,9 @@ impl Region {
         (0..self.plan.people).for_each(|seat| self.town.disk(seat, None));
         self.town.run();
         self.note_deaths();
-        self.town.mine(1);
+        // With the first a close that reached nobody is published again, with the second it is there for the other side: who
+        // closed calls nobody.
+        self.town.mine(2);
         self.linked()?;
         for hash in self.order.clone() {
             self.decide(hash);
