@@ -33,7 +33,7 @@ unit      the tests inside the crates
 vector    BOLT vectors, two nodes in one process, storage, house rules
 doc       examples in the documentation, among them those that must not compile
 sim       thousands of seeds through the simulator, new ones with every change (NEW_SEED), and the kept plans
-towns     up to ten nodes in random graphs, payments, faults and crimes: fixed seeds that must show all (TOWN_MARK_SEEDS)
+towns     up to ten nodes in random graphs, payments, faults and crimes: fixed seeds that must show all, and new ones (NEW_SEED)
 explore   two nodes, a few operations, every interleaving of messages, cuts and crashes (EXPLORE_STARTS)
 plants    bugs planted in a copy of the sources: the simulator or the explorer finds each of them
 fuzz      hostile bytes for every decoder and for two whole nodes, new ones with every change (FUZZ_SECONDS, NEW_SEED)
@@ -119,7 +119,7 @@ part_sim() {
 part_towns() {
     # Always the same seeds: everything on the list of marks is seen in some of them.
     target/release/towns --marks --from 1000 --seeds "${TOWN_MARK_SEEDS:-60}"
-    # New ones are asked by hand: `target/release/towns --seconds 60`. Some are still blamed without reason (docs/TESTING.md).
+    target/release/towns --from "$NEW_SEED" --seeds "${TOWN_SEEDS:-100}"
 }
 
 part_plants() { tests/plants/run.sh; }

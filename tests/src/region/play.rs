@@ -27,6 +27,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const FIRST_BLOCKS: u32 = 12;
 /// The payee's expiry on explicit routes, in blocks: more than invoices ask for, fewer than any deadline needs.
 const LAST_BLOCKS: u32 = 40;
+/// How long whoever closes waits: a reorganisation brings six blocks at once, and more may follow before a victim has read them.
+const DELAY_BLOCKS: u16 = 12;
+/// A node may stand still so long and still be in time: fewer than the delay of a cheat.
+const SHORT_BLOCKS: u32 = 4;
 /// Steps between two looks while acts wait.
 const LOOK_EVERY: u32 = 25;
 
@@ -100,7 +104,8 @@ pub struct Region {
 impl Region {
     /// The town of a plan, with all channels open.
     pub fn new(plan: &Plan, lines: bool) -> Region {
-        let quick = |_: usize, config: &mut chand_protocol::node::NodeConfig| config.to_self_delay_blocks = 6;
+        let quick =
+            |_: usize, config: &mut chand_protocol::node::NodeConfig| config.to_self_delay_blocks = 12;
         let mut town = match plan.real {
             true => Town::new(plan.people, plan.seed, quick),
             false => Town::counterfeit(plan.people, plan.seed, quick),
@@ -204,6 +209,10 @@ impl Region {
                     self.town.mine(1);
                     self.note_deaths();
                     self.note_closes();
+                }
+                // Here a node whose disk refuses stands still: so long, that is as bad as sleep (bin sim has one that goes on claiming).
+                if blocks > SHORT_BLOCKS {
+                    self.guilty.extend((0..self.plan.people).filter(|seat| self.town.is_stuck(*seat)));
                 }
             }
             Act::Reorg { depth, forget } => self.reorg(depth, forget),

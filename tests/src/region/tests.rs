@@ -19,8 +19,9 @@ fn the_same_seed_is_the_same_run() {
 fn what_once_was_found_is_found_no_more() {
     // An HTLC of 600 sat in a closed channel ends after its expiry only; parts of two payers meet in one set (twice); an HTLC
     // without an output in a closed channel is under way no more; a payment to a payee behind a path, whose only way has
-    // no room, waits (it asked itself without end for another).
-    for seed in [25, 47, 136, 1_055, 64_481_338_592_821] {
+    // no room, waits (it asked itself without end for another); a close that reached nobody, a disk that refuses for 45 blocks,
+    // a crime that a reorganisation shows together with the end of its delay.
+    for seed in [25, 47, 136, 1_055, 64_481_338_592_821, 50_009, 333, 910_685] {
         let outcome = run(&Plan::new(seed), false);
         assert!(outcome.verdict.is_none(), "{seed}: {:?}", outcome.verdict);
     }

@@ -23,7 +23,7 @@ impl Town {
     }
 
     /// Whether a node waits for its disk and does nothing else.
-    pub(super) fn is_stuck(&self, seat: usize) -> bool {
+    pub fn is_stuck(&self, seat: usize) -> bool {
         self.unwritten[seat].len() >= MOST_UNWRITTEN
     }
 

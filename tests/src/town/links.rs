@@ -51,6 +51,8 @@ impl Town {
                 assert!(twice.is_none(), "{id:?} was answered twice");
             }
             After::Notice(notice) => {
+                let words = || format!("{seat} notes {:?}: {}", notice.level, notice.text);
+                self.trace.note(self.now.0, notice.text.as_bytes(), words);
                 let expected = self.expected_errors.iter().any(|e| notice.text.contains(e));
                 let bad = notice.level == Level::Error && !expected;
                 assert!(!bad, "{}: unexpected error: {}", self.seats[seat].name, notice.text);
