@@ -104,8 +104,9 @@ pub struct Region {
 impl Region {
     /// The town of a plan, with all channels open.
     pub fn new(plan: &Plan, lines: bool) -> Region {
-        let quick =
-            |_: usize, config: &mut chand_protocol::node::NodeConfig| config.to_self_delay_blocks = 12;
+        let quick = |_: usize, config: &mut chand_protocol::node::NodeConfig| {
+            config.to_self_delay_blocks = DELAY_BLOCKS
+        };
         let mut town = match plan.real {
             true => Town::new(plan.people, plan.seed, quick),
             false => Town::counterfeit(plan.people, plan.seed, quick),
