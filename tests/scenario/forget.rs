@@ -3,7 +3,7 @@
 
 use chand_protocol::channel::Phase;
 use chand_protocol::id::Side;
-use chand_protocol::node::command::Reply;
+use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::wire::Message;
 use chand_tests::duet::play::Open;
 use chand_tests::duet::{Duet, Mangle, ALICE, BOB};
@@ -83,4 +83,23 @@ fn a_close_that_one_side_missed_is_still_seen_as_agreed() {
         duet.judge_close();
         assert!(matches!(duet.channel(behind).phase, Phase::Closed(_)), "{:?}", duet.channel(behind).phase);
     }
+}
+
+/// The opener's funding is in no block and in no mempool: the accepter has nothing in the channel, and its commitment would
+/// spend nothing. It is not published, and nobody is told that it was.
+#[test]
+fn a_channel_that_nobody_funded_ends_without_a_transaction() {
+    let mut duet = Duet::new(71);
+    duet.connect();
+    let order = duet.fund_order(ALICE, Open { push_msat: 0, ..Open::default() });
+    let reply = duet.must(ALICE, order);
+    assert!(matches!(reply, Reply::Funded { .. }), "{reply:?}");
+    duet.chain.mempool.clear();
+    duet.cut(None);
+    let channel = ChannelRef::Id(duet.channel_id());
+    duet.expected_errors = vec!["the peer reports an error: unknown channel", "missingorspent"];
+    let reply = duet.must(BOB, Command::DevFail { channel });
+    assert!(matches!(reply, Reply::Closed { kind: "unopened", tx: None }), "{reply:?}");
+    assert_eq!(duet.seats[BOB].logged("was refused"), 0);
+    assert_eq!(duet.seats[BOB].node.channels().count(), 0, "nothing of it is kept");
 }

@@ -101,7 +101,7 @@ impl Channel {
     }
 
     /// Whether the funding output may exist: ours was published, or theirs was seen in a block.
-    const fn may_be_funded(&self) -> bool {
+    pub(crate) const fn may_be_funded(&self) -> bool {
         matches!(self.terms.opener, Side::Local) || self.confirmed.is_some()
     }
 

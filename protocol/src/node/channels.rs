@@ -524,6 +524,8 @@ impl Node {
         let Some(c) = self.channels.get(&channel) else { return };
         let (kind, tx) = match &c.phase {
             Phase::Closed(closed) => ("mutual", Some(closed.tx.clone())),
+            // Nobody funded it as far as is known: our commitment is held back, or there is nothing to keep.
+            Phase::Onchain(_) if !c.may_be_funded() => ("unopened", None),
             Phase::Onchain(onchain) => ("unilateral", onchain.tx.clone()),
             _ => ("unopened", None),
         };

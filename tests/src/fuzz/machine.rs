@@ -17,6 +17,7 @@ use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::id::{Preimage, Side};
 use chand_protocol::node::command::{ChannelRef, Command, InvoiceRequest, Reply, RouteLimits};
 use chand_protocol::node::effect::{Fees, Input};
+use chand_protocol::tx::weight::is_trimmed;
 use chand_protocol::units::{Feerate, Msat};
 use chand_protocol::wire::Message;
 use chand_storage::Fault;
@@ -387,8 +388,9 @@ impl<'a> Play<'a> {
                 let (status, paid) = self.standing(tried);
                 let msat = i128::from(tried.msat);
                 assert!(status != Some("complete") || paid, "{}: complete, and not paid", tried.hash);
-                // One that is settled while deadlines pass may lose its race on chain; the invoice does not tell yet.
-                let lost = self.forced && tried.hold.is_some();
+                // One that is settled while deadlines pass may lose its race on chain, and one without an output has nothing
+                // there to be raced for.
+                let lost = self.forced && (tried.hold.is_some() || self.has_no_output(tried.msat));
                 assert!(status != Some("failed") || !paid || lost, "{}: failed, and paid", tried.hash);
                 if tried.payer == seat && matches!(status, Some("complete" | "pending")) {
                     least -= msat;
@@ -402,6 +404,15 @@ impl<'a> Play<'a> {
             assert!(ours >= start + least, "{seat} has {ours} of {start} and may have paid {least}");
             assert!(ours <= start + most, "{seat} has {ours} of {start} and got at most {most}");
         }
+    }
+
+    /// Whether an HTLC of so much is left to miners by some commitment of the channel.
+    fn has_no_output(&self, msat: u64) -> bool {
+        let channels = [ALICE, BOB].map(|seat| self.duet.seats[seat].node.channels().next());
+        channels.into_iter().flatten().any(|c| {
+            let dust = c.terms.local.dust_limit.max(c.terms.remote.dust_limit);
+            is_trimmed(c.terms.channel_type, c.feerate(), dust, false, Msat(msat))
+        })
     }
 
     fn end_hostile(&mut self) {

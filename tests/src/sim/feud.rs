@@ -307,6 +307,8 @@ impl World {
         }
         self.tally.met(if forget { "deep reorganisation, all forgotten" } else { "deep reorganisation" });
         self.reorganise_now(blocks, forget);
+        // Silence is counted in blocks: with so many gone it would outlast every deadline.
+        self.feud.mute = [0; 2];
     }
 
     /// A user closes by force: one channel or all.

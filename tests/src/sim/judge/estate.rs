@@ -219,7 +219,8 @@ pub fn forgotten(world: &World, seat: usize, before: &[Channel]) -> Result<(), V
     for channel in before.iter().filter(|c| now(&c.id()).is_some_and(|c| c.retired)) {
         judge_channel(world, seat, channel)?;
         // An output that is hardly worth its fee is given up after two weeks of blocks, those of an HTLC of the peer's at its expiry.
-        let given_up = channel.watch.as_ref().is_some_and(|w| w.outputs.iter().any(|o| o.spent.is_none()));
+        let small = |o: &Output| o.spent.is_none() && o.amount.0 < SMALL_SAT;
+        let given_up = channel.watch.as_ref().is_some_and(|w| w.outputs.iter().any(small));
         if !given_up && !is_over(channel) {
             let words = format!("{}, {}: it is forgotten and not over", world.seats[seat].name, channel.id());
             return Err(Verdict::new("money", words));
