@@ -31,3 +31,4 @@ mod stage;
 mod stranger;
 mod tools;
 mod tower;
+mod waits;

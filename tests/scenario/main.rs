@@ -40,4 +40,5 @@ mod terms;
 mod tower;
 mod unblind;
 mod undone;
+mod waits;
 mod weights;

@@ -53,8 +53,27 @@ impl Daemon {
             if orders.send(order).await.is_err() {
                 return Err(stopping());
             }
-            answer.await.unwrap_or_else(|_| Err(stopping()))
+            // Dropped after `answer`, should the client leave while it waits.
+            let mut asked = Asked { orders, answered: false };
+            let result = answer.await;
+            asked.answered = true;
+            result.unwrap_or_else(|_| Err(stopping()))
         })
+    }
+}
+
+/// A question under way: the core hears of it when its client leaves, so that nothing is kept for nobody.
+struct Asked {
+    orders: mpsc::Sender<Order>,
+    answered: bool,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.answered {
+            // With a full queue the next who leaves, or waits, is in time.
+            let _ = self.orders.try_send(Order::Left);
+        }
     }
 }
 

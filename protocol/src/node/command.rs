@@ -10,6 +10,7 @@ use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
 use crate::node::tower::TowerChannel;
 use crate::node::view;
+use crate::node::waits::{Event, Subsystem};
 use crate::tower::{Revoked, Sealing};
 use crate::units::{Feerate, Msat, Sat};
 use alloc::boxed::Box;
@@ -298,6 +299,13 @@ pub enum Command {
         /// Only this invoice.
         bolt11: Option<String>,
     },
+    /// Wait until an index is at least this → [`Reply::Reached`], at once when it is.
+    Wait {
+        /// Of which list, and which of its indexes.
+        index: (Subsystem, Event),
+        /// How far.
+        from: u64,
+    },
     /// → [`Reply::Forwards`]
     ListForwards,
     /// → [`Reply::Htlcs`]
@@ -470,6 +478,8 @@ pub enum Reply {
     Pays(Vec<view::Pay>),
     /// `listforwards`
     Forwards(Vec<view::Forward>),
+    /// `wait`
+    Reached(view::Reached),
     /// `listhtlcs`
     Htlcs(Vec<view::Htlc>),
     /// `listsnapshots`

@@ -78,6 +78,7 @@ impl Node {
             | Command::ListSendPays { .. }
             | Command::ListPays { .. } => self.on_pay_command(id, command),
             Command::GetRoute { .. } => self.get_route(id, command),
+            Command::Wait { index, from } => self.wait_for(id, index, from),
             Command::ListForwards => {
                 let list = self.forwards.views();
                 self.answer(id, Reply::Forwards(list));
