@@ -11,6 +11,7 @@ mod cli;
 mod close;
 mod disk;
 mod door;
+mod drain;
 mod fees;
 mod files;
 mod flood;

@@ -11,6 +11,7 @@ mod crash;
 mod crowd;
 mod dear;
 mod determinism;
+mod drain;
 mod ends;
 mod faults;
 mod faults2;

@@ -24,6 +24,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// A day: the longest that a stop may wait for payments.
+pub const MOST_DRAIN_S: u32 = 86_400;
 /// The longest path a Unix socket may have, in bytes.
 pub const SOCKET_PATH_MAX: usize = 107;
 
@@ -142,6 +144,8 @@ pub struct Config {
     pub restored: bool,
     /// Who watches while we are away.
     pub watchtowers: Vec<TowerAddress>,
+    /// How long a stop by a signal lets payments under way end, in seconds.
+    pub drain_s: u32,
     /// Present with `--dev`.
     pub dev: Option<Dev>,
     /// Every option, its value and where it came from; nothing secret (`listconfigs`).
@@ -183,6 +187,7 @@ impl Config {
             simple_close: s.switch("simple-close")?,
             restored: s.switch_once("restored")?,
             watchtowers: watchtowers(&mut s)?,
+            drain_s: s.number("drain", 0, MOST_DRAIN_S)?,
             network,
             dir,
             rpc_socket,

@@ -4,6 +4,7 @@ use super::backend::{
     About, AddressKind, Backend, Coin, CoinStatus, ConfigEntry, ConfigValue, FeatureSets, FeeTable, Pending,
     WalletReply, WalletRequest,
 };
+use crate::core::Drained;
 use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
@@ -304,6 +305,7 @@ impl FakeBackend {
     fn reply(&self, command: Command) -> Result<Reply, CommandError> {
         Ok(match command {
             Command::GetInfo => Reply::Info(info()),
+            Command::Drain => Reply::Drained(view::Drain::default()),
             Command::ListPeers { peer } => Reply::Peers(peers(peer)),
             Command::Connect { .. } => Reply::Connected(peers(None).remove(0)),
             Command::Disconnect { .. } | Command::DevFeerate { .. } => Reply::Done,
@@ -394,6 +396,7 @@ fn info() -> view::Info {
         chain_synced: true,
         features_init: vec![8, 0],
         features_invoice: vec![2],
+        draining: None,
         fees_collected: Msat(1_234),
     }
 }
@@ -465,6 +468,10 @@ impl Backend for FakeBackend {
             WalletRequest::Feerates => WalletReply::Feerates(fee_table()),
         };
         Box::pin(async { Ok(reply) })
+    }
+
+    fn drain(&self, _: std::time::Duration) -> Pending<Drained> {
+        Box::pin(std::future::ready(Drained::Left(view::Drain { under_way: 1, held: 2, absent: 0 })))
     }
 
     fn stop(&self) {

@@ -416,6 +416,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             "/forwards",
             &["status", "in_channel", "in_htlc_id", "in_msat", "out_channel"],
         ),
+        ("stop", json!({"drain": 5}), "", &["result", "drained", "htlcs"]),
         ("wait", json!(["forwards", "deleted", 0]), "", &["subsystem", "deleted"]),
         ("listsendpays", json!([]), "/payments/2", sendpay),
         ("listsendpays", json!([]), "/payments/2", &["partid", "groupid"]),

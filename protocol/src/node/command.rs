@@ -85,6 +85,8 @@ pub struct InvoiceFilter {
 pub enum Command {
     /// → [`Reply::Info`]
     GetInfo,
+    /// Begin nothing any more, before a stop → [`Reply::Drained`] once nothing is under way.
+    Drain,
     /// → [`Reply::Peers`]
     ListPeers {
         /// Only this one.
@@ -420,6 +422,8 @@ pub struct RouteHop {
 pub enum Reply {
     /// Nothing to say.
     Done,
+    /// Nothing is under way that could end.
+    Drained(view::Drain),
     /// `getinfo`
     Info(view::Info),
     /// `listpeers`

@@ -190,6 +190,12 @@ impl Forwards {
         self.by_incoming.get(&incoming).is_some_and(|f| f.status == Status::Offered)
     }
 
+    /// Where what came in there went on, while it is under way.
+    pub(super) fn outgoing_of(&self, incoming: Place) -> Option<Place> {
+        let forward = self.by_incoming.get(&incoming)?;
+        (forward.status == Status::Offered).then_some(forward.outgoing)
+    }
+
     /// How many HTLCs under way over a channel came in over channels that `from` names.
     pub(super) fn count_over(&self, channel: ChannelId, from: impl Fn(&ChannelId) -> bool) -> usize {
         let range = Place { channel, htlc: 0 }..=Place { channel, htlc: u64::MAX };

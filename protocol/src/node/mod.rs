@@ -11,6 +11,7 @@
 //! * `unblind` – what an onion asks of us; `paths` – being paid over blinded paths, `blinded` – paying over them
 //! * `waits` – numbers of what is made, changed and deleted, for `wait`
 //! * `announce` – what the network is told of us
+//! * `drain` – nothing new before a stop
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
@@ -24,6 +25,7 @@ mod channels;
 pub mod command;
 pub mod config;
 mod dormant;
+mod drain;
 pub mod effect;
 mod fork;
 mod forward;
@@ -69,6 +71,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use command::{CommandError, Reply};
+use drain::Draining;
 use effect::{Effect, Fees, Input, Level, Notice};
 use forwards::Forwards;
 use invoices::Invoices;
@@ -118,6 +121,7 @@ pub struct Node {
     payments: Payments,
     forwards: Forwards,
     waits: Waits,
+    draining: Draining,
     /// Our newest announcement of ourselves.
     introduced: Option<announce::Introduced>,
     /// It was told since the start.
@@ -379,6 +383,7 @@ impl Node {
                 self.unprepared.insert(id);
             }
         }
+        self.tell_drained();
         if self.counters.dirty {
             self.out.changes.push(self.counters.record());
             self.counters.dirty = false;

@@ -92,6 +92,7 @@ impl Node {
         match self.aim_of(&htlc, peeled) {
             Err(failure) => self.fail_back(channel, id.id, &back, &failure),
             Ok(_) if risky => self.fail_back(channel, id.id, &back, &full),
+            Ok(Aim::Onward { .. }) if self.is_draining() => self.fail_back(channel, id.id, &back, &full),
             // BOLT 4 [4.read.22, 4.peel.11].
             Ok(aim @ Aim::Onward { .. }) => self.forward(channel, &htlc, aim, &back),
             Ok(Aim::Here { payload, blinded }) => {

@@ -11,6 +11,7 @@ use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
 use crate::node::announce::Introduced;
 use crate::node::dormant::Dormant;
+use crate::node::drain::Draining;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
@@ -172,6 +173,7 @@ impl Dormant {
             payments: found.payments,
             forwards: found.forwards,
             waits: Waits::default(),
+            draining: Draining::default(),
             introduced: found.introduced,
             introduced_now: false,
             closers: BTreeMap::new(),

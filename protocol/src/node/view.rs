@@ -33,6 +33,19 @@ pub struct Info {
     pub features_invoice: Vec<u8>,
     /// What forwards earned, those included that no list shows any more.
     pub fees_collected: Msat,
+    /// Nothing is begun any more, and this is left of what was.
+    pub draining: Option<Drain>,
+}
+
+/// HTLCs of a node that is about to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drain {
+    /// Which are waited for.
+    pub under_way: u32,
+    /// Which wait for their user: `settleinvoice`, `cancelinvoice`.
+    pub held: u32,
+    /// Which wait for a peer that is away, or for the chain.
+    pub absent: u32,
 }
 
 /// `listpeers`

@@ -85,6 +85,7 @@ impl Node {
     pub(super) fn forget_waiters(&mut self, gone: &[CommandId]) {
         self.waits.forget(gone);
         self.invoices.forget_waiters(gone);
+        self.forget_drainers(gone);
     }
 
     /// The next number of an index, for the record of what is about to happen.

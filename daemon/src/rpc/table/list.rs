@@ -34,7 +34,18 @@ pub static METHODS: &[Method] = &[
         node::help,
         [opt("command", Kind::Text, "all", "the method to explain"),]
     ),
-    method!("stop", "node", "Shut down in good order.", node::stop, []),
+    method!(
+        "stop",
+        "node",
+        "Shut down in good order.",
+        node::stop,
+        [opt(
+            "drain",
+            Kind::U32,
+            "0",
+            "(chand) seconds for payments under way to end first; nothing new is begun meanwhile"
+        ),]
+    ),
     method!(
         "listconfigs",
         "node",
