@@ -15,7 +15,7 @@ pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
 use crate::tower::{self, TowerAddress};
-use crate::{demo, regtest};
+use crate::{demo, manual, regtest};
 use options::Settings;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
@@ -64,6 +64,20 @@ pub enum Program {
     Watchtower(tower::Options),
     /// The tour: a chain and two nodes, played before your eyes
     Demo(demo::Args),
+    /// Completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// bash, zsh or fish
+        #[arg(value_parser = manual::SHELLS)]
+        shell: String,
+    },
+    /// A page for man: of chand, of chan-cli, or of a method
+    #[command(hide = true)]
+    Man {
+        /// chand, chan-cli or the name of a method
+        #[arg(default_value = "chand")]
+        page: String,
+    },
 }
 
 /// What is wrong with how the daemon was started, in words for whoever started it.
