@@ -13,6 +13,7 @@ pub mod gossip;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
 pub mod log;
+pub mod manual;
 pub mod peer;
 pub mod regtest;
 pub mod routes;

@@ -4,8 +4,9 @@
 //! that cannot be read. Read next: `chand::start`.
 
 use chand::config::{Cli, Config, Program};
-use chand::{demo, regtest, start, tower};
+use chand::{demo, manual, regtest, start, tower};
 use clap::Parser;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -31,10 +32,26 @@ fn run(cli: Cli, runtime: &Runtime) -> ExitCode {
         Some(Program::Regtest(options)) => runtime.block_on(run_regtest(options)),
         Some(Program::Watchtower(options)) => runtime.block_on(tower::run(options)),
         Some(Program::Demo(args)) => runtime.block_on(demo::run(args)),
+        Some(Program::Completions { shell }) => {
+            print(manual::script(&shell), &format!("no completions for {shell}"))
+        }
+        Some(Program::Man { page }) => print(
+            manual::page(&page),
+            &format!("there is no page '{page}': chand, chan-cli, or a method (chan-cli help)"),
+        ),
         None => match Config::resolve(&cli.flags, &|name| std::env::var_os(name)) {
             Ok(config) => runtime.block_on(start::run(config)),
             Err(error) => fail(&error.to_string()),
         },
+    }
+}
+
+/// Text for a pipe or a file; a reader who has enough is no fault.
+fn print(text: Option<String>, otherwise: &str) -> ExitCode {
+    let Some(text) = text else { return fail(otherwise) };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(&format!("not written: {error}")),
+        _ => ExitCode::SUCCESS,
     }
 }
 

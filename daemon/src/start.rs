@@ -9,12 +9,12 @@
 use crate::chain::follow::{self, FollowConfig};
 use crate::chain::{Auth, Chain, RpcError};
 use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
-use crate::core::{peer_queue, Birth, Core, Parts};
+use crate::core::{peer_queue, Birth, Core, Daemon, Parts};
 use crate::crypto::ParallelCrypto;
 use crate::gossip;
 use crate::log;
 use crate::peer::{os_ephemeral, Limits, Peers};
-use crate::rpc::{self, About, ConfigEntry, ConfigValue};
+use crate::rpc::{self, About, Backend as _, ConfigEntry, ConfigValue};
 use crate::seed::{Created, Seed};
 use crate::tower::Towers;
 use crate::wallet::{AddressKind, Wallet};
@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -75,7 +75,8 @@ pub async fn run(config: Config) -> ExitCode {
 
 async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let (stop, mut stopping) = watch::channel(false);
-    let signals = tokio::spawn(signals(stop.clone()));
+    let drainer = Drainer::default();
+    let signals = tokio::spawn(signals_draining(stop.clone(), drainer.clone()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -138,6 +139,9 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         runtime: Handle::current(),
     };
     let mut core = Core::start(parts).map_err(no_thread)?;
+    if config.drain_s > 0 {
+        let _ = drainer.set((core.daemon(), Duration::from_secs(config.drain_s.into())));
+    }
     towers.serve(&config.watchtowers, tower_key, core.daemon());
     let served = rpc::serve(socket, core.daemon(), ring, rpc::Limits::default(), stop.subscribe());
     let serving = tokio::spawn(served);
@@ -171,24 +175,57 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Whom a signal asks to drain before the stop, and for how long; nobody until the core runs, or without `--drain`.
+type Drainer = Arc<OnceLock<(Arc<Daemon>, Duration)>>;
+
+/// As [`signals`], with a drain before the stop where one is wanted: the next signal ends that.
+async fn signals_draining(stop: watch::Sender<bool>, drainer: Drainer) {
+    let Ok((mut term, mut int)) = both_signals() else { return signals(stop).await };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    let Some((daemon, time)) = drainer.get() else {
+        stop.send_replace(true);
+        return insist(term, int).await;
+    };
+    let mut stopping = stop.subscribe();
+    tokio::spawn(daemon.drain(*time));
+    tokio::select! {
+        _ = term.recv() => tracing::info!("a second signal: stopped without waiting longer"),
+        _ = int.recv() => tracing::info!("a second signal: stopped without waiting longer"),
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    stop.send_replace(true);
+    insist(term, int).await;
+}
+
+fn both_signals() -> std::io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+/// Whoever signals during an orderly stop has no time for it.
+async fn insist(mut term: Signal, mut int: Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    eprintln!("chand: stopped at once by a second signal; nothing that was told is lost");
+    std::process::exit(1);
+}
+
 /// The first SIGTERM or SIGINT asks to stop; the second one insists.
 pub(crate) async fn signals(stop: watch::Sender<bool>) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let Ok((mut term, mut int)) = both_signals() else {
         tracing::warn!("signals cannot be watched: stop with chan-cli stop");
         return;
     };
-    for last in [false, true] {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        if last {
-            eprintln!("chand: stopped at once by a second signal; nothing that was told is lost");
-            std::process::exit(1);
-        }
-        stop.send_replace(true);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
     }
+    stop.send_replace(true);
+    insist(term, int).await;
 }
 
 fn seed(config: &Config) -> Result<Seed, StartError> {

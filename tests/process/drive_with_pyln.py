@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 from pyln.client import LightningRpc, Millisatoshi, RpcError
 
@@ -166,6 +167,23 @@ def pay(alice, bob, bob_id):
     refused(-32601, alice.call, "no-such-method")
 
 
+def wait(alice, bob):
+    for node, subsystem in ((bob, "invoices"), (alice, "sendpays"), (alice, "forwards")):
+        for index in ("created", "updated", "deleted"):
+            now = node.wait(subsystem, index, 0)
+            assert now["subsystem"] == subsystem and isinstance(now[index], int), now
+    created = bob.wait("invoices", "created", 0)["created"]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = pool.submit(bob.wait, "invoices", "created", created + 1)
+        bob.invoice(1, "pyln waits", "tea")
+        heard = waiting.result(PATIENCE)
+    assert heard["created"] == created + 1 and heard["invoices"]["label"] == "pyln waits", heard
+    assert heard["details"]["status"] == "unpaid", heard
+    rows = bob.listinvoices(index="created", start=created + 1)["invoices"]
+    assert [row["label"] for row in rows] == ["pyln waits"]
+    refused(-32602, bob.wait, "weather", "created", 0)
+
+
 def others(alice, bob, alice_id):
     info = alice.getinfo()
     assert info["alias"] == "alice" and info["network"] == "regtest" and info["num_active_channels"] == 1
@@ -210,6 +228,7 @@ def main():
 
         bob_id = open_channel(chain, alice, bob, bob_port)
         pay(alice, bob, bob_id)
+        wait(alice, bob)
         others(alice, bob, alice.getinfo()["id"])
         close(chain, alice, bob, bob_id)
         alice.stop()

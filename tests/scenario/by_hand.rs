@@ -237,7 +237,9 @@ fn records_without_parts_by_hand_still_load() {
     let payment = Kind::Payment as u8;
     let old = entries.iter().cloned().map(|(key, mut value)| {
         if key[0] == payment {
-            assert_eq!(value.pop(), Some(0), "an empty list");
+            // Nor were changes counted then.
+            assert!(value.ends_with(&[0, 0, 0]), "an empty list and no change");
+            value.truncate(value.len() - 3);
         }
         (key, value)
     });

@@ -70,7 +70,7 @@ fn records_of_version_1_load_and_say_the_same() {
         assert_eq!(sorted(keys.seats[seat].reborn(node.records()).records()), now);
         let payment = chand_protocol::record::Kind::Payment as u8;
         for (key, value) in kept.iter().filter(|(key, _)| key[0] != payment) {
-            let same = now[key].starts_with(value) && now[key].len() <= value.len() + 4;
+            let same = now[key].starts_with(value) && now[key].len() <= value.len() + 8;
             assert!(same, "{}: {} is not what was kept", NAMES[seat], to_hex(key));
         }
         let channel = node.channels().next().expect("the channel");

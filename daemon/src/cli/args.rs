@@ -240,6 +240,26 @@ mod tests {
     }
 
     #[test]
+    fn every_option_of_the_list_is_read_and_in_the_help() {
+        for flag in crate::cli::flags::FLAGS {
+            let value = match (flag.long, flag.form) {
+                ("network", _) => Some("signet"),
+                (_, form) => form,
+            };
+            let long = format!("--{}", flag.long);
+            let short = flag.short.map(|c| format!("-{c}"));
+            for name in [Some(long.clone()), short].into_iter().flatten() {
+                let line =
+                    [Some(name), value.map(String::from), Some("close".into()), Some("id=1x1x1".into())];
+                let words: Vec<String> = line.into_iter().flatten().collect();
+                assert!(parse(&words, &|_| Some("/home/alice".into())).is_ok(), "{words:?}");
+            }
+            let named = crate::cli::usage().contains(&long);
+            assert!(named || flag.short.is_some(), "{long} is not in the help");
+        }
+    }
+
+    #[test]
     fn arguments_become_json_by_their_type() {
         let digits = "1".repeat(64);
         assert_eq!(parsed(&["cancelinvoice", &digits]).unwrap().params, json!([digits]));

@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+pub mod flags;
 mod human;
 #[cfg(test)]
 mod tests;

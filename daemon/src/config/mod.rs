@@ -15,7 +15,7 @@ pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
 use crate::tower::{self, TowerAddress};
-use crate::{demo, regtest};
+use crate::{demo, manual, regtest};
 use options::Settings;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
@@ -24,6 +24,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// A day: the longest that a stop may wait for payments.
+pub const MOST_DRAIN_S: u32 = 86_400;
 /// The longest path a Unix socket may have, in bytes.
 pub const SOCKET_PATH_MAX: usize = 107;
 
@@ -62,6 +64,20 @@ pub enum Program {
     Watchtower(tower::Options),
     /// The tour: a chain and two nodes, played before your eyes
     Demo(demo::Args),
+    /// Completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// bash, zsh or fish
+        #[arg(value_parser = manual::SHELLS)]
+        shell: String,
+    },
+    /// A page for man: of chand, of chan-cli, or of a method
+    #[command(hide = true)]
+    Man {
+        /// chand, chan-cli or the name of a method
+        #[arg(default_value = "chand")]
+        page: String,
+    },
 }
 
 /// What is wrong with how the daemon was started, in words for whoever started it.
@@ -142,6 +158,8 @@ pub struct Config {
     pub restored: bool,
     /// Who watches while we are away.
     pub watchtowers: Vec<TowerAddress>,
+    /// How long a stop by a signal lets payments under way end, in seconds.
+    pub drain_s: u32,
     /// Present with `--dev`.
     pub dev: Option<Dev>,
     /// Every option, its value and where it came from; nothing secret (`listconfigs`).
@@ -183,6 +201,7 @@ impl Config {
             simple_close: s.switch("simple-close")?,
             restored: s.switch_once("restored")?,
             watchtowers: watchtowers(&mut s)?,
+            drain_s: s.number("drain", 0, MOST_DRAIN_S)?,
             network,
             dir,
             rpc_socket,

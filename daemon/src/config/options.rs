@@ -42,7 +42,7 @@ const fn secret(name: &'static str, form: &'static str, help: &'static str) -> O
     Opt { name, kind: Kind::One(form), default: None, secret: true, help }
 }
 
-static OPTIONS: [Opt; 27] = [
+static OPTIONS: [Opt; 28] = [
     opt("data-dir", Kind::One("DIR"), None, "Where everything is kept [~/.chand]"),
     opt(
         "network",
@@ -97,6 +97,12 @@ static OPTIONS: [Opt; 27] = [
         "Who punishes cheats while we are off (,presigned: trusted less); repeatable",
     ),
     opt("restored", Kind::Switch, None, "The database is an old copy: let the peers close all channels"),
+    opt(
+        "drain",
+        Kind::One("SECONDS"),
+        Some("0"),
+        "How long a stop by signal lets payments under way end; a second one does not wait [0]",
+    ),
     opt("dev", Kind::Switch, None, "Allow dev-... methods and --dev-... options: only for tests"),
     secret("dev-force-privkey", "HEX32", "The node's key"),
     secret("dev-force-bip32-seed", "HEX32", "The wallet's seed"),
@@ -109,9 +115,8 @@ static OPTIONS: [Opt; 27] = [
 
 /// The end of `--help`.
 pub(super) const AFTER_HELP: &str = "\
-Each option is also a variable (CHAND_FEE_BASE=5) and a key of DIR/chand.toml (fee-base = 5);
-the command line wins over the variable, the variable over the file.
-With no chain named, the one that `chand regtest` or bitcoind runs on this machine is used.
+Options are also variables (CHAND_FEE_BASE=5) and keys of DIR/chand.toml (fee-base = 5): flag over variable over file.
+With no chain named, what `chand regtest` or bitcoind runs here is used. Also: chand man, chand completions SHELL.
 Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-bitcoind-poll SECONDS,
 --dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout (an HTLC's deadline closes no channel);
 --dev-fast-gossip (news leave at once) and --dev-allow-localhost (local addresses are announced).";

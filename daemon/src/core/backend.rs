@@ -5,6 +5,7 @@
 //! what was kept last (`lookout`), those too that were under way.
 //! Read next: `crate::rpc::backend`.
 
+use super::drain::{Drain, Drained};
 use super::inbox::Order;
 use super::lookout::{Kept, Lookout};
 use crate::gossip::GossipHandle;
@@ -13,6 +14,7 @@ use crate::tower::{TowerStatus, Towers};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// JSON-RPC's "internal error".
@@ -23,6 +25,7 @@ const INTERNAL_ERROR: i32 = -32603;
 pub struct Daemon {
     orders: mpsc::Sender<Order>,
     stop: watch::Sender<bool>,
+    drain: Drain,
     lookout: Lookout,
     towers: Towers,
     gossip: GossipHandle,
@@ -40,7 +43,8 @@ impl Daemon {
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
-        Daemon { orders, stop, lookout, towers, gossip, about, configs }
+        let drain = Drain::new(orders.clone(), stop.clone());
+        Daemon { orders, stop, drain, lookout, towers, gossip, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -53,8 +57,27 @@ impl Daemon {
             if orders.send(order).await.is_err() {
                 return Err(stopping());
             }
-            answer.await.unwrap_or_else(|_| Err(stopping()))
+            // Dropped after `answer`, should the client leave while it waits.
+            let mut asked = Asked { orders, answered: false };
+            let result = answer.await;
+            asked.answered = true;
+            result.unwrap_or_else(|_| Err(stopping()))
         })
+    }
+}
+
+/// A question under way: the core hears of it when its client leaves, so that nothing is kept for nobody.
+struct Asked {
+    orders: mpsc::Sender<Order>,
+    answered: bool,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.answered {
+            // With a full queue the next who leaves, or waits, is in time.
+            let _ = self.orders.try_send(Order::Left);
+        }
     }
 }
 
@@ -105,6 +128,10 @@ impl Backend for Daemon {
 
     fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    fn drain(&self, time: Duration) -> Pending<Drained> {
+        Box::pin(self.drain.clone().run(time))
     }
 
     fn configs(&self) -> Vec<ConfigEntry> {

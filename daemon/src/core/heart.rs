@@ -23,7 +23,7 @@ use crate::peer::{PeerEvent, Peers};
 use crate::wallet::WalletError;
 use chand_protocol::channel::{Channel, Phase};
 use chand_protocol::gossip::News;
-use chand_protocol::node::command::CommandError;
+use chand_protocol::node::command::{Command, CommandError};
 use chand_protocol::node::effect::Input;
 use chand_protocol::node::{step, Node};
 use chand_protocol::store::Batch;
@@ -200,7 +200,12 @@ impl Heart {
                 inputs.extend(self.purse.published(&published));
                 inputs.push(Input::Published { txid: published.txid, result: published.result });
             }
+            Event::Order(Order::Left) => inputs.extend(self.abandoned()),
             Event::Order(Order::Node(command, to)) => {
+                // Places for those who wait are counted: none is kept for nobody.
+                if matches!(command, Command::Wait { .. }) {
+                    inputs.extend(self.abandoned());
+                }
                 let id = self.waiting.enter(Waiter::Node(to));
                 inputs.push(Input::Command { id, command });
             }
@@ -217,6 +222,12 @@ impl Heart {
             Event::Stop | Event::Broken(_) => {}
         }
         Ok(())
+    }
+
+    /// Those who left before their answer came.
+    fn abandoned(&self) -> Option<Input> {
+        let ids = self.waiting.gone();
+        (!ids.is_empty()).then_some(Input::Abandoned { ids })
     }
 
     fn peer(&mut self, event: PeerEvent) -> Option<Input> {

@@ -46,6 +46,8 @@ pub(super) enum Order {
     Node(Command, ReplyTo),
     /// Of the wallet.
     Wallet(WalletRequest, WalletReplyTo),
+    /// Nothing more: it left before its answer came.
+    Left,
 }
 
 /// Something that happened.

@@ -25,6 +25,7 @@ mod backend;
 mod backlog;
 mod check;
 mod clock;
+mod drain;
 mod heart;
 mod inbox;
 mod links;
@@ -38,6 +39,7 @@ mod waiting;
 mod writer;
 
 pub use backend::Daemon;
+pub use drain::{words, Drained};
 
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;

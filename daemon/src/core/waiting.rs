@@ -48,6 +48,15 @@ impl Waiting {
         id
     }
 
+    /// Those who left before their answer came; they are waited for no more.
+    pub fn gone(&self) -> Vec<CommandId> {
+        let left = |waiter: &Waiter| match waiter {
+            Waiter::Node(to) => to.is_closed(),
+            Waiter::Wallet(to, _) => to.is_closed(),
+        };
+        self.waiters().by_id.extract_if(.., |_, waiter| left(waiter)).map(|(id, _)| id).collect()
+    }
+
     /// Hands out a released answer.
     pub fn answer(&self, id: CommandId, result: Result<Reply, CommandError>) {
         let waiter = self.waiters().by_id.remove(&id);
@@ -90,6 +99,19 @@ mod tests {
         let lost = CommandError { code: -32603, message: "lost".into() };
         waiting.fail_all(&lost);
         assert!(matches!(for_alice.try_recv(), Ok(Err(error)) if error == lost));
+    }
+
+    #[test]
+    fn who_left_is_named_once() {
+        let waiting = Waiting::default();
+        let (alice, for_alice) = oneshot::channel();
+        let (bob, mut for_bob) = oneshot::channel();
+        let (a, b) = (waiting.enter(Waiter::Node(alice)), waiting.enter(Waiter::Node(bob)));
+        assert!(waiting.gone().is_empty());
+        drop(for_alice);
+        assert_eq!((waiting.gone(), waiting.gone()), (vec![a], vec![]));
+        waiting.answer(b, Ok(Reply::Done));
+        assert!(matches!(for_bob.try_recv(), Ok(Ok(Reply::Done))));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The daemon's single writer implements [`Backend`]; tests have one of their own.
 //! Read next: `call` (who asks for what).
 
+use crate::core::Drained;
 use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use chand_protocol::id::NodeId;
@@ -14,6 +15,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// An answer that will come.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -34,6 +36,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Begins the orderly shutdown. Called after the answer to `stop` was written.
     fn stop(&self);
+
+    /// Begins nothing any more and lets what is under way end, for so long at most; then begins the orderly shutdown, half a
+    /// second after this resolved. Whoever drops the future takes nothing back.
+    fn drain(&self, time: Duration) -> Pending<Drained>;
 
     /// Every option with its value and where it came from. Secrets are not among them.
     fn configs(&self) -> Vec<ConfigEntry>;

@@ -4,6 +4,7 @@ use super::backend::{
     About, AddressKind, Backend, Coin, CoinStatus, ConfigEntry, ConfigValue, FeatureSets, FeeTable, Pending,
     WalletReply, WalletRequest,
 };
+use crate::core::Drained;
 use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
 use bitcoin::hashes::Hash as _;
@@ -14,6 +15,7 @@ use chand_protocol::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, Short
 use chand_protocol::node::command::{Command, CommandError, Reply, RouteHop};
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::view;
+use chand_protocol::node::waits::{Event, Subsystem};
 use chand_protocol::onchain::{Kind, Output, Spent};
 use chand_protocol::tower::Mode;
 use chand_protocol::units::{Feerate, Height, Msat, Sat, Timestamp};
@@ -73,6 +75,7 @@ pub fn forward(status: &'static str) -> view::Forward {
         received: Timestamp(1_700_000_000_250),
         resolved: (status != "offered").then_some(Timestamp(1_700_000_001_500)),
         created_index: 1,
+        updated_index: (status != "offered").then_some(1),
         lost: None,
     }
 }
@@ -225,6 +228,7 @@ pub fn invoice(status: &'static str) -> view::Invoice {
         description: "a cup".into(),
         expires_at_s: 1_800_000_000,
         created_index: 1,
+        updated_index: paid.then_some(2),
         pay_index: paid.then_some(1),
         amount_received_msat: paid.then_some(Msat(5_000)),
         paid_at_s: paid.then_some(1_790_000_000),
@@ -247,9 +251,18 @@ pub fn pay(status: &'static str) -> view::Pay {
         completed_at_s: complete.then_some(1_790_000_001),
         preimage: complete.then_some(Preimage([5; 32])),
         created_index: 1,
+        updated_index: complete.then_some(3),
         parts: 1,
         failure: (status == "failed").then(|| (203, "the payee does not know this payment".into())),
         part: None,
+    }
+}
+
+fn row(subsystem: Subsystem) -> view::Row {
+    match subsystem {
+        Subsystem::Invoices => view::Row::Invoice(Box::new(invoice("paid"))),
+        Subsystem::Sendpays => view::Row::Sendpay(Box::new(pay("complete"))),
+        Subsystem::Forwards => view::Row::Forward(Box::new(forward("settled"))),
     }
 }
 
@@ -292,6 +305,7 @@ impl FakeBackend {
     fn reply(&self, command: Command) -> Result<Reply, CommandError> {
         Ok(match command {
             Command::GetInfo => Reply::Info(info()),
+            Command::Drain => Reply::Drained(view::Drain::default()),
             Command::ListPeers { peer } => Reply::Peers(peers(peer)),
             Command::Connect { .. } => Reply::Connected(peers(None).remove(0)),
             Command::Disconnect { .. } | Command::DevFeerate { .. } => Reply::Done,
@@ -340,6 +354,12 @@ impl FakeBackend {
                 Reply::Sent(pay(if payment_hash.0 == [0; 32] { "failed" } else { "complete" }))
             }
             Command::ListPays { .. } => Reply::Pays(vec![pay("complete"), pay("failed"), pay("pending")]),
+            Command::Wait { index: (subsystem, event), from } => Reply::Reached(view::Reached {
+                subsystem,
+                event,
+                number: from,
+                row: (event != Event::Deleted).then(|| row(subsystem)),
+            }),
             Command::ListForwards => Reply::Forwards(vec![forward("settled"), forward("offered")]),
             Command::ListHtlcs { .. } => Reply::Htlcs(vec![htlc(Side::Local), htlc(Side::Remote)]),
             Command::ListSnapshots { .. } => Reply::Snapshots(vec![snapshot()]),
@@ -376,6 +396,7 @@ fn info() -> view::Info {
         chain_synced: true,
         features_init: vec![8, 0],
         features_invoice: vec![2],
+        draining: None,
         fees_collected: Msat(1_234),
     }
 }
@@ -447,6 +468,10 @@ impl Backend for FakeBackend {
             WalletRequest::Feerates => WalletReply::Feerates(fee_table()),
         };
         Box::pin(async { Ok(reply) })
+    }
+
+    fn drain(&self, _: std::time::Duration) -> Pending<Drained> {
+        Box::pin(std::future::ready(Drained::Left(view::Drain { under_way: 1, held: 2, absent: 0 })))
     }
 
     fn stop(&self) {

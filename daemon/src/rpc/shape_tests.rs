@@ -397,6 +397,27 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             &["id", "channel", "direction", "amount_msat", "delay", "style"],
         ),
         ("listsendpays", json!([]), "/payments/0", &["groupid", "payment_preimage", "amount_sent_msat"]),
+        (
+            "wait",
+            json!(["invoices", "created", 7]),
+            "/invoices",
+            &["status", "label", "description", "bolt11"],
+        ),
+        ("wait", json!(["invoices", "created", 7]), "", &["subsystem", "created", "details"]),
+        (
+            "wait",
+            json!({"subsystem": "sendpays", "indexname": "updated", "nextvalue": 2}),
+            "/sendpays",
+            &["status", "partid", "groupid", "payment_hash"],
+        ),
+        (
+            "wait",
+            json!(["forwards", "updated", 1]),
+            "/forwards",
+            &["status", "in_channel", "in_htlc_id", "in_msat", "out_channel"],
+        ),
+        ("stop", json!({"drain": 5}), "", &["result", "drained", "htlcs"]),
+        ("wait", json!(["forwards", "deleted", 0]), "", &["subsystem", "deleted"]),
         ("listsendpays", json!([]), "/payments/2", sendpay),
         ("listsendpays", json!([]), "/payments/2", &["partid", "groupid"]),
         (
@@ -443,6 +464,26 @@ async fn required_fields_are_there() {
     }
     let missing: Vec<_> = METHODS.iter().map(|m| m.name).filter(|n| !tried.contains(n)).collect();
     assert!(missing.is_empty(), "no shape for {missing:?}");
+}
+
+#[tokio::test]
+async fn lists_can_be_read_in_order_of_change() {
+    let cx = Arc::new(Context::new(Arc::new(FakeBackend::default()), Ring::default()));
+    let count = |answer: Value, list: &str| answer[list].as_array().map_or(0, Vec::len);
+    for (method, list, changed) in [("listinvoices", "invoices", 2), ("listforwards", "forwards", 1)] {
+        let all = call_on(&cx, method, json!({})).await.unwrap();
+        assert_eq!(count(all, list), 2, "{method}");
+        let by_change = json!({ "index": "updated" });
+        let answer = call_on(&cx, method, by_change).await.unwrap();
+        assert!(answer[list][0]["updated_index"] == changed, "{answer}");
+        assert_eq!(count(answer, list), 1, "one of the two never changed");
+        let later = json!({ "index": "updated", "start": changed + 1 });
+        assert_eq!(count(call_on(&cx, method, later).await.unwrap(), list), 0);
+        let first = json!({ "index": "created", "start": 1, "limit": 1 });
+        assert_eq!(count(call_on(&cx, method, first).await.unwrap(), list), 1);
+    }
+    let error = call_on(&cx, "wait", json!(["htlcs", "created", 1])).await.unwrap_err();
+    assert!(error.code == -32602 && error.message.contains("subsystem"), "{}", error.message);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! schemas; absent facts are absent fields. Fields of chand's own are marked (chand).
 //! Read next: `show_close`, `call`.
 
+use super::call::wait::{index_name, subsystem_name};
 use super::show_close;
 use chand_protocol::id::{to_hex, NodeId, Side};
 use chand_protocol::node::view;
@@ -276,6 +277,7 @@ pub fn forward(f: &view::Forward) -> Value {
         "in_expiry": f.in_expiry.0,                 // (chand)
         "out_expiry": f.out_expiry.0,               // (chand)
     }))
+    .maybe("updated_index", f.updated_index)
     .maybe("out_channel", f.out_channel.map(|id| id.to_string()))
     .maybe("out_htlc_id", Some(f.out_htlc_id))
     .maybe("resolved_time", f.resolved.map(seconds))
@@ -325,6 +327,7 @@ pub fn invoice(i: &view::Invoice) -> Value {
         "expires_at": i.expires_at_s,
         "created_index": i.created_index,
     }))
+    .maybe("updated_index", i.updated_index)
     .maybe("amount_msat", i.amount_msat.map(|a| a.0))
     .maybe("hold", i.hold) // (chand)
     .maybe("pay_index", i.pay_index.filter(|_| paid))
@@ -356,6 +359,7 @@ pub fn pay(p: &view::Pay) -> Value {
         "created_index": p.created_index,
         "amount_sent_msat": p.amount_sent_msat.0,
     }))
+    .maybe("updated_index", p.updated_index)
     // The schema has no amount where nothing arrived.
     .maybe("amount_msat", (p.status != "failed").then_some(p.amount_msat.0))
     .maybe("destination", p.destination.map(|d| d.to_string()))
@@ -381,6 +385,7 @@ pub fn sendpay(p: &view::Pay) -> Value {
         "amount_sent_msat": p.amount_sent_msat.0,
         "created_at": p.created_at_s,
     }))
+    .maybe("updated_index", p.updated_index)
     .maybe("partid", p.part.map(|(partid, _)| partid))
     .maybe("destination", p.destination.map(|d| d.to_string()))
     .maybe("completed_at", p.completed_at_s)
@@ -388,6 +393,47 @@ pub fn sendpay(p: &view::Pay) -> Value {
     .maybe("bolt11", p.bolt11.clone())
     .maybe("payment_preimage", p.preimage.as_ref().filter(|_| complete).map(|x| to_hex(&x.0)))
     .build()
+}
+
+/// `wait`
+pub fn reached(r: &view::Reached) -> Value {
+    let row = r.row.as_ref().map(changed);
+    Object::default()
+        .maybe("subsystem", Some(subsystem_name(r.subsystem)))
+        .maybe(index_name(r.event), Some(r.number))
+        // The older name, which clients of Core Lightning before 26.06 know.
+        .maybe("details", row.clone())
+        .maybe(subsystem_name(r.subsystem), row)
+        .build()
+}
+
+/// As much of a row as tells which it is and how it stands.
+fn changed(row: &view::Row) -> Value {
+    match row {
+        view::Row::Invoice(i) => {
+            let text = Some(i.bolt11.as_str()).filter(|text| !text.is_empty());
+            let object =
+                Object::of(json!({ "status": i.status, "label": i.label, "description": i.description }));
+            object.maybe("bolt11", text).build()
+        }
+        view::Row::Sendpay(p) => {
+            let (partid, groupid) = p.part.unwrap_or((0, 1));
+            json!({
+                "status": p.status,
+                "partid": partid,
+                "groupid": groupid,
+                "payment_hash": p.payment_hash.to_string(),
+            })
+        }
+        view::Row::Forward(f) => Object::of(json!({
+            "status": f.status,
+            "in_htlc_id": f.in_htlc_id,
+            "in_msat": f.in_msat.0,
+        }))
+        .maybe("in_channel", f.in_channel.map(|id| id.to_string()))
+        .maybe("out_channel", f.out_channel.map(|id| id.to_string()))
+        .build(),
+    }
 }
 
 /// (chand) `listsnapshots`

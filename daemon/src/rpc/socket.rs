@@ -356,7 +356,9 @@ async fn respond(
 }
 
 fn is_stop(request: &Result<Request, Refusal>) -> bool {
-    request.as_ref().is_ok_and(|r| r.method == "stop" && bind_params(&[], r.params.clone()).is_ok())
+    let stop = request.as_ref().ok().filter(|r| r.method == "stop");
+    let method = table::find("stop", false);
+    stop.zip(method).is_some_and(|(r, method)| bind_params(method.params, r.params.clone()).is_ok())
 }
 
 /// The answer to one request; `None` for a notification.

@@ -10,6 +10,7 @@ use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::orders::{check_route, MAX_BLOCKS};
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
 use crate::node::send::Retry;
+use crate::node::waits::{Event, Subsystem};
 use crate::node::{view, Node};
 use crate::units::Msat;
 use alloc::format;
@@ -102,6 +103,7 @@ impl Payment {
             completed_at_s,
             preimage: whole.preimage.clone().filter(|_| status == "complete"),
             created_index: part.created_index,
+            updated_index: Some(self.part_updated(part.created_index)).filter(|number| *number > 0),
             parts: 1,
             failure,
             part: Some((part.partid, part.groupid)),
@@ -238,7 +240,8 @@ impl Node {
             self.begin_group(Order { amount: wish.total, ..order }, before.as_ref());
         }
         let hash = wish.hash;
-        let sent = self.offer_hand_part(wish);
+        let replaced = before.as_ref().filter(|p| p.by_hand.is_empty()).map(Payment::view);
+        let sent = self.offer_hand_part(wish, replaced);
         if sent.is_err() && !open {
             // Nothing was sent: as if it had not been asked.
             match before {
@@ -254,12 +257,18 @@ impl Node {
         let (hash, at_s) = (order.hash, self.wall().seconds());
         // Its own index comes with the first part.
         let mut payment = Payment::new(order, before.map_or(0, |p| p.created_index), at_s, self.now);
-        payment.by_hand = before.map(|p| p.by_hand.clone()).unwrap_or_default();
+        if let Some(before) = before {
+            payment.by_hand.clone_from(&before.by_hand);
+            payment.parts_updated.clone_from(&before.parts_updated);
+            payment.updated_index = before.updated_index;
+        }
         self.payments.by_hash.insert(hash, payment);
     }
 
     /// Offers the part and notes it in the same batch.
-    fn offer_hand_part(&mut self, wish: Wish) -> Result<view::Pay, No> {
+    ///
+    /// `replaced`: the row of an earlier payment with this hash that was none by hand, and is listed no more.
+    fn offer_hand_part(&mut self, wish: Wish, replaced: Option<view::Pay>) -> Result<view::Pay, No> {
         let hash = wish.hash;
         let internal = || (-32603, String::from("internal: the part was not sent"));
         let parts = self.payments.by_hash.get(&hash).map_or(0, |p| p.parts.len());
@@ -268,7 +277,7 @@ impl Node {
             Err(Retry::Never(code, text)) => return Err((code, text)),
             Err(Retry::Later(_) | Retry::Alone) => return Err(internal()),
         }
-        let (created_index, at_s) = (self.counters.next_payment(), self.wall().seconds());
+        let (created_index, at_s) = (self.count(Subsystem::Sendpays, Event::Created), self.wall().seconds());
         let payment = self.payments.by_hash.get_mut(&hash).ok_or_else(internal)?;
         let new = payment.parts.last().filter(|_| payment.parts.len() > parts).ok_or_else(internal)?;
         let last_group = payment.by_hand.last().map(|p| p.groupid);
@@ -289,14 +298,20 @@ impl Node {
             self.payments.by_index.insert(created_index, hash);
         }
         let name = (part.partid, part.groupid);
-        payment.by_hand.retain(|p| (p.partid, p.groupid) != name);
+        let mut gone: Vec<HandPart> =
+            payment.by_hand.extract_if(.., |p| (p.partid, p.groupid) == name).collect();
         if payment.by_hand.len() >= MAX_PARTS {
             let oldest = payment.by_hand.iter().position(HandPart::has_failed);
-            oldest.map(|at| payment.by_hand.remove(at));
+            gone.extend(oldest.map(|at| payment.by_hand.remove(at)));
         }
+        let mut deleted: Vec<view::Pay> = gone.iter().map(|part| payment.view_part(part)).collect();
+        deleted.extend(replaced);
+        payment.parts_updated.retain(|(row, _)| gone.iter().all(|part| part.created_index != *row));
         let view = payment.view_part(&part);
         payment.by_hand.push(part);
         self.keep_payment(hash);
+        self.count_deleted_pays(deleted);
+        self.tell_pay(Event::Created, created_index, hash, created_index);
         Ok(view)
     }
 
@@ -315,6 +330,8 @@ impl Node {
             None => End::Taken { at_s },
             Some((code, message)) => End::Failed { code, message, at_s },
         };
+        let row = part.created_index;
+        self.count_updated_part(hash, row);
         true
     }
 

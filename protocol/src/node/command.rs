@@ -10,6 +10,7 @@ use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
 use crate::node::tower::TowerChannel;
 use crate::node::view;
+use crate::node::waits::{Event, Subsystem};
 use crate::tower::{Revoked, Sealing};
 use crate::units::{Feerate, Msat, Sat};
 use alloc::boxed::Box;
@@ -84,6 +85,8 @@ pub struct InvoiceFilter {
 pub enum Command {
     /// → [`Reply::Info`]
     GetInfo,
+    /// Begin nothing any more, before a stop → [`Reply::Drained`] once nothing is under way.
+    Drain,
     /// → [`Reply::Peers`]
     ListPeers {
         /// Only this one.
@@ -298,6 +301,13 @@ pub enum Command {
         /// Only this invoice.
         bolt11: Option<String>,
     },
+    /// Wait until an index is at least this → [`Reply::Reached`], at once when it is.
+    Wait {
+        /// Of which list, and which of its indexes.
+        index: (Subsystem, Event),
+        /// How far.
+        from: u64,
+    },
     /// → [`Reply::Forwards`]
     ListForwards,
     /// → [`Reply::Htlcs`]
@@ -412,6 +422,8 @@ pub struct RouteHop {
 pub enum Reply {
     /// Nothing to say.
     Done,
+    /// Nothing is under way that could end.
+    Drained(view::Drain),
     /// `getinfo`
     Info(view::Info),
     /// `listpeers`
@@ -470,6 +482,8 @@ pub enum Reply {
     Pays(Vec<view::Pay>),
     /// `listforwards`
     Forwards(Vec<view::Forward>),
+    /// `wait`
+    Reached(view::Reached),
     /// `listhtlcs`
     Htlcs(Vec<view::Htlc>),
     /// `listsnapshots`

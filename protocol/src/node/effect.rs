@@ -131,6 +131,11 @@ pub enum Input {
         /// What.
         command: Command,
     },
+    /// Whoever gave these is gone: nobody waits for their answers. What they asked for goes on.
+    Abandoned {
+        /// As they were numbered.
+        ids: Vec<CommandId>,
+    },
     /// The next block of the chain; `height` is the node's tip plus one.
     BlockConnected {
         /// Its height.

@@ -38,6 +38,8 @@ impl Node {
             invoices: self.invoices.clone(),
             payments: self.payments.clone(),
             forwards: self.forwards.clone(),
+            waits: self.waits.clone(),
+            draining: self.draining.clone(),
             introduced: self.introduced,
             introduced_now: self.introduced_now,
             closers: self.closers.clone(),
@@ -65,7 +67,8 @@ impl Node {
         let world =
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
         let waiting = (&self.closers, &self.publishing, &self.parked, &self.touched, &self.events);
-        bytes.extend(format!("{world:?}{waiting:?}").into_bytes());
+        let asked = (&self.waits, &self.draining);
+        bytes.extend(format!("{world:?}{waiting:?}{asked:?}").into_bytes());
         bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
         self.payments.volatile(&mut bytes);
         self.forwards.volatile(&mut bytes);

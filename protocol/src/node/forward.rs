@@ -12,8 +12,9 @@ use crate::channel::update::CannotOffer;
 use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, HtlcId, Preimage, ShortChannelId, Side};
 use crate::node::effect::Level;
-use crate::node::forwards::{Forward, Place, Status};
+use crate::node::forwards::{Ended, Forward, Place, Status};
 use crate::node::unblind::{Aim, Back};
+use crate::node::waits::{Event, Subsystem};
 use crate::node::Node;
 use crate::onion::{payload, Failure};
 use crate::units::Msat;
@@ -172,12 +173,15 @@ impl Node {
             out_msat: amount,
             in_expiry: htlc.cltv_expiry,
             out_expiry: expiry,
-            created_index: self.counters.next_forward(),
+            created_index: self.count(Subsystem::Forwards, Event::Created),
             received: self.wall(),
             status: Status::Offered,
+            updated_index: 0,
         };
+        let view = forward.view();
         let changes = self.forwards.begin(forward);
         self.out.changes.extend(changes);
+        self.tell_forward(Event::Created, view.created_index, view);
     }
 
     /// The next hop showed the secret: it goes upstream, wherever that channel stands. `false` when it is no forward's.
@@ -225,15 +229,25 @@ impl Node {
     }
 
     fn end_forward(&mut self, outgoing: Place, settled: bool) -> Option<Place> {
-        let (incoming, changes, forgotten) = self.forwards.end(outgoing, settled, self.wall())?;
+        let (now, counters) = (self.wall(), &mut self.counters);
+        let number = || counters.next((Subsystem::Forwards, Event::Updated));
+        let Ended { forward, changes, forgotten } = self.forwards.end(outgoing, settled, now, number)?;
         self.out.changes.extend(changes);
-        self.counters.add_fees(forgotten);
-        Some(incoming)
+        self.tell_forward(Event::Updated, forward.updated_index, forward.view());
+        for old in forgotten {
+            self.counters.add_fees(old.earned());
+            let number = self.count(Subsystem::Forwards, Event::Deleted);
+            self.tell_forward(Event::Deleted, number, old.view());
+        }
+        Some(forward.incoming)
     }
 
     fn lose_forward(&mut self, incoming: Place) {
-        let change = self.forwards.lose(incoming, self.wall());
-        self.out.changes.extend(change);
+        let (now, counters) = (self.wall(), &mut self.counters);
+        let number = || counters.next((Subsystem::Forwards, Event::Updated));
+        let Some((forward, change)) = self.forwards.lose(incoming, now, number) else { return };
+        self.out.changes.push(change);
+        self.tell_forward(Event::Updated, forward.updated_index, forward.view());
     }
 
     /// What came in was taken back by its payer, deep in the chain.

@@ -52,18 +52,20 @@ pub(super) struct Forward {
     pub(super) created_index: u64,
     pub(super) received: Timestamp,
     pub(super) status: Status,
+    /// The number of its newest change, 0 when there was none.
+    pub(super) updated_index: u64,
 }
 
 impl Forward {
     /// What it earned so far.
-    fn earned(&self) -> Msat {
+    pub(super) fn earned(&self) -> Msat {
         match self.status {
             Status::Settled(_) => self.in_msat.saturating_sub(self.out_msat),
             _ => Msat::ZERO,
         }
     }
 
-    fn view(&self) -> view::Forward {
+    pub(super) fn view(&self) -> view::Forward {
         let (status, resolved) = match self.status {
             Status::Offered => ("offered", None),
             Status::Settled(at) => ("settled", Some(at)),
@@ -84,9 +86,20 @@ impl Forward {
             received: self.received,
             resolved,
             created_index: self.created_index,
+            updated_index: (self.updated_index > 0).then_some(self.updated_index),
             lost,
         }
     }
+}
+
+/// What follows from the end of one.
+pub(super) struct Ended {
+    /// How it stands now.
+    pub(super) forward: Forward,
+    /// What to keep.
+    pub(super) changes: Vec<Change>,
+    /// Older ones that are listed no more.
+    pub(super) forgotten: Vec<Forward>,
 }
 
 /// All that are known.
@@ -117,27 +130,30 @@ impl Forwards {
         [change].into()
     }
 
-    /// The HTLC that went out ended: the one that came in, what to keep, and what was earned with forwards that are
-    /// forgotten now. `None` when it is no forward's, or ended before.
+    /// The HTLC that went out ended. `None` when it is no forward's, or ended before.
+    ///
+    /// `number` gives that of the change.
     pub(super) fn end(
         &mut self,
         outgoing: Place,
         settled: bool,
         now: Timestamp,
-    ) -> Option<(Place, Vec<Change>, Msat)> {
+        number: impl FnOnce() -> u64,
+    ) -> Option<Ended> {
         let incoming = self.by_outgoing.remove(&outgoing)?;
         let forward = self.by_incoming.get_mut(&incoming)?;
         forward.status = if settled { Status::Settled(now) } else { Status::Failed(now) };
+        forward.updated_index = number();
         let mut changes: Vec<Change> = [record(forward)].into();
+        let forward = forward.clone();
         self.ended.insert(forward.created_index, incoming);
-        let mut forgotten = Msat::ZERO;
+        let mut forgotten = Vec::new();
         while self.ended.len() > KEPT {
             let Some((_, oldest)) = self.ended.pop_first() else { break };
-            let fee = self.by_incoming.remove(&oldest).map_or(Msat::ZERO, |f| f.earned());
-            forgotten = forgotten.saturating_add(fee);
+            forgotten.extend(self.by_incoming.remove(&oldest));
             changes.push(Change::Delete { key: forward_key(&oldest.channel, oldest.htlc) });
         }
-        Some((incoming, changes, forgotten))
+        Some(Ended { forward, changes, forgotten })
     }
 
     /// The HTLC that came in of a forward that has ended.
@@ -151,11 +167,17 @@ impl Forwards {
         self.by_incoming.get(&incoming).is_some_and(|f| matches!(f.status, Status::Settled(_)))
     }
 
-    /// It was paid on, and what came in is not ours: what to keep.
-    pub(super) fn lose(&mut self, incoming: Place, now: Timestamp) -> Option<Change> {
+    /// It was paid on, and what came in is not ours: how it stands now, and what to keep.
+    pub(super) fn lose(
+        &mut self,
+        incoming: Place,
+        now: Timestamp,
+        number: impl FnOnce() -> u64,
+    ) -> Option<(Forward, Change)> {
         let forward = self.by_incoming.get_mut(&incoming)?;
         forward.status = Status::Lost(now);
-        Some(record(forward))
+        forward.updated_index = number();
+        Some((forward.clone(), record(forward)))
     }
 
     /// What the listed ones earned.
@@ -166,6 +188,12 @@ impl Forwards {
     /// Whether what came in there went on and waits for its end.
     pub(super) fn is_under_way(&self, incoming: Place) -> bool {
         self.by_incoming.get(&incoming).is_some_and(|f| f.status == Status::Offered)
+    }
+
+    /// Where what came in there went on, while it is under way.
+    pub(super) fn outgoing_of(&self, incoming: Place) -> Option<Place> {
+        let forward = self.by_incoming.get(&incoming)?;
+        (forward.status == Status::Offered).then_some(forward.outgoing)
     }
 
     /// How many HTLCs under way over a channel came in over channels that `from` names.

@@ -9,12 +9,13 @@ use crate::invoice::blinded::blinded_features;
 use crate::invoice::{self, Currency, Description, NewInvoice, RouteHintHop};
 use crate::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
 use crate::node::paths::PathWish;
+use crate::node::waits::{Event, Subsystem};
 use crate::node::{view, Node};
 use crate::onion::blind::PayPath;
-use crate::record::{invoice_key, put};
+use crate::record::{decode_grown, invoice_key, put, BadRecord};
 use crate::store::Change;
 use crate::units::{Msat, Timestamp};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,6 +31,9 @@ const MAX_HINTS: usize = 3;
 const MAX_LABEL_BYTES: usize = 1_024;
 /// Longest description kept, when only its hash goes into the invoice.
 const MAX_DESCRIPTION_BYTES: usize = 65_535;
+
+/// Invoices whose expiry one step counts.
+const MAX_EXPIRED: usize = 1_000;
 
 /// How far an invoice has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -64,9 +68,22 @@ pub(super) struct Invoice {
     pub(super) status: Status,
     /// It hides us behind blinded paths: it is paid over them and in no other way.
     pub(super) blinded: bool,
+    /// The number of its newest change, 0 when there was none.
+    pub(super) updated_index: u64,
+    /// That it expired was counted as a change.
+    pub(super) expiry_counted: bool,
 }
 
 impl Invoice {
+    /// From its record, also from one of before there were blinded paths, or changes were counted.
+    ///
+    /// # Errors
+    /// [`BadRecord`].
+    pub(super) fn from_record(bytes: &[u8]) -> Result<Invoice, BadRecord> {
+        let no_change = (0u64, false);
+        decode_grown(bytes, &no_change).or_else(|_| decode_grown(bytes, &(false, no_change)))
+    }
+
     pub(super) fn view(&self, now: Timestamp) -> view::Invoice {
         let expired = now.seconds() > self.expires_at_s;
         let (status, hold) = match self.status {
@@ -91,6 +108,7 @@ impl Invoice {
             description: self.description.clone(),
             expires_at_s: self.expires_at_s,
             created_index: self.created_index,
+            updated_index: (self.updated_index > 0).then_some(self.updated_index),
             pay_index: paid.map(|p| p.0),
             amount_received_msat: paid.map(|p| p.1),
             paid_at_s: paid.map(|p| p.2),
@@ -107,6 +125,8 @@ pub(super) struct Invoices {
     /// In the order they were paid.
     pub(super) by_pay_index: BTreeMap<u64, PaymentHash>,
     pub(super) by_created: BTreeMap<u64, PaymentHash>,
+    /// Those that may still expire, by the second after which they have.
+    by_expiry: BTreeSet<(u64, PaymentHash)>,
     pub(super) sets: BTreeMap<PaymentHash, super::receive::Set>,
     waiting: Vec<(CommandId, PaymentHash, Timestamp)>,
     waiting_any: Vec<(CommandId, u64, Option<Timestamp>)>,
@@ -119,6 +139,9 @@ impl Invoices {
         }
         self.by_label.insert(invoice.label.clone(), invoice.hash);
         self.by_created.insert(invoice.created_index, invoice.hash);
+        if invoice.status == Status::Unpaid && !invoice.expiry_counted {
+            self.by_expiry.insert((invoice.expires_at_s, invoice.hash));
+        }
         self.by_hash.insert(invoice.hash, invoice);
     }
 
@@ -126,6 +149,18 @@ impl Invoices {
         let one = self.waiting.iter().map(|w| w.2).min();
         let any = self.waiting_any.iter().filter_map(|w| w.2).min();
         [one, any].into_iter().flatten().min()
+    }
+
+    /// The clock at which the next one has expired.
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        let (at_s, _) = self.by_expiry.first()?;
+        Some(Timestamp(at_s.saturating_add(1).saturating_mul(1_000)))
+    }
+
+    /// Nobody waits for these answers any more.
+    pub(super) fn forget_waiters(&mut self, gone: &[CommandId]) {
+        self.waiting.retain(|(id, _, _)| !gone.contains(id));
+        self.waiting_any.retain(|(id, _, _)| !gone.contains(id));
     }
 
     /// Adds what stands in no record: parts that are here, and who waits for an answer.
@@ -222,13 +257,16 @@ impl Node {
             amount: r.amount_msat,
             expires_at_s: now_s.saturating_add(expiry_s),
             min_cltv_blocks,
-            created_index: self.counters.next_invoice(),
+            created_index: self.count(Subsystem::Invoices, Event::Created),
             status: Status::Unpaid,
             blinded,
+            updated_index: 0,
+            expiry_counted: false,
         };
         self.keep(put(invoice_key(&hash), &invoice));
         let view = invoice.view(self.wall());
         self.invoices.insert(invoice);
+        self.tell_invoice(Event::Created, view.created_index, hash);
         Ok(view)
     }
 
@@ -312,7 +350,10 @@ impl Node {
         if self.invoices.sets.contains_key(&view.payment_hash) {
             return self.refuse(id, 906, "money for this invoice has arrived: settle or cancel it first");
         }
+        let number = self.count(Subsystem::Invoices, Event::Deleted);
+        self.tell_invoice(Event::Deleted, number, view.payment_hash);
         self.invoices.by_hash.remove(&view.payment_hash);
+        self.invoices.by_expiry.remove(&(view.expires_at_s, view.payment_hash));
         self.invoices.by_label.remove(label);
         self.invoices.by_created.remove(&view.created_index);
         if let Some(index) = view.pay_index {
@@ -351,6 +392,36 @@ impl Node {
         }
     }
 
+    /// Its status is another one: keeps it with the number of that change, and tells who waits for that.
+    pub(super) fn keep_changed_invoice(&mut self, hash: PaymentHash) {
+        if !self.invoices.by_hash.contains_key(&hash) {
+            return;
+        }
+        let number = self.count(Subsystem::Invoices, Event::Updated);
+        let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
+        invoice.updated_index = number;
+        let (expiry, record) = ((invoice.expires_at_s, hash), put(invoice_key(&hash), invoice));
+        // Only an unpaid one expires; when a payment that was held is given back, the invoice is over, too.
+        self.invoices.by_expiry.remove(&expiry);
+        self.keep(record);
+        self.tell_invoice(Event::Updated, number, hash);
+    }
+
+    /// Counts what has expired. So that a long absence costs no long step, a number of them at a time.
+    fn count_expired(&mut self) {
+        for _ in 0..MAX_EXPIRED {
+            let Some((at_s, hash)) = self.invoices.by_expiry.first().copied() else { return };
+            if self.wall().seconds() <= at_s {
+                return;
+            }
+            self.invoices.by_expiry.remove(&(at_s, hash));
+            if let Some(invoice) = self.invoices.by_hash.get_mut(&hash) {
+                invoice.expiry_counted = true;
+                self.keep_changed_invoice(hash);
+            }
+        }
+    }
+
     /// An invoice was paid: tells who waits.
     pub(super) fn tell_paid(&mut self, hash: &PaymentHash) {
         let Some(invoice) = self.invoices.by_hash.get(hash) else { return };
@@ -375,6 +446,7 @@ impl Node {
     }
 
     pub(super) fn invoice_timers(&mut self) {
+        self.count_expired();
         let now = self.now;
         let (mut expired, mut late) = (Vec::new(), Vec::new());
         let held = &self.invoices.sets;

@@ -9,7 +9,9 @@
 //! * `blocks` – what the chain does to channels
 //! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `unblind` – what an onion asks of us; `paths` – being paid over blinded paths, `blinded` – paying over them
+//! * `waits` – numbers of what is made, changed and deleted, for `wait`
 //! * `announce` – what the network is told of us
+//! * `drain` – nothing new before a stop
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
@@ -23,6 +25,7 @@ mod channels;
 pub mod command;
 pub mod config;
 mod dormant;
+mod drain;
 pub mod effect;
 mod fork;
 mod forward;
@@ -42,6 +45,7 @@ pub mod terms;
 pub mod tower;
 mod unblind;
 pub mod view;
+pub mod waits;
 
 pub use announce::GossipConfig;
 pub use config::NodeConfig;
@@ -67,6 +71,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use command::{CommandError, Reply};
+use drain::Draining;
 use effect::{Effect, Fees, Input, Level, Notice};
 use forwards::Forwards;
 use invoices::Invoices;
@@ -74,6 +79,7 @@ use payments::Payments;
 use peers::Peer;
 
 use state::Counters;
+use waits::Waits;
 
 use crate::channel::open::Opening;
 
@@ -114,6 +120,8 @@ pub struct Node {
     invoices: Invoices,
     payments: Payments,
     forwards: Forwards,
+    waits: Waits,
+    draining: Draining,
     /// Our newest announcement of ourselves.
     introduced: Option<announce::Introduced>,
     /// It was told since the start.
@@ -268,6 +276,7 @@ impl Node {
             Input::Message { peer, link, message } => self.on_message(peer, link, message),
             Input::BadMessage { peer, link, reason } => self.on_bad_message(peer, link, &reason),
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Abandoned { ids } => self.forget_waiters(&ids),
             Input::BlockConnected { height, hash, time_s, txs, wallet } => {
                 if wallet.is_some() {
                     self.wake_claims();
@@ -374,6 +383,7 @@ impl Node {
                 self.unprepared.insert(id);
             }
         }
+        self.tell_drained();
         if self.counters.dirty {
             self.out.changes.push(self.counters.record());
             self.counters.dirty = false;

@@ -8,6 +8,7 @@ use crate::channel::Channel;
 use crate::id::{CommandId, NodeId, PaymentHash, Preimage};
 use crate::invoice::{self, Currency, Description};
 use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
+use crate::node::drain::DRAINING;
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
 use crate::node::{view, Node};
 use crate::onion::blind::PayPath;
@@ -33,6 +34,16 @@ const MAX_PARTS: u32 = 16;
 impl Node {
     /// `pay`, `keysend`, `listpays`, and what `by_hand` does.
     pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
+        let begins = matches!(
+            command,
+            Command::Pay { .. }
+                | Command::Keysend { .. }
+                | Command::SendPay { .. }
+                | Command::SendPart { .. }
+        );
+        if begins && self.is_draining() {
+            return self.refuse(id, code::STOPPED_RETRYING, DRAINING);
+        }
         let order = match command {
             Command::Pay { bolt11, amount_msat, label, retry_for_s, limits } => {
                 let order = self.order_of_invoice(&bolt11, amount_msat, label, retry_for_s);

@@ -76,6 +76,17 @@ pub(super) enum Status {
     Pending,
 }
 
+impl Status {
+    /// As lists spell it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Status::Queued | Status::Pending | Status::Alone { .. } => "pending",
+            Status::Complete { .. } => "complete",
+            Status::Failed { .. } => "failed",
+        }
+    }
+}
+
 /// One HTLC of a payment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Part {
@@ -121,6 +132,10 @@ pub(super) struct Payment {
     pub(super) count: u32,
     /// When the user sends it part by part: every part that is kept, the oldest first.
     pub(super) by_hand: Vec<HandPart>,
+    /// The number of its newest change in `listsendpays`, 0 when there was none.
+    pub(super) updated_index: u64,
+    /// The same for its parts by hand, each by its `created_index`.
+    pub(super) parts_updated: Vec<(u64, u64)>,
 }
 
 impl Payment {
@@ -151,18 +166,22 @@ impl Payment {
             sent: Msat::ZERO,
             count: 0,
             by_hand: Vec::new(),
+            updated_index: 0,
+            parts_updated: Vec::new(),
         }
     }
 
-    /// From its record, also from one of before there were routes, or parts, or parts by hand.
+    /// From its record, also from one of before there were routes, or parts, or parts by hand, or changes were counted.
     ///
     /// # Errors
     /// [`BadRecord`].
     pub(super) fn from_record(bytes: &[u8]) -> Result<Payment, BadRecord> {
         let no_route = (Vec::<RouteHop>::new(), Vec::<SharedSecret>::new());
-        let none_by_hand = (Vec::<HandPart>::new(),);
+        let no_change = (0u64, Vec::<(u64, u64)>::new());
+        let none_by_hand = (Vec::<HandPart>::new(), no_change.clone());
         let no_parts = (Vec::<Part>::new(), Msat::ZERO, 0u32, none_by_hand.clone());
-        let mut payment: Payment = decode_grown(bytes, &none_by_hand)
+        let mut payment: Payment = decode_grown(bytes, &no_change)
+            .or_else(|_| decode_grown(bytes, &none_by_hand))
             .or_else(|_| decode_grown(bytes, &no_parts))
             .or_else(|_| decode_grown(bytes, &(no_route, no_parts)))?;
         let sent = payment.old_route.first().map_or(payment.amount, |hop| hop.amount_msat);
@@ -186,12 +205,10 @@ impl Payment {
     }
 
     pub(super) fn view(&self) -> view::Pay {
-        let (status, completed_at_s, preimage, failure) = match &self.status {
-            Status::Queued | Status::Pending | Status::Alone { .. } => ("pending", None, None, None),
-            Status::Complete { preimage, at_s } => ("complete", Some(*at_s), Some(preimage.clone()), None),
-            Status::Failed { code, message, at_s } => {
-                ("failed", Some(*at_s), None, Some((*code, message.clone())))
-            }
+        let (completed_at_s, preimage, failure) = match &self.status {
+            Status::Queued | Status::Pending | Status::Alone { .. } => (None, None, None),
+            Status::Complete { preimage, at_s } => (Some(*at_s), Some(preimage.clone()), None),
+            Status::Failed { code, message, at_s } => (Some(*at_s), None, Some((*code, message.clone()))),
         };
         view::Pay {
             payment_hash: self.hash,
@@ -199,7 +216,7 @@ impl Payment {
             bolt11: self.bolt11.clone(),
             label: self.label.clone(),
             description: self.description.clone(),
-            status,
+            status: self.status.name(),
             amount_msat: self.amount,
             // Of one that is not paid, what was to be sent.
             amount_sent_msat: match &self.status {
@@ -210,6 +227,7 @@ impl Payment {
             completed_at_s,
             preimage,
             created_index: self.created_index,
+            updated_index: (self.updated_index > 0).then_some(self.updated_index),
             parts: self.count.max(1),
             failure,
             part: None,

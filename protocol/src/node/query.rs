@@ -25,6 +25,7 @@ const DEFAULT_SNAPSHOTS: u64 = 100;
 impl Node {
     pub(super) fn on_command(&mut self, id: CommandId, command: Command) {
         match command {
+            Command::Drain => self.drain(id),
             Command::GetInfo => self.answer(id, Reply::Info(self.info())),
             Command::ListPeers { peer } => self.answer(id, Reply::Peers(self.list_peers(peer))),
             Command::Connect { .. } | Command::Disconnect { .. } | Command::Ping { .. } => {
@@ -78,6 +79,7 @@ impl Node {
             | Command::ListSendPays { .. }
             | Command::ListPays { .. } => self.on_pay_command(id, command),
             Command::GetRoute { .. } => self.get_route(id, command),
+            Command::Wait { index, from } => self.wait_for(id, index, from),
             Command::ListForwards => {
                 let list = self.forwards.views();
                 self.answer(id, Reply::Forwards(list));
@@ -134,6 +136,7 @@ impl Node {
             chain_synced: self.chain.synced,
             features_init: features.as_bytes().to_vec(),
             features_invoice: invoice::our_features().as_bytes().to_vec(),
+            draining: self.is_draining().then(|| self.left()),
             fees_collected: self.forwards.earned().saturating_add(self.counters.fees()),
         }
     }

@@ -13,10 +13,10 @@ use crate::node::effect::Level;
 use crate::node::forwards::Place;
 use crate::node::invoices::{Invoice, Status};
 use crate::node::unblind::{Aim, Back};
+use crate::node::waits::{Event, Subsystem};
 use crate::node::Node;
 use crate::onion::payload::Final;
 use crate::onion::Failure;
-use crate::record::{invoice_key, put};
 use crate::units::{Height, Msat, Timestamp};
 use alloc::format;
 use alloc::vec::Vec;
@@ -92,6 +92,7 @@ impl Node {
         match self.aim_of(&htlc, peeled) {
             Err(failure) => self.fail_back(channel, id.id, &back, &failure),
             Ok(_) if risky => self.fail_back(channel, id.id, &back, &full),
+            Ok(Aim::Onward { .. }) if self.is_draining() => self.fail_back(channel, id.id, &back, &full),
             // BOLT 4 [4.read.22, 4.peel.11].
             Ok(aim @ Aim::Onward { .. }) => self.forward(channel, &htlc, aim, &back),
             Ok(Aim::Here { payload, blinded }) => {
@@ -159,7 +160,7 @@ impl Node {
 
     /// A payment without invoice: one is made up, so that it is listed like any other.
     fn make_keysend_invoice(&mut self, hash: PaymentHash, preimage: Preimage, amount: Msat) {
-        let created_index = self.counters.next_invoice();
+        let created_index = self.count(Subsystem::Invoices, Event::Created);
         let invoice = Invoice {
             hash,
             label: format!("keysend-{hash}"),
@@ -174,8 +175,11 @@ impl Node {
             created_index,
             status: Status::Unpaid,
             blinded: false,
+            updated_index: 0,
+            expiry_counted: false,
         };
         self.invoices.insert(invoice);
+        self.tell_invoice(Event::Created, created_index, hash);
     }
 
     fn add_part(&mut self, hash: PaymentHash, part: Part, total: Msat) {
@@ -219,8 +223,7 @@ impl Node {
             None => {
                 if invoice.status != Status::Accepted {
                     invoice.status = Status::Accepted;
-                    let record = put(invoice_key(&hash), invoice);
-                    self.keep(record);
+                    self.keep_changed_invoice(hash);
                     self.notice(
                         Level::Info,
                         format!("the money for hold invoice {hash} is here: settle or cancel it"),
@@ -241,9 +244,8 @@ impl Node {
         let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
         invoice.preimage = Some(preimage.clone());
         invoice.status = Status::Paid { pay_index, received: sum, at_s };
-        let record = put(invoice_key(&hash), invoice);
         self.invoices.by_pay_index.insert(pay_index, hash);
-        self.keep(record);
+        self.keep_changed_invoice(hash);
         self.tell_paid(&hash);
     }
 
@@ -312,10 +314,10 @@ impl Node {
             self.fail_part(part, &failure);
         }
         // An ordinary invoice, of which only a part had come, can still be paid.
-        if let Some(invoice) = self.invoices.by_hash.get_mut(&hash).filter(|i| i.hold) {
+        let open = |i: &&mut Invoice| i.hold && i.status != Status::Cancelled;
+        if let Some(invoice) = self.invoices.by_hash.get_mut(&hash).filter(open) {
             invoice.status = Status::Cancelled;
-            let record = put(invoice_key(&hash), invoice);
-            self.keep(record);
+            self.keep_changed_invoice(hash);
         }
     }
 
@@ -413,7 +415,9 @@ impl Node {
 
     pub(super) fn receive_deadline(&self) -> Option<Timestamp> {
         let sets = self.invoices.sets.values().filter(|s| !s.complete).map(|s| s.deadline).min();
-        [sets, self.invoices.deadline()].into_iter().flatten().min()
+        // By the clock of invoices; the others are by the one for waiting.
+        let expiry = self.invoices.next_expiry().map(|at| at.plus_ms(self.ahead_ms));
+        [sets, self.invoices.deadline(), expiry].into_iter().flatten().min()
     }
 
     pub(super) fn receive_timers(&mut self) {

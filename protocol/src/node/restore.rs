@@ -11,12 +11,14 @@ use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
 use crate::node::announce::Introduced;
 use crate::node::dormant::Dormant;
+use crate::node::drain::Draining;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
 use crate::node::payments::{Payment, Payments};
 use crate::node::peers::Peer;
 use crate::node::state::Counters;
+use crate::node::waits::Waits;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
     block_key, channel_key, channel_of, decode, decode_grown, invoice_key, number_of, peer_key, put,
@@ -73,16 +75,15 @@ impl Found {
                 self.peers.insert(NodeId(id.ok_or(BadRecord::Damaged)?), Peer::restored(address));
             }
             Kind::Invoice => {
-                // Of before there were blinded paths: none.
-                let invoice: Invoice = decode_grown(&value, &false)?;
-                self.invoices.insert(invoice);
+                self.invoices.insert(Invoice::from_record(&value)?);
             }
             Kind::Payment => {
                 let payment = Payment::from_record(&value)?;
                 self.payments.restore(payment);
             }
             Kind::Forward => {
-                let forward: Forward = decode(&value)?;
+                // Of before changes were counted: none.
+                let forward: Forward = decode_grown(&value, &0u64)?;
                 self.forwards.restore(forward);
             }
             Kind::NodeAnnounced => self.introduced = Some(decode(&value)?),
@@ -171,6 +172,8 @@ impl Dormant {
             invoices: found.invoices,
             payments: found.payments,
             forwards: found.forwards,
+            waits: Waits::default(),
+            draining: Draining::default(),
             introduced: found.introduced,
             introduced_now: false,
             closers: BTreeMap::new(),

@@ -16,6 +16,7 @@ use crate::node::effect::Effect;
 use crate::node::orders::Start;
 use crate::node::payments::{code, explain, Final0, Order, Part, Payment, Plan, Status, Wait};
 use crate::node::routes::{lesson_of_success, Search};
+use crate::node::waits::{Event, Subsystem};
 use crate::node::Node;
 use crate::onchain::Standing;
 use crate::onion::payload::{self, Final};
@@ -41,9 +42,10 @@ impl Node {
 
     pub(super) fn start_payment(&mut self, mut order: Order, start: Start) {
         let hash = order.hash;
-        let old = self.payments.by_hash.get(&hash).map(|p| p.created_index);
-        if let Some(index) = old {
+        let old = self.payments.by_hash.get(&hash).map(|p| (p.created_index, p.view_parts()));
+        if let Some((index, rows)) = old {
             self.payments.by_index.remove(&index);
+            self.count_deleted_pays(rows);
         }
         let searches = matches!(start, Start::Search);
         let plan = match start {
@@ -51,9 +53,11 @@ impl Node {
             Start::Search => Plan { search: Some(Search::new(&mut order)), ..Plan::default() },
         };
         let retry_until = self.now.plus_ms(order.retry_for_s.saturating_mul(1_000));
-        let payment = Payment::new(order, self.counters.next_payment(), self.wall().seconds(), retry_until);
+        let created_index = self.count(Subsystem::Sendpays, Event::Created);
+        let payment = Payment::new(order, created_index, self.wall().seconds(), retry_until);
         self.payments.restore(payment);
         self.payments.plans.insert(hash, plan);
+        self.tell_pay(Event::Created, created_index, hash, created_index);
         if searches {
             self.ask_routes(hash);
         } else {
@@ -231,7 +235,11 @@ impl Node {
 
     fn set_status(&mut self, hash: PaymentHash, status: Status) {
         let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
-        payment.status = status;
+        let before = core::mem::replace(&mut payment.status, status);
+        // Of one in parts by hand each part is a row.
+        if payment.by_hand.is_empty() && payment.status.name() != before.name() {
+            self.count_updated_pay(hash);
+        }
         self.keep_payment(hash);
     }
 

@@ -2,6 +2,7 @@
 //!
 //! In: a request for the next number. Out: it, and a record. Read next: `node`.
 
+use crate::node::waits::{Event, Subsystem};
 use crate::record::{counters_key, decode_grown, put, BadRecord};
 use crate::store::Change;
 use crate::units::Msat;
@@ -18,6 +19,13 @@ pub(super) struct Counters {
     forward: u64,
     /// Msat that forwards earned which are not listed any more.
     fees: u64,
+    /// Changes and deletions of rows, as `wait` counts them; how many were made the counters above say.
+    invoices_updated: u64,
+    invoices_deleted: u64,
+    payments_updated: u64,
+    payments_deleted: u64,
+    forwards_updated: u64,
+    forwards_deleted: u64,
     #[serde(skip)]
     pub(super) dirty: bool,
 }
@@ -44,21 +52,42 @@ impl Counters {
         next_wallet wallet
     );
     next!(
-        /// The next invoice's `created_index`.
-        next_invoice invoice
-    );
-    next!(
         /// The next paid invoice's `pay_index`.
         next_pay pay
     );
-    next!(
-        /// The next payment's `created_index`.
-        next_payment payment
-    );
-    next!(
-        /// The next forward's `created_index`.
-        next_forward forward
-    );
+
+    /// How far an index is.
+    pub(super) const fn of(&self, index: (Subsystem, Event)) -> u64 {
+        match index {
+            (Subsystem::Invoices, Event::Created) => self.invoice,
+            (Subsystem::Invoices, Event::Updated) => self.invoices_updated,
+            (Subsystem::Invoices, Event::Deleted) => self.invoices_deleted,
+            (Subsystem::Sendpays, Event::Created) => self.payment,
+            (Subsystem::Sendpays, Event::Updated) => self.payments_updated,
+            (Subsystem::Sendpays, Event::Deleted) => self.payments_deleted,
+            (Subsystem::Forwards, Event::Created) => self.forward,
+            (Subsystem::Forwards, Event::Updated) => self.forwards_updated,
+            (Subsystem::Forwards, Event::Deleted) => self.forwards_deleted,
+        }
+    }
+
+    /// The next number of an index.
+    pub(super) fn next(&mut self, index: (Subsystem, Event)) -> u64 {
+        let counter = match index {
+            (Subsystem::Invoices, Event::Created) => &mut self.invoice,
+            (Subsystem::Invoices, Event::Updated) => &mut self.invoices_updated,
+            (Subsystem::Invoices, Event::Deleted) => &mut self.invoices_deleted,
+            (Subsystem::Sendpays, Event::Created) => &mut self.payment,
+            (Subsystem::Sendpays, Event::Updated) => &mut self.payments_updated,
+            (Subsystem::Sendpays, Event::Deleted) => &mut self.payments_deleted,
+            (Subsystem::Forwards, Event::Created) => &mut self.forward,
+            (Subsystem::Forwards, Event::Updated) => &mut self.forwards_updated,
+            (Subsystem::Forwards, Event::Deleted) => &mut self.forwards_deleted,
+        };
+        *counter = counter.saturating_add(1);
+        self.dirty = true;
+        *counter
+    }
 
     /// What was earned with forwards that are forgotten.
     pub(super) const fn fees(&self) -> Msat {
@@ -71,9 +100,12 @@ impl Counters {
         self.dirty |= fees != Msat::ZERO;
     }
 
-    /// From its record, also from one of before forwards, or their fees, were counted.
+    /// From its record, also from one of before forwards, their fees, or changes of rows were counted.
     pub(super) fn from_record(bytes: &[u8]) -> Result<Counters, BadRecord> {
-        decode_grown(bytes, &0u64).or_else(|_| decode_grown(bytes, &(0u64, 0u64)))
+        let no_changes = [0u64; 6];
+        decode_grown(bytes, &no_changes)
+            .or_else(|_| decode_grown(bytes, &(0u64, no_changes)))
+            .or_else(|_| decode_grown(bytes, &(0u64, 0u64, no_changes)))
     }
 
     pub(super) fn record(&self) -> Change {

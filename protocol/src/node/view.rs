@@ -6,8 +6,10 @@
 use crate::channel::cause::Annals;
 use crate::channel::policy::Policy;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId, Side};
+use crate::node::waits::{Event, Subsystem};
 use crate::onchain::Output;
 use crate::units::{Feerate, Height, Msat, Sat, Timestamp};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::{OutPoint, ScriptBuf, Txid};
@@ -31,6 +33,19 @@ pub struct Info {
     pub features_invoice: Vec<u8>,
     /// What forwards earned, those included that no list shows any more.
     pub fees_collected: Msat,
+    /// Nothing is begun any more, and this is left of what was.
+    pub draining: Option<Drain>,
+}
+
+/// HTLCs of a node that is about to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drain {
+    /// Which are waited for.
+    pub under_way: u32,
+    /// Which wait for their user: `settleinvoice`, `cancelinvoice`.
+    pub held: u32,
+    /// Which wait for a peer that is away, or for the chain.
+    pub absent: u32,
 }
 
 /// `listpeers`
@@ -236,6 +251,8 @@ pub struct Invoice {
     pub description: String,
     pub expires_at_s: u64,
     pub created_index: u64,
+    /// Of its newest change; `None` when there was none.
+    pub updated_index: Option<u64>,
     pub pay_index: Option<u64>,
     pub amount_received_msat: Option<Msat>,
     pub paid_at_s: Option<u64>,
@@ -260,6 +277,8 @@ pub struct Pay {
     pub completed_at_s: Option<u64>,
     pub preimage: Option<Preimage>,
     pub created_index: u64,
+    /// Of its newest change; `None` when there was none.
+    pub updated_index: Option<u64>,
     pub parts: u32,
     /// When failed: code and words.
     pub failure: Option<(i32, String)>,
@@ -285,8 +304,32 @@ pub struct Forward {
     pub received: Timestamp,
     pub resolved: Option<Timestamp>,
     pub created_index: u64,
+    /// Of its newest change; `None` when there was none.
+    pub updated_index: Option<u64>,
     /// It was paid on and is lost to us: so much.
     pub lost: Option<Msat>,
+}
+
+/// `wait`: an index is as far as was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reached {
+    /// The list.
+    pub subsystem: Subsystem,
+    /// Which of its indexes.
+    pub event: Event,
+    /// How far that is.
+    pub number: u64,
+    /// What happened to bring it there; `None` when it was there already.
+    pub row: Option<Row>,
+}
+
+/// A row of one of the lists whose events are counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Row {
+    Invoice(Box<Invoice>),
+    Sendpay(Box<Pay>),
+    Forward(Box<Forward>),
 }
 
 /// A balance snapshot that was really signed (the seed's 余额分配方案).

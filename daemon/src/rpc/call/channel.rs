@@ -3,7 +3,7 @@
 //! In: a channel by its id, its short id or its peer. Out: what it is, or what became of it.
 //! Read next: `snapshot`.
 
-use super::{resolve, Context, Outcome};
+use super::{page, resolve, Context, Outcome};
 use crate::rpc::amount::FeerateSpec;
 use crate::rpc::message::RpcError;
 use crate::rpc::params::{Args, FromArg};
@@ -143,15 +143,17 @@ pub async fn listhtlcs(cx: Arc<Context>, args: Args) -> Outcome {
 pub async fn listforwards(cx: Arc<Context>, args: Args) -> Outcome {
     let status: Option<String> = args.opt("status")?;
     let (over_in, over_out) = (args.opt("in_channel")?, args.opt("out_channel")?);
-    let Reply::Forwards(list) = cx.backend.command(Command::ListForwards).await? else {
+    let Reply::Forwards(mut list) = cx.backend.command(Command::ListForwards).await? else {
         return Err(RpcError::unexpected("listforwards"));
     };
-    let wanted = |f: &&view::Forward| {
+    let wanted = |f: &view::Forward| {
         status.as_deref().is_none_or(|s| f.status == s)
             && over_in.is_none_or(|scid: ShortChannelId| f.in_channel == Some(scid))
             && over_out.is_none_or(|scid: ShortChannelId| f.out_channel == Some(scid))
     };
-    Ok(json!({ "forwards": list.iter().filter(wanted).map(show::forward).collect::<Vec<_>>() }))
+    list.retain(wanted);
+    let list = page(&args, list, |f| (f.created_index, f.updated_index))?;
+    Ok(json!({ "forwards": list.iter().map(show::forward).collect::<Vec<_>>() }))
 }
 
 /// dev: close at once.

@@ -108,8 +108,10 @@ pub async fn listinvoices(cx: Arc<Context>, args: Args) -> Outcome {
     }
     match cx.backend.command(Command::ListInvoices(filter)).await? {
         Reply::Invoices(list) => {
-            let list: Vec<Value> =
-                page(&args, list, |i| i.created_index)?.iter().map(show::invoice).collect();
+            let list: Vec<Value> = page(&args, list, |i| (i.created_index, i.updated_index))?
+                .iter()
+                .map(show::invoice)
+                .collect();
             Ok(json!({ "invoices": list }))
         }
         _ => Err(RpcError::unexpected("listinvoices")),

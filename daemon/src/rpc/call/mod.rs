@@ -15,6 +15,7 @@ pub mod peer;
 pub mod sendpay;
 pub mod snapshot;
 pub mod tower;
+pub mod wait;
 pub mod wallet;
 
 use super::amount::FeerateSpec;
@@ -157,16 +158,21 @@ fn exclusive(args: &super::params::Args, one: &str, other: &str) -> Result<(), R
     Ok(())
 }
 
-/// `start` and `limit` over a list whose members count from 1 in order of their making.
+/// `index`, `start` and `limit` over a list whose members count from 1, in order of their making and of their newest change;
+/// by the latter one that never changed is not listed.
 fn page<T>(
     args: &super::params::Args,
     mut list: Vec<T>,
-    index: impl Fn(&T) -> u64,
+    indexes: impl Fn(&T) -> (u64, Option<u64>),
 ) -> Result<Vec<T>, RpcError> {
+    let by_change = args.opt::<String>("index")?.as_deref() == Some("updated");
+    let index = |item: &T| match indexes(item) {
+        (_, updated) if by_change => updated,
+        (created, _) => Some(created),
+    };
     list.sort_by_key(&index);
-    if let Some(start) = args.opt::<u64>("start")? {
-        list.retain(|item| index(item) >= start);
-    }
+    let start = args.opt::<u64>("start")?.unwrap_or(0);
+    list.retain(|item| index(item).is_some_and(|number| number >= start));
     if let Some(limit) = args.opt::<u32>("limit")? {
         list.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }

@@ -4,6 +4,8 @@
 //! Read next: `show`.
 
 use super::{network_name, Context, Outcome};
+use crate::config::MOST_DRAIN_S;
+use crate::core::words;
 use crate::rpc::backend::{ConfigEntry, ConfigValue};
 use crate::rpc::log::{LogLine, MAX_BYTES};
 use crate::rpc::message::{RpcError, METHOD_NOT_FOUND};
@@ -81,7 +83,9 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
             "invoice": to_hex(&info.features_invoice),
         },
     }));
-    Ok(ChainWarnings::of(&cx, &info).onto(object).build())
+    let draining =
+        info.draining.map(|left| format!("about to stop, nothing is begun any more: {}", words(left)));
+    Ok(ChainWarnings::of(&cx, &info).onto(object).maybe("warning_draining", draining).build())
 }
 
 /// The methods there are.
@@ -124,8 +128,20 @@ pub fn explain(method: &Method) -> String {
 }
 
 /// The shutdown itself begins when this answer was written (`socket`).
-pub async fn stop(_: Arc<Context>, _: Args) -> Outcome {
-    Ok(json!({ "result": "Shutdown complete" }))
+pub async fn stop(cx: Arc<Context>, args: Args) -> Outcome {
+    let seconds = args.opt::<u32>("drain")?.unwrap_or(0);
+    if seconds > MOST_DRAIN_S {
+        return Err(RpcError::param("drain", format!("must be at most {MOST_DRAIN_S} seconds")));
+    }
+    let answer = Object::of(json!({ "result": "Shutdown complete" }));
+    if seconds == 0 {
+        return Ok(answer.build());
+    }
+    let drained = cx.backend.drain(Duration::from_secs(seconds.into())).await;
+    let left = drained
+        .left()
+        .map(|left| json!({ "under_way": left.under_way, "held": left.held, "absent": left.absent }));
+    Ok(answer.maybe("drained", Some(drained.words())).maybe("htlcs", left).build())
 }
 
 /// Every option.

@@ -208,7 +208,7 @@ pub(super) async fn matching(
     if let Some(status) = args.opt::<String>("status")? {
         list.retain(|p| p.status == status);
     }
-    page(args, list, |p| p.created_index)
+    page(args, list, |p| (p.created_index, p.updated_index))
 }
 
 /// Payments we made or tried.
