@@ -493,6 +493,7 @@ pub(crate) fn fallback_fees(config: &Config) -> Fees {
 fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>, own: Option<&Vec<Address>>) -> About {
     let mut features = Features::ours_init(config.simple_close);
     features.set(Feature::GossipQueries.odd());
+    features.set(Feature::GossipQueriesEx.odd());
     features.set(Feature::Keysend.odd());
     About {
         node_id,

@@ -3,16 +3,21 @@
 //! In: three or four nodes in a line, each with a gossip machine beside it. Out: what each of them knows of the others, with
 //! cuts, crashes, silence and forgeries. Read next: `chand_tests::town::gossip`.
 
-use chand_protocol::id::NodeId;
+use chand_protocol::chain::Network;
+use chand_protocol::gossip::{Event, News};
+use chand_protocol::id::{LinkId, NodeId, ShortChannelId};
 use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Input;
 use chand_protocol::units::Msat;
-use chand_protocol::wire::gossip::AnnouncementSignatures;
+use chand_protocol::wire::features::Features;
+use chand_protocol::wire::gossip::{signed_digest, AnnouncementSignatures, ChannelAnnouncement};
 use chand_protocol::wire::Message;
+use chand_tests::duet::crypto;
 use chand_tests::duet::play::Open;
 use chand_tests::duet::When;
 use chand_tests::town::gossip::gossiping;
 use chand_tests::town::{Town, ALICE, BOB, CAROL};
+use secp256k1::SecretKey;
 
 /// A line whose channels ask to be announced, and are one block deep.
 fn line(count: usize, seed: u64) -> Town {
@@ -237,7 +242,7 @@ fn halves_that_do_not_fit_are_refused() {
     town.mine(3);
     let bob = town.seats[BOB].id;
     let (channel_id, scid) = (town.between(ALICE, BOB).id(), town.scid(ALICE, BOB));
-    let signature = chand_tests::duet::crypto().sign(&[7; 32], town.seats[BOB].keys().node_secret());
+    let signature = crypto().sign(&[7; 32], town.seats[BOB].keys().node_secret());
     let half = |short_channel_id| AnnouncementSignatures {
         channel_id,
         short_channel_id,
@@ -245,7 +250,7 @@ fn halves_that_do_not_fit_are_refused() {
         bitcoin_signature: signature,
     };
     let link = town.link(ALICE, BOB).expect("a link");
-    let other = chand_protocol::id::ShortChannelId(scid.0 + 1);
+    let other = ShortChannelId(scid.0 + 1);
     for (short_channel_id, words) in [(other, "another funding output"), (scid, "a signature does not hold")]
     {
         let message = Message::AnnouncementSignatures(half(short_channel_id));
@@ -280,4 +285,76 @@ fn nodes_without_gossip_say_nothing_of_it() {
     town.open(ALICE, BOB, Open { announce: true, ..Open::default() });
     town.mine(8);
     assert!(!town.between(ALICE, BOB).terms.announce && !town.between(BOB, ALICE).announce.is_public());
+}
+
+/// The channel in the name of nodes and keys that are made up; its signatures hold.
+fn forged(scid: ShortChannelId) -> Message {
+    let mut keys = [31, 32].map(key);
+    keys.sort_by_key(|key| crypto().public_key(key).serialize());
+    let none = crypto().sign(&[7; 32], &keys[0]);
+    let [one, two] = keys.map(|key| crypto().public_key(&key));
+    let mut m = ChannelAnnouncement {
+        node_signature_1: none,
+        node_signature_2: none,
+        bitcoin_signature_1: none,
+        bitcoin_signature_2: none,
+        features: Vec::new(),
+        chain_hash: Network::Regtest.chain_hash(),
+        short_channel_id: scid,
+        node_id_1: NodeId(one),
+        node_id_2: NodeId(two),
+        bitcoin_key_1: one,
+        bitcoin_key_2: two,
+        tail: Vec::new(),
+    };
+    let bytes = Message::ChannelAnnouncement(m.clone()).encode().expect("bytes");
+    let digest = signed_digest(&bytes, 4).expect("long enough");
+    let [first, second] = keys.map(|key| crypto().sign(&digest, &key));
+    (m.node_signature_1, m.bitcoin_signature_1) = (first, first);
+    (m.node_signature_2, m.bitcoin_signature_2) = (second, second);
+    Message::ChannelAnnouncement(m)
+}
+
+#[test]
+fn who_forges_a_channel_before_it_is_announced_shuts_nobody_out() {
+    for deep in [false, true] {
+        let mut town = line(3, 11);
+        // The forger is first: while the channel is young, and again when the chain can be asked, before its ends tell of it.
+        let (link, peer) = (LinkId(1 << 40), NodeId(crypto().public_key(&key(66))));
+        let scid = town.scid(BOB, CAROL);
+        let news = News::Linked { peer, link, features: Features::of(&[7]) };
+        let message = forged(scid);
+        town.whisper_to(ALICE, [Event::News(news), Event::Message { peer, link, message: message.clone() }]);
+        town.settle();
+        if deep {
+            (0..5).for_each(|_| town.chain.mine());
+            town.whisper_to(ALICE, [Event::Message { peer, link, message }]);
+        }
+        town.mine(6);
+        spread(&mut town);
+        assert_eq!([0, 1, 2].map(|seat| whole_channels(&town, seat)), [2, 2, 2], "{deep}");
+        let known = town.gossip(ALICE).graph().channel(scid).expect("the channel");
+        let mut ends = [town.seats[BOB].id, town.seats[CAROL].id];
+        ends.sort_by_key(|id| id.0.serialize());
+        assert_eq!(known.nodes, ends);
+    }
+}
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_slice(&[n; 32]).expect("a key")
+}
+
+#[test]
+fn nodes_whose_names_were_lost_are_asked_for_again() {
+    let mut town = announced(4, 12);
+    town.forget_names(3);
+    let named = |town: &Town| {
+        let store = town.gossip(3).store();
+        town.seats.iter().filter(|seat| store.node(&seat.id).is_some()).count()
+    };
+    assert_eq!((named(&town), whole_channels(&town, 3)), (0, 3));
+    town.restart(3);
+    town.settle();
+    spread(&mut town);
+    assert_eq!(named(&town), 4, "all channels were known: only flags get at their nodes");
 }

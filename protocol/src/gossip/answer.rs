@@ -10,7 +10,7 @@ use crate::id::{LinkId, ShortChannelId};
 use crate::units::Height;
 use crate::wire::gossip::{
     QueryChannelRange, QueryShortChannelIds, ReplyChannelRange, ReplyShortChannelIdsEnd, ShortChannelIds,
-    UpdateTimestamps,
+    UpdateChecksums, UpdateTimestamps,
 };
 use crate::wire::Message;
 use alloc::boxed::Box;
@@ -20,8 +20,14 @@ use alloc::vec::Vec;
 
 /// Channels in one `reply_channel_range`: with two timestamps each they fit a message.
 const RANGE_IDS: usize = 4_000;
+/// And with two checksums each as well.
+const RANGE_IDS_SUMMED: usize = 2_700;
 /// Everything about a channel.
-const ALL_FLAGS: u64 = 0b1_1111;
+pub(super) const ALL_FLAGS: u64 = 0b1_1111;
+/// What is not summed: type and signature in front, and the timestamp after chain hash and channel.
+const UNSUMMED: (usize, usize, usize) = (2 + 64, 2 + 64 + 32 + 8, 2 + 64 + 32 + 8 + 4);
+/// The polynomial of CRC-32C, its bits in reverse.
+const CASTAGNOLI: u32 = 0x82f6_3b78;
 
 /// A `query_short_channel_ids` under way.
 #[derive(Debug)]
@@ -89,7 +95,8 @@ impl Gossip {
         for (at, id) in channel.nodes.iter().enumerate() {
             let key = id.0.serialize();
             if flags >> (3 + at) & 1 != 0 && answer.told.insert(key) {
-                batch.extend(self.store.told(&key).map(|t| t.bytes.clone()));
+                let told = self.store.told(&key).filter(|told| told.passed_on);
+                batch.extend(told.map(|t| t.bytes.clone()));
             }
         }
         Some(batch)
@@ -123,15 +130,22 @@ impl Gossip {
         let end = first.saturating_add(count);
         let told =
             self.store.channels_from(range.from).filter(|(_, c)| c.newest().is_some() && c.spent.is_none());
-        let (mut ids, mut stamps, mut next) = (Vec::new(), Vec::new(), None);
+        let option = range.query.query_option.map_or(0, |option| option.0);
+        let (wants_stamps, wants_sums) = (option & 1 != 0, option & 2 != 0);
+        let most = if wants_sums { RANGE_IDS_SUMMED } else { RANGE_IDS };
+        let (mut ids, mut stamps, mut sums, mut next) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (scid, channel) in told.take_while(|(scid, _)| block_of(**scid) < end) {
-            if ids.len() == RANGE_IDS {
+            if ids.len() == most {
                 next = Some(*scid);
                 break;
             }
             ids.push(*scid);
             let stamp = |at: usize| channel.updates[at].as_ref().map_or(0, |u| u.timestamp);
             stamps.push((stamp(0), stamp(1)));
+            if wants_sums {
+                let sum = |at: usize| channel.updates[at].as_ref().map_or(0, |u| checksum(&u.bytes));
+                sums.push((sum(0), sum(1)));
+            }
         }
         // A block may be spread over two replies.
         let last = ids.last().map_or(range.block, |scid| block_of(*scid));
@@ -141,7 +155,6 @@ impl Gossip {
             // BOLT 7 [7.query.28].
             None => first.saturating_add(count).saturating_sub(range.block).max(1),
         };
-        let wants_stamps = range.query.query_option.is_some_and(|option| option.0 & 1 != 0);
         // BOLT 7 [7.query.22, 7.query.24, 7.query.25, 7.query.26, 7.query.27, 7.query.29, 7.query.30].
         let reply = ReplyChannelRange {
             chain_hash: range.query.chain_hash,
@@ -150,7 +163,7 @@ impl Gossip {
             sync_complete: u8::from(next.is_none()),
             short_channel_ids: ShortChannelIds(ids),
             timestamps: wants_stamps.then_some(UpdateTimestamps(stamps)),
-            checksums: None,
+            checksums: wants_sums.then_some(UpdateChecksums(sums)),
         };
         if let Some(from) = next {
             let block = if block_of(from) == last { last } else { last.saturating_add(1) };
@@ -158,6 +171,20 @@ impl Gossip {
         }
         encoded(&Message::ReplyChannelRange(reply))
     }
+}
+
+/// What an update says apart from when: the same for two that differ in signature and timestamp alone.
+fn checksum(update: &[u8]) -> u32 {
+    let (from, stamp, after) = UNSUMMED;
+    crc32c(&[update.get(from..stamp).unwrap_or_default(), update.get(after..).unwrap_or_default()])
+}
+
+/// CRC-32C (RFC 3720) of all of it, one after the other.
+fn crc32c(parts: &[&[u8]]) -> u32 {
+    let step = |sum: u32, byte: &u8| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { CASTAGNOLI } else { 0 })
+    };
+    !parts.iter().flat_map(|part| part.iter()).fold(u32::MAX, step)
 }
 
 fn encoded(message: &Message) -> Option<Vec<Box<[u8]>>> {
@@ -171,4 +198,16 @@ fn block_of(scid: ShortChannelId) -> u32 {
 /// The first name that a channel of this block can have.
 fn first_in(block: u32) -> ShortChannelId {
     ShortChannelId(u64::from(block.min((1 << 24) - 1)) << 40)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crc32c;
+
+    #[test]
+    fn the_checksum_is_that_of_rfc_3720() {
+        // The check value of the polynomial, and the first test of RFC 3720, B.4.
+        assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
+        assert_eq!(crc32c(&[&[0; 32]]), 0x8a91_36aa);
+    }
 }

@@ -211,3 +211,13 @@ pub(super) fn node_head(message: &[u8]) -> Option<([u8; 33], u32)> {
     };
     read().ok()
 }
+
+/// Where a node says that it listens.
+pub(super) fn node_addresses(message: &[u8]) -> Option<&[u8]> {
+    let mut r = Reader::new(message);
+    r.take(2 + 64, "signature").ok()?;
+    r.bytes16("features").ok()?;
+    // Timestamp, node, colour, alias.
+    r.take(4 + 33 + 3 + 32, "who").ok()?;
+    r.bytes16("addresses").ok()
+}

@@ -5,9 +5,10 @@
 //! searched in. A pure machine beside the node: it decides nothing about money, and all of it can be learned again, so
 //! nothing of it is durable. A peer that floods or forges loses its own gossip and nothing else.
 //!
-//! * `accept` – from a message to a fact: signatures, the chain, the order of updates, rate limits
+//! * `accept` – from a message to a place in line; `pending` – what waits; `room` – places to wait, shared out fairly
+//! * `verdict` – from a place in line to a fact: signatures, the chain, the order of updates, rate limits
 //! * `store` – what is known, with the messages as they came; `kept` – the same as records of a cache
-//! * `peers` – what each peer wants, what it may cost, what goes out when
+//! * `peers` – what each peer wants, what goes out when; `standing` – what its gossip earned it
 //! * `sync` – asking a peer for what is missing; `answer` – being asked
 //!
 //! Read next: `accept`, then `graph`.
@@ -17,10 +18,14 @@ mod answer;
 pub mod graph;
 mod kept;
 mod peers;
+mod pending;
+mod room;
+mod standing;
 mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use kept::{BadKept, Kept};
 pub use peers::Spoken;
@@ -34,7 +39,6 @@ use crate::units::{Height, Sat, Timestamp};
 use crate::wire::features::Features;
 use crate::wire::gossip::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 use crate::wire::Message;
-use accept::Pending;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -42,6 +46,8 @@ use alloc::vec::Vec;
 use bitcoin::{OutPoint, ScriptBuf, Txid};
 use graph::Graph;
 use peers::{Key, Peer};
+use pending::Pending;
+use standing::Remembered;
 
 /// How often what grew old is looked for.
 const TIDY_MS: u64 = 60_000;
@@ -211,6 +217,8 @@ pub struct Gossip {
     store: Store,
     pending: Pending,
     peers: BTreeMap<LinkId, Peer>,
+    /// What peers earned that are gone.
+    remembered: Remembered,
     /// What came from links that we have not heard of yet.
     early: BTreeMap<LinkId, Vec<Message>>,
     /// What is new since the last broadcast.
@@ -239,6 +247,7 @@ impl Gossip {
             store,
             pending: Pending::default(),
             peers: BTreeMap::new(),
+            remembered: Remembered::default(),
             early: BTreeMap::new(),
             fresh: BTreeSet::new(),
             blacklist: BTreeSet::new(),
@@ -255,6 +264,7 @@ impl Gossip {
             self.take(event);
         }
         self.timers();
+        self.check_on();
         self.ask_on();
         core::mem::take(&mut self.out)
     }

@@ -3,34 +3,24 @@
 //! In: links that come and go, filters, what is new. Out: [`Spoken`] messages. What is new leaves in one broadcast at a
 //! time (BOLT 7, "Rebroadcasting"): each peer has a set of names of what is due, and the bytes are looked up when
 //! there is room on its link, so that a slow peer costs names and not copies, and gets the newest of each.
-//! A peer whose messages cost more than they bring is not listened to for a while, and told so once.
-//! Read next: `sync`, `answer`.
+//! Read next: `standing`, `sync`, `answer`.
 
 use crate::gossip::answer::{Answer, Range};
+use crate::gossip::standing::Standing;
 use crate::gossip::store::NodeKey;
 use crate::gossip::sync::Sync;
 use crate::gossip::{Action, Gossip};
-use crate::id::{ChannelId, LinkId, NodeId, ShortChannelId};
-use crate::node::effect::Level;
-use crate::units::Timestamp;
+use crate::id::{LinkId, NodeId, ShortChannelId};
 use crate::wire::features::{Feature, Features};
 use crate::wire::gossip::GossipTimestampFilter;
-use crate::wire::message::ErrorMessage;
 use crate::wire::Message;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-/// Messages that a peer may send in quick succession; a whole network's are three for each channel and one a node.
-const CREDIT: u32 = 500_000;
-/// And this many more a second.
-const CREDIT_PER_S: u32 = 500;
-/// What a message costs beside that when work was wasted on it.
-const WASTE: u32 = 100;
-/// How long a peer that went too far is not listened to.
-const MUTED_MS: u64 = 600_000;
 /// Names that are due for one peer; one that is so far behind gets all from the start again.
 const MAX_DUE: usize = 50_000;
+
 /// The names of all that is new, sorted so that a channel comes before its updates and both before their nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Key {
@@ -52,11 +42,11 @@ pub(super) struct Peer {
     pub id: NodeId,
     /// It has gossip worth asking for.
     pub queries: bool,
+    /// It can be asked for parts of what there is of a channel, and tells times (`gossip_queries_ex`).
+    pub extended: bool,
     /// From this timestamp on, for so long; without it nothing but our own goes out.
     filter: Option<(u32, u32)>,
-    muted_until: Option<Timestamp>,
-    credit: u32,
-    credited_s: u32,
+    pub standing: Standing,
     due: BTreeSet<Key>,
     dump: Option<Dump>,
     pub answer: Option<Answer>,
@@ -83,14 +73,14 @@ impl Spoken {
 }
 
 impl Peer {
-    fn new(id: NodeId, queries: bool, now_s: u32) -> Peer {
+    fn new(id: NodeId, features: &Features, standing: Standing) -> Peer {
+        let queries = features.supports(Feature::GossipQueries);
         Peer {
             id,
             queries,
+            extended: queries && features.supports(Feature::GossipQueriesEx),
             filter: None,
-            muted_until: None,
-            credit: CREDIT,
-            credited_s: now_s,
+            standing,
             due: BTreeSet::new(),
             dump: None,
             answer: None,
@@ -109,20 +99,15 @@ impl Peer {
         !self.due.is_empty() || self.dump.is_some() || self.answer.is_some() || self.range.is_some()
     }
 
-    fn spend(&mut self, amount: u32, now_s: u32) -> bool {
-        let more = now_s.saturating_sub(self.credited_s).saturating_mul(CREDIT_PER_S);
-        self.credit = self.credit.saturating_add(more).min(CREDIT);
-        self.credited_s = now_s;
-        let enough = self.credit >= amount;
-        self.credit = self.credit.saturating_sub(amount);
-        enough
+    pub(super) fn forget_answers(&mut self) {
+        (self.answer, self.range, self.dump) = (None, None, None);
     }
 }
 
 impl Gossip {
     pub(super) fn linked(&mut self, id: NodeId, link: LinkId, features: &Features) {
-        let queries = features.supports(Feature::GossipQueries);
-        let mut peer = Peer::new(id, queries, self.now_s());
+        let standing = self.standing_of(&id);
+        let mut peer = Peer::new(id, features, standing);
         // What is ours it may not have heard of.
         let us = self.settings.us;
         for scid in self.store.channels_of(&us) {
@@ -134,73 +119,18 @@ impl Gossip {
     }
 
     pub(super) fn unlinked(&mut self, link: LinkId) {
-        self.peers.remove(&link);
         self.early.remove(&link);
         if self.asking == Some(link) {
             self.asking = None;
         }
+        let Some(peer) = self.peers.remove(&link) else { return };
+        self.remember(peer);
+        self.pending.leave(link);
+        self.listen_on();
     }
 
     pub(super) fn send(&mut self, link: LinkId, message: &Message) {
         self.out.extend(Spoken::message(link, message).map(Action::Send));
-    }
-
-    /// Whether a message of this peer is looked at.
-    pub(super) fn may_speak(&mut self, link: LinkId) -> bool {
-        let (now, now_s) = (self.now, self.now_s());
-        let Some(peer) = self.peers.get_mut(&link) else { return false };
-        if peer.muted_until.is_some_and(|until| until > now) {
-            return false;
-        }
-        if peer.muted_until.take().is_some() {
-            (peer.credit, peer.credited_s) = (CREDIT, now_s);
-        }
-        if peer.spend(1, now_s) {
-            return true;
-        }
-        self.mute(link, "too much gossip");
-        false
-    }
-
-    /// Work was wasted on its message.
-    pub(super) fn charge(&mut self, link: LinkId) {
-        let now_s = self.now_s();
-        let enough = self.peers.get_mut(&link).is_none_or(|peer| peer.spend(WASTE, now_s));
-        if !enough {
-            self.mute(link, "too much gossip that is of no use");
-        }
-    }
-
-    pub(super) fn warn(&mut self, link: LinkId, text: &str) {
-        let told = ErrorMessage::new(ChannelId::ALL, text);
-        self.send(link, &Message::Warning(told));
-        self.charge(link);
-    }
-
-    /// Its gossip is ignored for a while; its channels are not touched.
-    pub(super) fn mute(&mut self, link: LinkId, why: &str) {
-        let now = self.now;
-        let Some(peer) = self.peers.get_mut(&link) else { return };
-        if peer.muted_until.is_some_and(|until| until > now) {
-            return;
-        }
-        peer.muted_until = Some(now.plus_ms(MUTED_MS));
-        (peer.answer, peer.range, peer.dump) = (None, None, None);
-        peer.sync = Sync::default();
-        let id = peer.id;
-        if self.asking == Some(link) {
-            self.asking = None;
-        }
-        self.notice(Level::Warn, alloc::format!("its gossip is ignored for ten minutes: {why}"), Some(id));
-        let told =
-            ErrorMessage::new(ChannelId::ALL, &alloc::format!("your gossip is ignored for a while: {why}"));
-        self.send(link, &Message::Warning(told));
-    }
-
-    /// Whether this link's peer is not listened to at present.
-    pub fn is_muted(&self, link: LinkId) -> bool {
-        let until = self.peers.get(&link).and_then(|peer| peer.muted_until);
-        until.is_some_and(|until| until > self.now)
     }
 
     /// `gossip_timestamp_filter`: it replaces the one before.
@@ -293,7 +223,7 @@ impl Gossip {
                 (own || peer.lets_through(update.timestamp)).then(|| update.bytes.clone())
             }
             Key::Node(node) => {
-                let told = self.store.told(&node)?;
+                let told = self.store.told(&node).filter(|told| told.passed_on)?;
                 (own || peer.lets_through(told.timestamp)).then(|| told.bytes.clone())
             }
         }
@@ -328,7 +258,7 @@ impl Gossip {
                     break;
                 }
                 seen += 1;
-                if peer.lets_through(told.timestamp) {
+                if told.passed_on && peer.lets_through(told.timestamp) {
                     batch.push(told.bytes.clone());
                 }
             }

@@ -7,6 +7,7 @@ use crate::gossip::graph::{Direction, Graph, Policy};
 use crate::gossip::kept::{self, Kept, UpdateHead};
 use crate::id::{NodeId, ShortChannelId};
 use crate::units::{Height, Sat};
+use crate::wire::address;
 use crate::wire::features::Features;
 use crate::wire::gossip::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 use crate::wire::Message;
@@ -19,8 +20,10 @@ use bitcoin::{OutPoint, Txid};
 pub(super) const STALE_S: u32 = 14 * 24 * 3_600;
 /// A channel is forgotten so many blocks after its funding output was spent.
 pub(super) const FORGET_BLOCKS: u32 = 72;
-/// Updates that a direction may have in quick succession.
-const BURST: u8 = 10;
+/// News that a direction or a node may have in quick succession.
+const BURST: u8 = 12;
+/// The last of them are for directions that are switched on or off.
+const FOR_SWITCHES: u8 = 2;
 
 /// A node's key as the map of nodes has it.
 pub(super) type NodeKey = [u8; 33];
@@ -53,10 +56,37 @@ pub struct Heard {
     pub bytes: Box<[u8]>,
     /// Its timestamp.
     pub timestamp: u32,
-    /// More updates that are welcome now.
-    pub(super) tokens: u8,
-    /// When the last of them came in.
-    pub(super) refilled_s: u32,
+    pub(super) welcome: Welcome,
+}
+
+/// How many more news are welcome, and since when the last of them is. Only what was signed well counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Welcome {
+    tokens: u8,
+    refilled_s: u32,
+}
+
+impl Welcome {
+    const fn full(now_s: u32) -> Welcome {
+        Welcome { tokens: BURST, refilled_s: now_s }
+    }
+
+    fn at(self, now_s: u32, refill_s: u32) -> Welcome {
+        let refill_s = refill_s.max(1);
+        let more = now_s.saturating_sub(self.refilled_s) / refill_s;
+        if u32::from(self.tokens).saturating_add(more) >= u32::from(BURST) {
+            return Welcome::full(now_s);
+        }
+        let more = u8::try_from(more).unwrap_or(BURST);
+        let refilled_s = self.refilled_s + u32::from(more) * refill_s;
+        Welcome { tokens: self.tokens + more, refilled_s }
+    }
+
+    /// After one more.
+    fn less(before: Option<Welcome>, now_s: u32, refill_s: u32) -> Welcome {
+        let now = before.map_or(Welcome::full(now_s), |before| before.at(now_s, refill_s));
+        Welcome { tokens: now.tokens.saturating_sub(1), ..now }
+    }
 }
 
 impl Heard {
@@ -72,6 +102,19 @@ impl Heard {
 pub(super) struct Told {
     pub bytes: Box<[u8]>,
     pub timestamp: u32,
+    /// Others may be told.
+    pub passed_on: bool,
+    welcome: Welcome,
+}
+
+impl Told {
+    fn new(bytes: Box<[u8]>, timestamp: u32, welcome: Welcome) -> Told {
+        // "if more than one type 5 address is announced: [...] MUST not forward the node_announcement"
+        // BOLT 7 [7.node.16].
+        let addresses = kept::node_addresses(&bytes).and_then(|field| address::read(field).ok());
+        let passed_on = addresses.is_some_and(|addresses| !addresses.many_names);
+        Told { bytes, timestamp, passed_on, welcome }
+    }
 }
 
 /// All that is known.
@@ -219,27 +262,48 @@ impl Store {
         self.newest = self.newest.max(m.timestamp);
         let kept = Kept::Update { update: bytes.clone() };
         if let Some(channel) = self.channels.get_mut(&m.short_channel_id) {
-            let before = channel.updates[direction].as_ref();
-            let (tokens, refilled_s) = tokens(before, now_s, refill_s);
-            let tokens = tokens.saturating_sub(1);
-            channel.updates[direction] = Some(Heard { bytes, timestamp: m.timestamp, tokens, refilled_s });
+            let before = channel.updates[direction].as_ref().map(|u| u.welcome);
+            let welcome = Welcome::less(before, now_s, refill_s);
+            channel.updates[direction] = Some(Heard { bytes, timestamp: m.timestamp, welcome });
         }
         self.graph.set_policy(m.short_channel_id, Direction::from_flags(m.channel_flags), Policy::from(m));
         kept
     }
 
-    /// Whether one more update of this direction is welcome now.
+    /// Whether one more update of this direction is welcome now. Some are kept for those that switch it on or off.
     pub(super) fn has_room(&self, m: &ChannelUpdate, now_s: u32, refill_s: u32) -> bool {
         let channel = self.channels.get(&m.short_channel_id);
-        let before = channel.and_then(|c| c.updates[usize::from(m.direction())].as_ref());
-        tokens(before, now_s, refill_s).0 > 0
+        let Some(before) = channel.and_then(|c| c.updates[usize::from(m.direction())].as_ref()) else {
+            return true;
+        };
+        let switched = before.says().is_some_and(|(_, _, policy)| policy.disabled != m.is_disabled());
+        before.welcome.at(now_s, refill_s).tokens > if switched { 0 } else { FOR_SWITCHES }
     }
 
-    pub(super) fn set_node(&mut self, m: &NodeAnnouncement, bytes: Box<[u8]>) -> Kept {
+    /// Whether what a node says of itself is news, and welcome now.
+    pub(super) fn has_room_for_node(&self, key: &NodeKey, timestamp: u32, now_s: u32, refill_s: u32) -> bool {
+        let room = |told: &Told| told.welcome.at(now_s, refill_s).tokens > FOR_SWITCHES;
+        self.nodes.get(key).is_none_or(|told| told.timestamp < timestamp && room(told))
+    }
+
+    pub(super) fn set_node(
+        &mut self,
+        m: &NodeAnnouncement,
+        bytes: Box<[u8]>,
+        now_s: u32,
+        refill_s: u32,
+    ) -> Kept {
         self.newest = self.newest.max(m.timestamp);
         let kept = Kept::Node { announcement: bytes.clone() };
-        self.nodes.insert(m.node_id.0.serialize(), Told { bytes, timestamp: m.timestamp });
+        let key = m.node_id.0.serialize();
+        let welcome = Welcome::less(self.nodes.get(&key).map(|told| told.welcome), now_s, refill_s);
+        self.nodes.insert(key, Told::new(bytes, m.timestamp, welcome));
         kept
+    }
+
+    /// How many channels no chain was asked about.
+    pub(super) fn unproven(&self) -> usize {
+        self.channels.len().saturating_sub(self.by_funding.len())
     }
 
     pub(super) fn remove(&mut self, scid: ShortChannelId) -> Option<Kept> {
@@ -325,7 +389,7 @@ impl Store {
                 let Some((key, timestamp)) = kept::node_head(&announcement) else { return };
                 if self.ends.contains_key(&key) {
                     self.newest = self.newest.max(timestamp);
-                    self.nodes.insert(key, Told { bytes: announcement, timestamp });
+                    self.nodes.insert(key, Told::new(announcement, timestamp, Welcome::full(now_s)));
                 }
             }
             Kept::Gone { scid } => drop(self.remove(scid)),
@@ -336,8 +400,8 @@ impl Store {
     fn restore_update(&mut self, m: &UpdateHead, bytes: Box<[u8]>, now_s: u32) {
         let Some(channel) = self.channels.get_mut(&m.scid) else { return };
         let (timestamp, direction) = (m.policy.timestamp, Direction::from_flags(m.channel_flags));
-        channel.updates[direction.index()] =
-            Some(Heard { bytes, timestamp, tokens: BURST, refilled_s: now_s });
+        let welcome = Welcome::full(now_s);
+        channel.updates[direction.index()] = Some(Heard { bytes, timestamp, welcome });
         self.newest = self.newest.max(timestamp);
         self.graph.set_policy(m.scid, direction, m.policy);
     }
@@ -355,16 +419,4 @@ impl Store {
 /// The funding output that a name on chain and its transaction's id mean.
 fn outpoint(txid: Txid, scid: ShortChannelId) -> OutPoint {
     OutPoint { txid, vout: (scid.0 & 0xffff) as u32 }
-}
-
-/// How many updates are welcome, and since when the last of them is.
-fn tokens(before: Option<&Heard>, now_s: u32, refill_s: u32) -> (u8, u32) {
-    let Some(heard) = before else { return (BURST, now_s) };
-    let refill_s = refill_s.max(1);
-    let more = now_s.saturating_sub(heard.refilled_s) / refill_s;
-    if u32::from(heard.tokens).saturating_add(more) >= u32::from(BURST) {
-        return (BURST, now_s);
-    }
-    let more = u8::try_from(more).unwrap_or(BURST);
-    (heard.tokens + more, heard.refilled_s + u32::from(more) * refill_s)
 }

@@ -117,6 +117,7 @@ impl Node {
         let mut ours = Features::ours_init(self.config.simple_close);
         if self.config.gossip.is_some() {
             ours.set(Feature::GossipQueries.odd());
+            ours.set(Feature::GossipQueriesEx.odd());
         }
         ours
     }

@@ -97,10 +97,11 @@ features! {
 }
 
 /// What chand implements: a peer may insist on any of these.
-const IMPLEMENTED: [Feature; 14] = [
+const IMPLEMENTED: [Feature; 15] = [
     Feature::DataLossProtect,
     Feature::UpfrontShutdownScript,
     Feature::GossipQueries,
+    Feature::GossipQueriesEx,
     Feature::VarOnion,
     Feature::StaticRemotekey,
     Feature::PaymentSecret,

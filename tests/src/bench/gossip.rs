@@ -61,6 +61,7 @@ pub fn measure(base: &Path, quick: bool) -> Value {
     let known = known["nodes"].as_array().expect("nodes");
     assert_eq!(known.len(), nodes, "every node is known");
     let named = known.iter().filter(|node| node["alias"].is_string()).count();
+    assert_eq!(named, nodes, "every node said who it is");
     let start_ms = start_again(&mut node);
     let again_mb = peak_rss_mb(node.process().id());
     assert_eq!(known_channels(&node), channels * 2, "every direction is known again");
@@ -94,6 +95,7 @@ fn tell(node: &Node, crowd: Crowd, begun: Instant) -> (u64, Duration) {
     let mut gossip = Gossip::new(settings, crowd.store, now());
     let mut features = Features::ours_init(false);
     features.set(Feature::GossipQueries.odd());
+    features.set(Feature::GossipQueriesEx.odd());
     let mut stranger = Stranger::greet_as(node, NUMBER, features.clone());
     let peer = NodeId(node.id().parse().expect("a node id"));
     let news = News::Linked { peer, link: LINK, features };

@@ -158,6 +158,20 @@ impl Town {
         self.machines.restart(seat, us, now);
     }
 
+    /// A seat's machine has lost what nodes say of themselves, and nothing else.
+    pub fn forget_names(&mut self, seat: usize) {
+        let (us, now) = (self.seats[seat].id, self.now);
+        if let Some(machine) = self.machines.all.get_mut(&seat) {
+            machine.kept.retain(|kept| !matches!(kept, Kept::Node { .. }));
+        }
+        self.machines.restart(seat, us, now);
+    }
+
+    /// A seat's machine hears something that nobody of the town said.
+    pub fn whisper_to(&mut self, seat: usize, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.machines.push(seat, event));
+    }
+
     pub(super) fn news(&mut self, seat: usize, news: News) {
         self.machines.push(seat, Event::News(news));
     }

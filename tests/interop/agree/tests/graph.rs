@@ -58,6 +58,8 @@ struct Both {
     ours: Gossip,
     ldk: NetworkGraph<&'static Deaf>,
     now: Timestamp,
+    /// How many peers there were.
+    peers: u64,
 }
 
 impl Both {
@@ -68,24 +70,28 @@ impl Both {
             ours: Gossip::new(settings, Store::new(), now),
             ldk: NetworkGraph::new(bitcoin::Network::Regtest, &Deaf),
             now,
+            peers: 0,
         };
         both.link();
         both
     }
 
-    /// A link of its own for each message: one that forges is not listened to any more.
-    fn link(&mut self) {
+    /// A peer of its own for each message: one that forges is not listened to any more, whatever its link.
+    fn link(&mut self) -> NodeId {
+        self.peers += 1;
+        let mut secret = [7; 32];
+        secret[..8].copy_from_slice(&self.peers.to_be_bytes());
         let features = Features::of(&[7]);
-        let peer = NodeId(crypto().public_key(&SecretKey::from_slice(&[7; 32]).expect("a key")));
+        let peer = NodeId(crypto().public_key(&SecretKey::from_slice(&secret).expect("a key")));
         let news = [News::Unlinked { link: LINK }, News::Linked { peer, link: LINK, features }];
         self.ours.step(self.now, news.map(Event::News));
+        peer
     }
 
     /// Tells both what these bytes say; whether LDK took it.
     fn tell(&mut self, bytes: &[u8]) -> bool {
-        self.link();
+        let peer = self.link();
         if let Ok(message) = Message::decode(bytes) {
-            let peer = NodeId(crypto().public_key(&SecretKey::from_slice(&[7; 32]).expect("a key")));
             let mut events = vec![Event::Message { peer, link: LINK, message }];
             while !events.is_empty() {
                 let actions = self.ours.step(self.now, events);

@@ -1,0 +1,133 @@
+//! News of what is known: limits that a forger cannot use up for others, and announcements that say more than we understand.
+
+use super::*;
+
+#[test]
+fn forged_and_old_updates_use_up_nobodys_limit() {
+    let mut world = World::new();
+    world.gossip.settings.refill_s = 600;
+    world.channel(500, 10, 11);
+    let first = world.update(500, 10, 11, 90);
+    let at = usize::from(first.direction());
+    let crypto = RealCrypto::new();
+    for n in 0..40u64 {
+        let link = LinkId(100 + n);
+        world.link(link, 100 + n as u8);
+        let forged = resigned(&crypto, update(&crypto, scid(500), 10, 11, NOW_S - 50 + n), 40);
+        world.tell(link, Message::ChannelUpdate(forged));
+        assert!(world.gossip.is_muted(link));
+        let old = update(&crypto, scid(500), 10, 11, NOW_S - 91);
+        world.tell(BOB, Message::ChannelUpdate(old));
+    }
+    assert!(!world.gossip.is_muted(BOB));
+    for n in 0..9 {
+        let m = world.update(500, 10, 11, 80 - n);
+        assert_eq!(world.timestamp(500, at), Some(m.timestamp), "{n}");
+    }
+}
+
+#[test]
+fn a_direction_that_is_switched_off_is_heard_though_it_said_too_much() {
+    let mut world = World::new();
+    world.gossip.settings.refill_s = 600;
+    world.filter(CAROL, 0);
+    world.channel(500, 10, 11);
+    for ago_s in (50..70).rev() {
+        world.update(500, 10, 11, ago_s);
+    }
+    let crypto = RealCrypto::new();
+    let flip = |world: &mut World, ago_s: u64, off: bool| {
+        let m = update(&crypto, scid(500), 10, 11, NOW_S - ago_s);
+        let flags = m.channel_flags | if off { ChannelUpdate::DISABLE } else { 0 };
+        let m = resigned(&crypto, ChannelUpdate { channel_flags: flags, ..m }, 10);
+        world.tell(BOB, Message::ChannelUpdate(m.clone()));
+        world.timestamp(500, usize::from(m.direction())) == Some(m.timestamp)
+    };
+    assert!(!flip(&mut world, 40, false), "the limit is reached");
+    assert!(flip(&mut world, 39, true), "off");
+    world.wait(2);
+    let heard = world.heard_by(CAROL);
+    let last = heard.iter().rev().find_map(|m| match m {
+        Message::ChannelUpdate(u) => Some(u.is_disabled()),
+        _ => None,
+    });
+    assert_eq!(last, Some(true), "and passed on");
+    assert!(flip(&mut world, 38, false), "and on again");
+    assert!(!flip(&mut world, 37, true), "but not without end");
+    assert!(!world.gossip.is_muted(BOB), "who passes it on cannot help it");
+}
+
+#[test]
+fn what_is_signed_is_kept_and_passed_on_however_much_of_it_is_not_understood() {
+    let mut world = World::new();
+    world.filter(CAROL, 0);
+    world.channel(500, 10, 11);
+    world.update(500, 10, 11, 5);
+    let crypto = RealCrypto::new();
+    let name = |text: &[u8]| [&[5, text.len() as u8], text, &[0, 9]].concat();
+    let base = introduction(&crypto, 10, NOW_S - 100, vec![]);
+    let resigned = |m: NodeAnnouncement| {
+        let digest = digest(&Message::NodeAnnouncement(m.clone()), 1);
+        NodeAnnouncement { signature: crypto.sign(&digest, &secret(10)), ..m }
+    };
+    let odd = [
+        ("features nobody knows", NodeAnnouncement { features: vec![0xff; 40], ..base.clone() }, true),
+        ("an alias that is no text", NodeAnnouncement { alias: [0xff; 32], ..base.clone() }, true),
+        ("another kind of address", NodeAnnouncement { addresses: vec![77, 1, 2, 3], ..base.clone() }, true),
+        (
+            "very many addresses",
+            NodeAnnouncement { addresses: [1, 9, 9, 9, 9, 0, 9].repeat(8_000), ..base.clone() },
+            true,
+        ),
+        ("more than there is now", NodeAnnouncement { tail: vec![7; 5_000], ..base.clone() }, true),
+        // BOLT 7 [7.node.16].
+        ("two names", NodeAnnouncement { addresses: [name(b"a"), name(b"b")].concat(), ..base }, false),
+    ];
+    for (n, (why, m, passed_on)) in odd.into_iter().enumerate() {
+        let m = resigned(NodeAnnouncement { timestamp: NOW_S as u32 - 90 + n as u32, ..m });
+        world.tell(BOB, Message::NodeAnnouncement(m.clone()));
+        assert_eq!(world.gossip.store().node(&id(10)).as_ref(), Some(&m), "{why}");
+        world.wait(2);
+        let heard = world.heard_by(CAROL).contains(&Message::NodeAnnouncement(m));
+        assert_eq!(heard, passed_on, "{why}");
+        let query = QueryShortChannelIds {
+            chain_hash: CHAIN.chain_hash(),
+            short_channel_ids: ShortChannelIds(vec![scid(500)]),
+            query_flags: None,
+        };
+        world.tell(CAROL, Message::QueryShortChannelIds(query));
+        let told = world.heard_by(CAROL).iter().any(|m| matches!(m, Message::NodeAnnouncement(_)));
+        assert_eq!(told, passed_on, "{why}");
+    }
+    assert!(!world.gossip.is_muted(BOB));
+    // A cache knows as much.
+    let mut copy = Store::new();
+    for kept in world.gossip.store().records() {
+        copy.restore(kept, &CHAIN.chain_hash(), NOW_S as u32);
+    }
+    let key = id(10).0.serialize();
+    assert_eq!(copy.told(&key).map(|told| told.passed_on), Some(false));
+}
+
+#[test]
+fn a_node_that_names_itself_anew_all_the_time_is_not_followed_nor_one_from_the_future() {
+    let mut world = World::new();
+    world.gossip.settings.refill_s = 600;
+    world.channel(500, 10, 11);
+    let crypto = RealCrypto::new();
+    let far = introduction(&crypto, 10, NOW_S + 100_000, vec![]);
+    world.tell(BOB, Message::NodeAnnouncement(far));
+    assert_eq!(world.gossip.store().node(&id(10)), None);
+    let mut taken = 0;
+    for n in 0..40 {
+        let m = introduction(&crypto, 10, NOW_S - 60 + n, vec![]);
+        world.tell(BOB, Message::NodeAnnouncement(m.clone()));
+        taken += u32::from(world.gossip.store().node(&id(10)) == Some(m));
+    }
+    assert_eq!(taken, 10);
+    assert!(!world.gossip.is_muted(BOB));
+    world.wait(600);
+    let m = introduction(&crypto, 10, NOW_S, vec![]);
+    world.tell(BOB, Message::NodeAnnouncement(m.clone()));
+    assert_eq!(world.gossip.store().node(&id(10)), Some(m));
+}
