@@ -55,6 +55,7 @@ pub fn htlc(offered_by: Side) -> view::Htlc {
         expiry: Height(150),
         state: if offered_by == Side::Local { "SENT_ADD_ACK_REVOCATION" } else { "RCVD_ADD_ACK_REVOCATION" },
         local_trimmed: offered_by == Side::Local,
+        waits_because: None,
     }
 }
 
@@ -229,6 +230,7 @@ pub fn invoice(status: &'static str) -> view::Invoice {
         amount_received_msat: paid.then_some(Msat(5_000)),
         paid_at_s: paid.then_some(1_790_000_000),
         preimage: paid.then_some(Preimage([5; 32])),
+        lost: None,
     }
 }
 

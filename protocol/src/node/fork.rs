@@ -44,6 +44,7 @@ impl Node {
             publishing: self.publishing.clone(),
             taken: self.taken.clone(),
             parked: self.parked.clone(),
+            delayed: self.delayed.clone(),
             touched: self.touched.clone(),
             unprepared: self.unprepared.clone(),
             events: self.events.clone(),
@@ -65,7 +66,8 @@ impl Node {
         let world =
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
         let waiting = (&self.closers, &self.publishing, &self.parked, &self.touched, &self.events);
-        bytes.extend(format!("{world:?}{waiting:?}").into_bytes());
+        let later = (chain.synced_at, &self.delayed);
+        bytes.extend(format!("{world:?}{waiting:?}{later:?}").into_bytes());
         bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
         self.payments.volatile(&mut bytes);
         self.forwards.volatile(&mut bytes);

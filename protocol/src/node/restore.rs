@@ -19,8 +19,7 @@ use crate::node::peers::Peer;
 use crate::node::state::Counters;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
-    block_key, channel_key, channel_of, decode, decode_grown, invoice_key, number_of, peer_key, put,
-    BadRecord, Kind,
+    block_key, channel_key, channel_of, decode, invoice_key, number_of, peer_key, put, BadRecord, Kind,
 };
 use crate::sign::Crypto;
 use crate::store::{Change, Entry};
@@ -73,9 +72,7 @@ impl Found {
                 self.peers.insert(NodeId(id.ok_or(BadRecord::Damaged)?), Peer::restored(address));
             }
             Kind::Invoice => {
-                // Of before there were blinded paths: none.
-                let invoice: Invoice = decode_grown(&value, &false)?;
-                self.invoices.insert(invoice);
+                self.invoices.insert(Invoice::from_record(&value)?);
             }
             Kind::Payment => {
                 let payment = Payment::from_record(&value)?;
@@ -159,6 +156,7 @@ impl Dormant {
                 tip_time_s: 0,
                 reachable: true,
                 synced: false,
+                synced_at: Timestamp(0),
                 at_tip: false,
                 fees: Fees { normal: floor, urgent: floor, minimum: floor },
             },
@@ -177,6 +175,7 @@ impl Dormant {
             publishing: BTreeMap::new(),
             taken: BTreeSet::new(),
             parked: Vec::new(),
+            delayed: Vec::new(),
             touched: BTreeSet::new(),
             unprepared: BTreeSet::new(),
             events: VecDeque::new(),
