@@ -478,6 +478,7 @@ pub(crate) fn follow_config(config: &Config) -> FollowConfig {
         network: config.network.bitcoin,
         fallback_fees: fallback_fees(config),
         poll: poll_s.map(|s| Duration::from_secs(u64::from(s))),
+        repeat: None,
     }
 }
 

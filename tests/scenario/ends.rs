@@ -119,8 +119,21 @@ fn a_payment_of_ones_own_that_was_undone_and_taken_is_complete() {
             break;
         }
     }
+    town.expected_errors.push("cannot be taken any more");
     town.mine(6);
     assert_eq!(status(&mut town, 0, &invoice).status, "failed");
+    // Its payee says how much of what it was paid it did not get, until it does.
+    let lost = |town: &mut Town| {
+        let Reply::Invoices(list) = town.must(1, Command::ListInvoices(Default::default())) else {
+            panic!("no list")
+        };
+        (list[0].status, list[0].amount_received_msat.map(|got| got.0), list[0].lost.map(|lost| lost.0))
+    };
+    assert_eq!(lost(&mut town), ("paid", Some(AMOUNT_MSAT), Some(AMOUNT_MSAT)));
+    town.restart(1);
+    assert_eq!(lost(&mut town), ("paid", Some(AMOUNT_MSAT), Some(AMOUNT_MSAT)));
+    let said = town.seats[1].log.iter().filter(|n| n.text.contains("cannot be taken any more")).count();
+    assert_eq!(said, 1);
     town.expected_errors.push("LOST");
     (0..7).for_each(|_| town.chain.unmine(true));
     town.mute = [0].into();
@@ -130,6 +143,7 @@ fn a_payment_of_ones_own_that_was_undone_and_taken_is_complete() {
     assert_eq!(spender(&town), Some(false));
     let pay = status(&mut town, 0, &invoice);
     assert_eq!(pay.status, "complete", "{:?}", pay.failure);
+    assert_eq!(lost(&mut town), ("paid", Some(AMOUNT_MSAT), None));
 }
 
 /// A small HTLC with a far expiry, closed at once: its payment ends after the expiry, however long the channel is over.

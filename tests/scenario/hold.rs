@@ -1,7 +1,7 @@
 //! Hold invoices: money waits at the payee until its user decides; restarts and blocks meanwhile.
 
-use chand_protocol::node::command::{Command, Reply};
-use chand_tests::duet::play::{preimage, Open};
+use chand_protocol::node::command::{Command, InvoiceRequest, Reply};
+use chand_tests::duet::play::{pay, preimage, request, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
 
 fn status(duet: &mut Duet, seat: usize, number: u64) -> String {
@@ -91,6 +91,63 @@ fn a_held_payment_whose_expiry_comes_near_goes_back() {
     assert_eq!(status(&mut duet, BOB, 1), "cancelled");
     assert!(matches!(duet.answer(order), Some(Err(_))));
     assert_eq!(duet.balance_msat(ALICE), 600_000_000);
+    // The secret stays where it is.
+    let refused = duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(1) });
+    assert!(refused.code == 906 && refused.message.contains("went back"), "{}", refused.message);
+    assert_eq!(duet.balance_msat(ALICE), 600_000_000);
+    duet.judge_agreement();
+}
+
+#[test]
+fn an_invoice_that_leaves_no_time_to_act_on_chain_is_not_made() {
+    let mut duet = Duet::opened(35, Open::default());
+    for (blocks, made) in [(12, false), (13, true)] {
+        let hold = Some(preimage(blocks.into()).hash());
+        let wish =
+            InvoiceRequest { hold, cltv_blocks: Some(blocks), ..request(&format!("{blocks}"), Some(1_000)) };
+        match made {
+            true => drop(duet.must(BOB, Command::Invoice(wish))),
+            false => assert_eq!(duet.must_fail(BOB, Command::Invoice(wish)).code, -32602),
+        }
+    }
+}
+
+#[test]
+fn an_expired_hold_invoice_can_be_cancelled_and_money_that_came_in_time_settled() {
+    let mut duet = Duet::opened(36, Open::default());
+    let mut bills = Vec::new();
+    for number in 1..=4 {
+        let hold = Some(preimage(number).hash());
+        let wish =
+            InvoiceRequest { hold, expiry_s: Some(60), ..request(&format!("{number}"), Some(1_000_000)) };
+        bills.push(duet.invoice(BOB, wish).bolt11);
+    }
+    // Two are paid in time.
+    let orders: Vec<_> = bills[..2].iter().map(|bolt11| duet.tell(ALICE, pay(bolt11, None))).collect();
+    duet.wait_ms(61_000);
+    for (number, way) in [(1, "accepted"), (2, "accepted"), (3, "open"), (4, "open")] {
+        assert_eq!(status(&mut duet, BOB, number), way);
+    }
+    duet.restart(BOB);
+    duet.settle();
+    let settle = |number| Command::SettleInvoice { preimage: preimage(number) };
+    let cancel = |number| Command::CancelInvoice { payment_hash: preimage(number).hash() };
+    duet.must(BOB, settle(1));
+    duet.must(BOB, cancel(2));
+    assert!(matches!(duet.answer(orders[0]), Some(Ok(Reply::Paid(_)))));
+    assert!(matches!(duet.answer(orders[1]), Some(Err(_))));
+    // Of the others nothing came.
+    let refused = duet.must_fail(BOB, settle(3));
+    assert!(refused.code == 906 && refused.message.contains("no money has come"), "{}", refused.message);
+    duet.must(BOB, cancel(3));
+    // Cancelled twice is cancelled; settled is settled.
+    duet.must(BOB, cancel(3));
+    assert_eq!(duet.must_fail(BOB, cancel(1)).code, 906);
+    duet.must(BOB, settle(1));
+    for (number, way) in [(1, "settled"), (2, "cancelled"), (3, "cancelled"), (4, "open")] {
+        assert_eq!(status(&mut duet, BOB, number), way);
+    }
+    assert_eq!(duet.balance_msat(BOB), 401_000_000);
     duet.judge_agreement();
 }
 

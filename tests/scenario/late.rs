@@ -25,11 +25,13 @@ fn an_htlc_waits_while_the_newest_block_is_old_and_is_taken_when_one_comes() {
         let mut duet = on_signet(300);
         duet.pay(ALICE, "with a fresh block", 1_000_000);
         let before = duet.balance_msat(BOB);
-        // No block for 29 minutes says nothing yet.
-        duet.wait_ms(29 * 60_000);
+        // The backend says that it has all blocks, and tells of none for hours.
+        duet.wait_ms(14 * 60_000);
         duet.pay(ALICE, "still fresh", 1_000_000);
-        duet.wait_ms(2 * 60_000);
-        let invoice = duet.invoice(BOB, request("old tip", Some(5_000_000)));
+        duet.wait_ms(181 * 60_000);
+        // One with eighteen blocks would go back at once: as many may have been made meanwhile.
+        let wish = InvoiceRequest { cltv_blocks: Some(100), ..request("old tip", Some(5_000_000)) };
+        let invoice = duet.invoice(BOB, wish);
         let order = duet.tell(ALICE, pay(&invoice.bolt11, None));
         duet.run();
         if restarted {
@@ -53,8 +55,9 @@ fn an_htlc_waits_while_the_newest_block_is_old_and_is_taken_when_one_comes() {
 #[test]
 fn an_htlc_that_waits_for_a_block_pays_nothing_once_its_channel_is_closed_by_force() {
     let mut duet = on_signet(301);
-    duet.wait_ms(31 * 60_000);
-    let invoice = duet.invoice(BOB, request("closed meanwhile", Some(5_000_000)));
+    duet.wait_ms(181 * 60_000);
+    let wish = InvoiceRequest { cltv_blocks: Some(100), ..request("closed meanwhile", Some(5_000_000)) };
+    let invoice = duet.invoice(BOB, wish);
     duet.tell(ALICE, pay(&invoice.bolt11, None));
     duet.run();
     assert_eq!(duet.channel(BOB).ledger.htlcs.len(), 1, "it is locked in and waits");

@@ -268,7 +268,7 @@ fn told(seed: u64, metadata: Option<Vec<u8>>) -> Final {
 
 #[test]
 fn the_payee_is_told_the_secret_the_total_and_its_metadata() {
-    // BOLT 4 [4.write.10, 4.write.11, 4.write.12, 4.write.13, 4.write.14].
+    // BOLT 4, 11 [4.write.10, 4.write.11, 4.write.12, 4.write.13, 4.write.14, 11.read.11, 11.read.13].
     for (seed, metadata) in [(20, None), (21, Some(vec![0xfa, 0, 1])), (22, Some(vec![7; 639]))] {
         let last = told(seed, metadata.clone());
         let data = last.payment_data.clone().expect("payment_data");

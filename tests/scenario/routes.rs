@@ -249,6 +249,7 @@ fn a_payer_who_dies_at_any_step_pays_once_or_not_at_all() {
 
 #[test]
 fn a_payee_behind_a_private_channel_names_the_way_in_its_invoice() {
+    // BOLT 11 [11.write.12, 11.write.13].
     let mut town = Town::line(4, 29, |seat, config| {
         seeds_terms(seat, config);
         config.gossip = Some(GossipConfig::default());

@@ -24,6 +24,7 @@ fn taken_back(seed: u64) -> (Town, view::Invoice) {
     for _ in 0..80 {
         town.mine(1);
         if spender(&town).is_some() {
+            town.expected_errors.push("cannot be taken any more");
             return (town, invoice);
         }
     }

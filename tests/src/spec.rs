@@ -1,6 +1,6 @@
 //! The specification, tracked: which MUST of the BOLTs is kept where, and tested by what.
 //!
-//! In: the catalogue `docs/spec/bolt-0N.txt`, and tags such as `[2.add.3]` in comments of the sources: in code they
+//! In: the catalogue `docs/spec/bolt-NN.txt`, and tags such as `[2.add.3]` in comments of the sources: in code they
 //! stand where the rule is kept, in tests at the `#[test]` that fails without it. Out: `docs/SPEC.md`, and whatever does
 //! not fit together. Names of items, not lines, are written, so that unrelated edits leave the page as it is.
 //! Read next: `catalogue`, `tags`, `page`.

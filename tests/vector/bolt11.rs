@@ -33,6 +33,7 @@ fn valid(index: usize) -> Invoice {
 
 #[test]
 fn the_valid_ones_are_read() {
+    // BOLT 11 [11.read.1, 11.read.4, 11.text.2].
     let vector = vector();
     let cases = list(&vector["valid"]);
     assert_eq!(cases.len(), 16);
@@ -89,6 +90,7 @@ fn hints(invoice: &Invoice) -> Vec<Value> {
 
 #[test]
 fn all_are_signed_by_the_published_node_but_the_high_s_one() {
+    // BOLT 11 [11.data.3, 11.read.9].
     let vector = vector();
     let (others, [high_s]) = list(&vector["valid"]).split_at(15) else { panic!("16 cases") };
     for case in others.iter().filter(|case| case["fields"].get("route_hops").is_none()) {
@@ -135,6 +137,7 @@ fn features_and_metadata_are_read() {
 
 #[test]
 fn the_invalid_ones_are_refused_for_the_right_reason() {
+    // BOLT 11 [11.data.3, 11.human.6, 11.human.8, 11.read.5, 11.read.10, 11.text.3].
     let vector = vector();
     let refused: Vec<_> = list(&vector["invalid"])
         .iter()

@@ -24,6 +24,8 @@ const PREFETCH: usize = 3;
 const REMEMBERED: usize = 1_000;
 /// How long one `waitfornewblock` waits.
 const WAIT_TIME: Duration = Duration::from_secs(30);
+/// How often it is said again that the backend is at its best header: a node takes HTLCs for as long as it hears that.
+const REPEAT: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Rounds in a row in which the chain moved under our feet before that counts as nonsense.
 const MAX_FUTILE_ROUNDS: u32 = 10;
@@ -93,6 +95,8 @@ pub struct FollowConfig {
     pub fallback_fees: Fees,
     /// How often to look for blocks; `None`: as is good for the network.
     pub poll: Option<Duration>,
+    /// How often to say again, while no block comes, that all are told; `None`: every five minutes.
+    pub repeat: Option<Duration>,
 }
 
 /// Where a node without history starts: at the backend's tip.
@@ -180,7 +184,7 @@ struct Follower {
     known: VecDeque<BlockHash>,
     tip_time_s: Option<u32>,
     checked_network: bool,
-    told_synced: Option<BlockHash>,
+    told_synced: Option<(BlockHash, Instant)>,
     trouble: Option<Discriminant<RpcError>>,
     fees: Option<(Fees, Vec<(u32, Feerate)>)>,
     fees_at: Option<Instant>,
@@ -352,10 +356,11 @@ impl Follower {
         }
     }
 
-    /// At the backend's tip: fees, then, once for each tip, that all was told.
+    /// At the backend's tip: fees, then, for each tip and again from time to time, that all was told.
     async fn at_tip(&mut self, tip: BlockHash) -> Result<Round, Stop> {
         self.refresh_fees().await?;
-        if self.told_synced == Some(tip) {
+        let every = self.config.repeat.unwrap_or(REPEAT);
+        if self.told_synced.is_some_and(|(told, at)| told == tip && at.elapsed() < every) {
             return Ok(Round::AtTip);
         }
         let info = self.chain.check_network(self.config.network).await?;
@@ -379,7 +384,7 @@ impl Follower {
         self.tip_time_s = Some(best_time_s);
         let height = info.height;
         self.emit(ChainEvent::Synced { height, best_time_s }).await?;
-        self.told_synced = Some(tip);
+        self.told_synced = Some((tip, Instant::now()));
         Ok(Round::AtTip)
     }
 

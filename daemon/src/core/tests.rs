@@ -141,6 +141,7 @@ impl Actor {
                 network: Network::Regtest,
                 fallback_fees: Fees { normal: floor, urgent: floor, minimum: floor },
                 poll: None,
+                repeat: None,
             },
             stop: watch::Sender::new(false),
             towers: crate::tower::Towers::default(),

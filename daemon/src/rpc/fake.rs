@@ -57,6 +57,7 @@ pub fn htlc(offered_by: Side) -> view::Htlc {
         expiry: Height(150),
         state: if offered_by == Side::Local { "SENT_ADD_ACK_REVOCATION" } else { "RCVD_ADD_ACK_REVOCATION" },
         local_trimmed: offered_by == Side::Local,
+        waits_because: None,
     }
 }
 
@@ -233,6 +234,7 @@ pub fn invoice(status: &'static str) -> view::Invoice {
         amount_received_msat: paid.then_some(Msat(5_000)),
         paid_at_s: paid.then_some(1_790_000_000),
         preimage: paid.then_some(Preimage([5; 32])),
+        lost: None,
     }
 }
 

@@ -257,6 +257,7 @@ pub fn htlc(h: &view::Htlc) -> Value {
         .maybe("direction", Some(direction(h.offered_by)))
         .maybe("payment_hash", Some(h.payment_hash.to_string()))
         .maybe("state", Some(h.state))
+        .maybe("waits_because", h.waits_because) // (chand)
         .build()
 }
 
@@ -335,6 +336,7 @@ pub fn invoice(i: &view::Invoice) -> Value {
     .maybe("amount_received_msat", i.amount_received_msat.map(|a| a.0))
     .maybe("paid_at", i.paid_at_s.filter(|_| paid))
     .maybe("payment_preimage", i.preimage.as_ref().filter(|_| paid).map(|p| to_hex(&p.0)))
+    .maybe("lost_msat", i.lost.map(|lost| lost.0)) // (chand)
     .build()
 }
 

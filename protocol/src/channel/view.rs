@@ -124,6 +124,7 @@ impl Channel {
             expiry: htlc.cltv_expiry,
             state: htlc.step.name(htlc.id.offered_by),
             local_trimmed: is_trimmed(self.terms.channel_type, self.feerate(), dust, offered, htlc.amount),
+            waits_because: None,
         }
     }
 

@@ -81,6 +81,7 @@ impl fmt::Display for Currency {
 }
 
 /// Reads chain and amount from the lower-case text before the separator.
+// BOLT 11 [11.human.5].
 pub(super) fn read(human: &str) -> Result<(Currency, Option<Msat>), InvoiceError> {
     let rest = human.strip_prefix("ln").ok_or(InvoiceError::Prefix)?;
     let digits_at = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
@@ -92,6 +93,7 @@ pub(super) fn read(human: &str) -> Result<(Currency, Option<Msat>), InvoiceError
     Ok((currency, amount))
 }
 
+// BOLT 11 [11.human.6, 11.human.7].
 fn read_amount(text: &str) -> Result<Msat, InvoiceError> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, multiplier) = text.split_at_checked(end).ok_or(InvoiceError::Amount)?;
@@ -102,6 +104,7 @@ fn read_amount(text: &str) -> Result<Msat, InvoiceError> {
         return Err(InvoiceError::Amount);
     }
     let pico = u128::from(number).checked_mul(u128::from(*pico)).ok_or(InvoiceError::Amount)?;
+    // BOLT 11 [11.human.8].
     if pico % PICO_PER_MSAT != 0 {
         return Err(InvoiceError::SubMillisatoshi);
     }
@@ -109,6 +112,7 @@ fn read_amount(text: &str) -> Result<Msat, InvoiceError> {
 }
 
 /// Writes chain and amount, with the largest multiplier that needs no fraction.
+// BOLT 11 [11.human.1, 11.human.2, 11.human.3].
 pub(super) fn write(currency: Currency, amount: Option<Msat>) -> Result<String, InvoiceError> {
     let prefix = currency.prefix();
     let Some(Msat(msat)) = amount else {
@@ -117,6 +121,7 @@ pub(super) fn write(currency: Currency, amount: Option<Msat>) -> Result<String, 
     if msat == 0 {
         return Err(InvoiceError::Amount);
     }
+    // BOLT 11 [11.human.4].
     let pico = u128::from(msat).saturating_mul(PICO_PER_MSAT);
     let whole = MULTIPLIERS.iter().find(|(_, unit)| pico % u128::from(*unit) == 0);
     let (multiplier, unit) = whole.ok_or(InvoiceError::Amount)?;
@@ -129,6 +134,7 @@ mod tests {
 
     #[test]
     fn amounts_go_there_and_back_in_the_shortest_way() {
+        // BOLT 11 [11.human.2, 11.human.3, 11.human.4, 11.human.7].
         let cases = [
             (1, "lnbc10p"),
             (100, "lnbc1n"),
@@ -150,6 +156,7 @@ mod tests {
 
     #[test]
     fn every_currency_has_its_prefix() {
+        // BOLT 11 [11.human.1].
         for (currency, prefix, _, network) in CURRENCIES {
             assert_eq!(read(&format!("ln{prefix}")), Ok((currency, None)));
             assert_eq!(read(&format!("ln{prefix}1m")), Ok((currency, Some(Msat(100_000_000)))));
@@ -160,6 +167,7 @@ mod tests {
 
     #[test]
     fn amounts_that_make_no_sense_are_refused() {
+        // BOLT 11 [11.human.5, 11.human.6, 11.human.8].
         for text in ["lnbc2500x", "lnbc1mm", "lnbc1m1", "lnbc0", "lnbc0m", "lnbc99999999999999999999"] {
             assert_eq!(read(text), Err(InvoiceError::Amount), "{text}");
         }

@@ -50,6 +50,7 @@ pub struct NewInvoice {
     pub blinded_paths: Vec<PayPath>,
 }
 
+// BOLT 11 [11.feature.1].
 /// What chand's invoices ask of a payer: a payment secret always; payments in parts are welcome.
 pub fn our_features() -> Features {
     Features::of(&[Feature::VarOnion.even(), Feature::PaymentSecret.even(), Feature::BasicMpp.odd()])
@@ -67,6 +68,7 @@ pub fn make<C: Signing>(
 ) -> Result<String, InvoiceError> {
     let human = amount::write(new.currency, new.amount)?;
     let data = write_data(new)?;
+    // BOLT 11 [11.data.2].
     let signature = secp.sign_ecdsa_recoverable(&signed_message(&human, &data), node_key);
     let (recovery_id, compact) = signature.serialize_compact();
     let mut bytes = [0u8; 65];
@@ -80,12 +82,15 @@ fn write_data(new: &NewInvoice) -> Result<Vec<Fe32>, InvoiceError> {
         return Err(InvoiceError::Timestamp);
     }
     let mut data = Vec::new();
+    // BOLT 11 [11.data.1].
     data.extend(digits(new.timestamp_s, 7));
     let blinded = !new.blinded_paths.is_empty();
+    // BOLT 11 [11.write.1, 11.write.2].
     if !blinded {
         field(&mut data, Fe32::S, to_fes(&new.payment_secret.0))?;
     }
     field(&mut data, Fe32::P, to_fes(&new.payment_hash.0))?;
+    // BOLT 11 [11.write.4, 11.write.5].
     match &new.description {
         Description::Text(text) => field(&mut data, Fe32::D, limited("the description", text.as_bytes())?)?,
         Description::Hash(hash) => field(&mut data, Fe32::H, to_fes(hash))?,
@@ -96,6 +101,7 @@ fn write_data(new: &NewInvoice) -> Result<Vec<Fe32>, InvoiceError> {
     if !blinded {
         field(&mut data, Fe32::C, minimal(new.min_final_cltv_blocks.into()))?;
     }
+    // BOLT 11 [11.write.15].
     if !new.features.is_empty() {
         field(&mut data, Fe32::_9, feature_fes(&new.features))?;
     }
@@ -105,6 +111,7 @@ fn write_data(new: &NewInvoice) -> Result<Vec<Fe32>, InvoiceError> {
     for path in &new.blinded_paths {
         field(&mut data, BLINDED_PATH, to_fes(&blinded::write(path)?))?;
     }
+    // BOLT 11 [11.write.17].
     for route in new.route_hints.iter().filter(|route| !route.is_empty() && !blinded) {
         let bytes: Vec<u8> = route.iter().flat_map(hint_bytes).collect();
         field(&mut data, Fe32::R, limited("a route hint", &bytes)?)?;
@@ -132,12 +139,14 @@ fn digits(value: u64, count: u32) -> impl Iterator<Item = Fe32> {
     })
 }
 
+// BOLT 11 [11.write.7, 11.write.9].
 /// A number in as few 5-bit values as it takes, none for zero.
 fn minimal(value: u64) -> Vec<Fe32> {
     let bits = u64::BITS.saturating_sub(value.leading_zeros());
     digits(value, bits.div_ceil(5)).collect()
 }
 
+// BOLT 11 [11.write.16].
 fn to_fes(bytes: &[u8]) -> Vec<Fe32> {
     bytes.iter().copied().bytes_to_fes().collect()
 }
@@ -149,6 +158,7 @@ fn limited(what: &'static str, bytes: &[u8]) -> Result<Vec<Fe32>, InvoiceError> 
     Ok(to_fes(bytes))
 }
 
+// BOLT 11 [11.write.14].
 /// The bits in 5-bit values with bit 0 last, none of the leading ones zero.
 fn feature_fes(features: &Features) -> Vec<Fe32> {
     let highest = features.bits().last().unwrap_or(0);

@@ -37,10 +37,12 @@ pub fn parse<C: Verification>(text: &str, secp: &Secp256k1<C>) -> Result<Invoice
     let parts = split(text)?;
     let (currency, amount) = amount::read(&parts.human)?;
     let (timestamp_s, fields) = read_data(&parts.data)?;
+    // BOLT 11 [11.data.3].
     let (payee, signature) = verify(&parts, fields.payee, secp)?;
     check_features(&fields.features)?;
     let missing = |tag, otherwise| missing(&fields.extra, tag, otherwise);
     let payment_hash = fields.payment_hash.ok_or_else(|| missing('p', InvoiceError::NoPaymentHash))?;
+    // BOLT 11 [11.read.10, 11.read.11].
     let payment_secret = match (fields.payment_secret, fields.blinded_paths.is_empty()) {
         (Some(_), false) => return Err(InvoiceError::BesidePaths("a payment secret")),
         (None, true) => return Err(missing('s', InvoiceError::NoPaymentSecret)),
@@ -49,6 +51,7 @@ pub fn parse<C: Verification>(text: &str, secp: &Secp256k1<C>) -> Result<Invoice
     if !fields.blinded_paths.is_empty() && !fields.route_hints.is_empty() {
         return Err(InvoiceError::BesidePaths("route hints"));
     }
+    // BOLT 11 [11.read.3].
     let description = match (fields.text, fields.text_hash) {
         (Some(one), None) | (None, Some(one)) => one,
         (Some(_), Some(_)) => return Err(InvoiceError::Description),
@@ -63,6 +66,7 @@ pub fn parse<C: Verification>(text: &str, secp: &Secp256k1<C>) -> Result<Invoice
         payment_secret,
         payee: NodeId(payee),
         description,
+        // BOLT 11 [11.read.12].
         min_final_cltv_blocks: fields.min_final_cltv_blocks.unwrap_or(DEFAULT_MIN_FINAL_CLTV_BLOCKS),
         route_hints: fields.route_hints,
         blinded_paths: fields.blinded_paths,
@@ -165,6 +169,7 @@ impl Fields {
             return Ok(());
         }
         let tag = tag.to_char();
+        // BOLT 11 [11.read.1].
         // Fallbacks of a version unknown to us end here: "MUST skip over `f` fields that use an unknown `version`". So
         // do `p`, `h`, `s` and `n` of a wrong length: the text of BOLT 11 refuses them, its published example with
         // "fields which must be ignored" has all of them and must be read. They are skipped where a sound one is found,
@@ -198,10 +203,12 @@ fn verify<C: Verification>(
     let signature = recoverable.to_standard();
     let message = signed_message(&parts.human, &parts.data);
     if let Some(payee) = named {
+        // BOLT 11 [11.read.7, 11.read.8].
         // Verification refuses high-S: "If the signature is not compliant with the low-S standard rule: MUST fail".
         secp.verify_ecdsa(&message, &signature, &payee).map_err(bad)?;
         return Ok((payee, signature));
     }
+    // BOLT 11 [11.read.9].
     // "MUST perform ECDSA public-key recovery and accept both high-S and low-S signatures".
     let payee = secp.recover_ecdsa(&message, &recoverable).map_err(bad)?;
     Ok((payee, signature))
@@ -209,11 +216,13 @@ fn verify<C: Verification>(
 
 fn check_features(features: &Features) -> Result<(), InvoiceError> {
     let understood = |bit: u32| UNDERSTOOD.iter().any(|feature| u32::from(feature.even()) == bit);
+    // BOLT 11 [11.read.4, 11.read.5].
     // "if the `9` field contains unknown _even_ bits that are non-zero: MUST fail the payment. SHOULD indicate the
     // unknown bit to the user."
     if let Some(bit) = features.bits().find(|bit| bit % 2 == 0 && !understood(*bit)) {
         return Err(InvoiceError::UnknownFeature(bit));
     }
+    // BOLT 11 [11.feature.2].
     // "if the feature vector does not set all known, transitive feature dependencies: MUST NOT attempt the payment".
     match features.missing_dependency() {
         Some((feature, needs)) if feature.shown_in(Context::Invoice) => {

@@ -70,6 +70,8 @@ fn same(new: &NewInvoice, read: &Invoice) {
 
 #[test]
 fn what_is_made_is_read_back() {
+    // BOLT 11 [11.data.1, 11.data.2, 11.read.11, 11.text.1, 11.text.2, 11.write.1, 11.write.4, 11.write.7, 11.write.9,
+    // 11.write.17].
     let secp = Secp256k1::new();
     let longest = Description::Text("x".repeat(MAX_FIELD_BYTES));
     let cases = [
@@ -95,6 +97,7 @@ fn what_is_made_is_read_back() {
 
 #[test]
 fn another_reader_agrees() {
+    // BOLT 11 [11.data.2, 11.write.2, 11.write.14, 11.write.16].
     let secp = Secp256k1::new();
     for new in [plain(), full(&secp)] {
         let text = make(&new, &key(), &secp).unwrap();
@@ -129,6 +132,7 @@ fn what_does_not_fit_is_not_made() {
 
 #[test]
 fn a_changed_or_missing_letter_is_noticed() {
+    // BOLT 11 [11.text.3].
     let secp = Secp256k1::new();
     let text = make(&plain(), &key(), &secp).unwrap();
     for at in 0..text.len() {
@@ -170,6 +174,7 @@ fn fives(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn each_rule_of_the_reader_is_kept() {
+    // BOLT 11 [11.feature.2, 11.read.1, 11.read.3, 11.read.5, 11.read.10, 11.read.12].
     let secp = Secp256k1::new();
     let (hash, text) = (fives(&[7; 32]), fives(b"tea"));
     let (hash, text) = (hash.as_slice(), text.as_slice());

@@ -36,6 +36,7 @@ pub(super) fn split(text: &str) -> Result<Parts, InvoiceError> {
     if text.len() > MAX_LENGTH {
         return Err(InvoiceError::TooLong);
     }
+    // BOLT 11 [11.text.2, 11.text.3].
     let parsed = CheckedHrpstring::new::<Bolt11Bech32>(text).map_err(|e| in_words(&e))?;
     let mut data: Vec<Fe32> = parsed.fe32_iter::<core::iter::Empty<u8>>().collect();
     let signature_at = data.len().checked_sub(SIGNATURE_LEN).ok_or(InvoiceError::TooShort)?;
@@ -48,6 +49,7 @@ pub(super) fn split(text: &str) -> Result<Parts, InvoiceError> {
 pub(super) fn join(human: &str, data: &[Fe32], signature: &[u8; 65]) -> Result<String, InvoiceError> {
     let hrp = Hrp::parse(human).map_err(|_| InvoiceError::Prefix)?;
     let signature = signature.iter().copied().bytes_to_fes();
+    // BOLT 11 [11.text.1].
     let letters = data.iter().copied().chain(signature).with_checksum::<Bolt11Bech32>(&hrp).chars();
     let text: String = letters.collect();
     if text.len() > MAX_LENGTH {

@@ -57,7 +57,7 @@ impl Node {
                 .extend(again.into_iter().map(|(tx, why)| Effect::Publish { tx: tx.clone(), why }));
         }
         self.announce_block(height);
-        self.receive_block(height);
+        self.receive_block();
         self.close_overdue(height);
         self.plan_claims();
         self.retire_channels(height);
@@ -227,6 +227,7 @@ impl Node {
             } else if self.channels.get(&id).is_some_and(|c| c.watch.is_some()) {
                 self.act(id, |c, _, _| c.watch_undone(height));
             }
+            self.receive_undone(id);
         }
     }
 

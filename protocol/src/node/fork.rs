@@ -46,6 +46,7 @@ impl Node {
             publishing: self.publishing.clone(),
             taken: self.taken.clone(),
             parked: self.parked.clone(),
+            delayed: self.delayed.clone(),
             touched: self.touched.clone(),
             unprepared: self.unprepared.clone(),
             events: self.events.clone(),
@@ -68,7 +69,8 @@ impl Node {
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
         let waiting = (&self.closers, &self.publishing, &self.parked, &self.touched, &self.events);
         let asked = (&self.waits, &self.draining);
-        bytes.extend(format!("{world:?}{waiting:?}{asked:?}").into_bytes());
+        let later = (chain.synced_at, &self.delayed);
+        bytes.extend(format!("{world:?}{waiting:?}{asked:?}{later:?}").into_bytes());
         bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
         self.payments.volatile(&mut bytes);
         self.forwards.volatile(&mut bytes);

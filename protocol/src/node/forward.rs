@@ -10,7 +10,7 @@ use crate::channel::htlc::{Htlc, Removal};
 use crate::channel::ledger::Refusal;
 use crate::channel::update::CannotOffer;
 use crate::channel::{Channel, Phase};
-use crate::id::{ChannelId, HtlcId, Preimage, ShortChannelId, Side};
+use crate::id::{ChannelId, HtlcId, NodeId, Preimage, ShortChannelId, Side};
 use crate::node::effect::Level;
 use crate::node::forwards::{Ended, Forward, Place, Status};
 use crate::node::unblind::{Aim, Back};
@@ -28,8 +28,9 @@ use secp256k1::PublicKey;
 const TOO_SOON_BLOCKS: u32 = 3;
 /// Nor one that locks money up for longer than two weeks.
 const TOO_FAR_BLOCKS: u32 = 2_016;
-/// Tenths of a channel's slots that forwards from one peer may take: a flood of one's leaves room for those of others.
-const ONE_PEER_TENTHS: usize = 9;
+/// Tenths of a channel's slots, and of what can be in flight over it, that forwards from one peer may take: a flood of
+/// one's leaves room for those of others (`docs/decisions/shares.md`).
+const ONE_PEER_TENTHS: u64 = 9;
 
 impl Node {
     /// An HTLC of a peer that is to go on. Whether its hash is that of an invoice of ours does not matter here.
@@ -98,7 +99,7 @@ impl Node {
         }
         let tip = self.tip_height();
         // BOLT 2 [2.forward.3].
-        if wish.outgoing_cltv_value <= tip.plus(TOO_SOON_BLOCKS) {
+        if wish.outgoing_cltv_value <= self.height_now().plus(TOO_SOON_BLOCKS) {
             return Err(Failure::ExpiryTooSoon { channel_update: update() });
         }
         if wish.outgoing_cltv_value > tip.plus(TOO_FAR_BLOCKS) {
@@ -115,7 +116,7 @@ impl Node {
         from: ChannelId,
     ) -> Result<ChannelId, Failure> {
         let room = |c: &Channel| {
-            if self.is_crowded(c, from) {
+            if self.is_crowded(c, from, wish.amt_to_forward) {
                 return Err(CannotOffer::NotUsable);
             }
             c.check_offer(wish.amt_to_forward, wish.outgoing_cltv_value, Node::max_dust()).map(|()| c.id())
@@ -139,16 +140,32 @@ impl Node {
         })
     }
 
-    /// Whether the peer of the channel `from` has taken all it may of another one's slots.
-    fn is_crowded(&self, to: &Channel, from: ChannelId) -> bool {
-        let most = usize::from(to.terms.remote.max_accepted_htlcs) * ONE_PEER_TENTHS / 10;
-        // Few channels are ever that full.
-        if to.ledger.htlcs.len() < most.max(1) {
-            return false;
-        }
+    /// Whether the peer of the channel `from`, over whichever of its channels, has taken all that it may of another one.
+    fn is_crowded(&self, to: &Channel, from: ChannelId, amount: Msat) -> bool {
         let peer_of = |id: &ChannelId| self.channels.get(id).map(|c| c.terms.peer);
         let peer = peer_of(&from);
-        self.forwards.count_over(to.id(), |id| *id == from || peer_of(id) == peer) >= most.max(1)
+        let load = || self.forwards.load_over(to.id(), |id| *id == from || peer_of(id) == peer);
+        let slots = u64::from(to.terms.remote.max_accepted_htlcs) * ONE_PEER_TENTHS / 10;
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX).max(1);
+        // Few channels are ever that full.
+        if to.ledger.htlcs.len() >= slots && load().0 >= slots {
+            return true;
+        }
+        if !self.has_others(peer, to.terms.peer) {
+            return false;
+        }
+        let ours = to.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Local);
+        let in_flight = ours.fold(Msat::ZERO, |sum, h| sum.saturating_add(h.amount));
+        let most = in_flight.saturating_add(to.ledger.spendable(&to.terms, Side::Local));
+        let share = Msat(most.min(to.terms.remote.max_in_flight).0 / 10 * ONE_PEER_TENTHS);
+        in_flight.saturating_add(amount) > share && load().1.saturating_add(amount) > share
+    }
+
+    /// Whether there is any third peer that could send something on.
+    fn has_others(&self, from: Option<NodeId>, to: NodeId) -> bool {
+        let other = |c: &&Channel| Some(c.terms.peer) != from && c.terms.peer != to && c.phase == Phase::Open;
+        let mut others = self.channels.values().filter(other);
+        others.any(|c| c.ledger.spendable(&c.terms, Side::Remote) > Msat::ZERO)
     }
 
     fn apply_forward(
@@ -224,7 +241,7 @@ impl Node {
         let Some(incoming) = self.end_forward(outgoing, false) else { return false };
         let Some(back) = self.back_of(incoming) else { return true };
         let removal = back.relayed(removal);
-        self.act(incoming.channel, |c, _, out| c.settle(incoming.htlc, removal, out));
+        self.give_back(incoming, &back, removal);
         true
     }
 
@@ -253,8 +270,10 @@ impl Node {
     /// What came in was taken back by its payer, deep in the chain.
     pub(super) fn on_untaken(&mut self, channel: ChannelId, id: HtlcId) {
         let incoming = Place { channel, htlc: id.id };
-        if self.forwards.is_settled(incoming) {
-            self.lost_upstream(incoming);
+        match self.forwards.stands(incoming) {
+            Some(Status::Settled(_)) => self.lost_upstream(incoming),
+            Some(_) => {}
+            None => self.lose_received(incoming),
         }
     }
 

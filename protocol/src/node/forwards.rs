@@ -185,9 +185,9 @@ impl Forwards {
         self.by_incoming.values().map(Forward::earned).fold(Msat::ZERO, Msat::saturating_add)
     }
 
-    /// Whether what came in there went on and waits for its end.
-    pub(super) fn is_under_way(&self, incoming: Place) -> bool {
-        self.by_incoming.get(&incoming).is_some_and(|f| f.status == Status::Offered)
+    /// How what came in there stands, if it went on.
+    pub(super) fn stands(&self, incoming: Place) -> Option<Status> {
+        self.by_incoming.get(&incoming).map(|f| f.status)
     }
 
     /// Where what came in there went on, while it is under way.
@@ -196,10 +196,13 @@ impl Forwards {
         (forward.status == Status::Offered).then_some(forward.outgoing)
     }
 
-    /// How many HTLCs under way over a channel came in over channels that `from` names.
-    pub(super) fn count_over(&self, channel: ChannelId, from: impl Fn(&ChannelId) -> bool) -> usize {
+    /// How many HTLCs under way over a channel came in over channels that `from` names, and what they add up to.
+    pub(super) fn load_over(&self, channel: ChannelId, from: impl Fn(&ChannelId) -> bool) -> (usize, Msat) {
         let range = Place { channel, htlc: 0 }..=Place { channel, htlc: u64::MAX };
-        self.by_outgoing.range(range).filter(|(_, incoming)| from(&incoming.channel)).count()
+        let of_them = self.by_outgoing.range(range).filter(|(_, incoming)| from(&incoming.channel));
+        let amounts =
+            of_them.map(|(_, incoming)| self.by_incoming.get(incoming).map_or(Msat::ZERO, |f| f.out_msat));
+        amounts.fold((0, Msat::ZERO), |(count, sum), amount| (count + 1, sum.saturating_add(amount)))
     }
 
     /// The rows of `listforwards`, oldest first.

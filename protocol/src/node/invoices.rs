@@ -4,10 +4,12 @@
 //! Read next: `receive`.
 
 use crate::channel::{Channel, Phase};
-use crate::id::{CommandId, PaymentHash, Preimage, Side};
+use crate::id::{ChannelId, CommandId, PaymentHash, Preimage, Side};
 use crate::invoice::blinded::blinded_features;
 use crate::invoice::{self, Currency, Description, NewInvoice, RouteHintHop};
 use crate::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply};
+use crate::node::effect::Level;
+use crate::node::forwards::Place;
 use crate::node::paths::PathWish;
 use crate::node::waits::{Event, Subsystem};
 use crate::node::{view, Node};
@@ -72,16 +74,18 @@ pub(super) struct Invoice {
     pub(super) updated_index: u64,
     /// That it expired was counted as a change.
     pub(super) expiry_counted: bool,
+    /// HTLCs of it that were counted as paid and that their payer took back on chain, with what they held.
+    pub(super) lost: Vec<(Place, Msat)>,
 }
 
 impl Invoice {
-    /// From its record, also from one of before there were blinded paths, or changes were counted.
+    /// From its record, also from one of before changes were counted and losses noted, or there were blinded paths.
     ///
     /// # Errors
     /// [`BadRecord`].
     pub(super) fn from_record(bytes: &[u8]) -> Result<Invoice, BadRecord> {
-        let no_change = (0u64, false);
-        decode_grown(bytes, &no_change).or_else(|_| decode_grown(bytes, &(false, no_change)))
+        let none: (u64, bool, Vec<(Place, Msat)>) = (0, false, Vec::new());
+        decode_grown(bytes, &none).or_else(|_| decode_grown(bytes, &(false, none)))
     }
 
     pub(super) fn view(&self, now: Timestamp) -> view::Invoice {
@@ -113,6 +117,8 @@ impl Invoice {
             amount_received_msat: paid.map(|p| p.1),
             paid_at_s: paid.map(|p| p.2),
             preimage: paid.and(self.preimage.clone()),
+            lost: (!self.lost.is_empty())
+                .then(|| self.lost.iter().fold(Msat::ZERO, |sum, (_, amount)| sum.saturating_add(*amount))),
         }
     }
 }
@@ -210,6 +216,7 @@ impl Node {
             (None, Some(given)) => Some(given),
             (None, None) => Some(Preimage(self.entropy.bytes32())),
         };
+        // BOLT 11 [11.write.3].
         let hash = match (&r.hold, &preimage) {
             (Some(hash), _) => *hash,
             (None, Some(preimage)) => preimage.hash(),
@@ -217,6 +224,13 @@ impl Node {
         };
         if self.invoices.by_hash.contains_key(&hash) {
             return Err((901, "an invoice with this payment_hash exists already".into()));
+        }
+        let least_blocks = self.config.claim_margin_blocks().saturating_add(1);
+        if r.cltv_blocks.is_some_and(|blocks| blocks < least_blocks) {
+            let text = format!(
+                "cltv: at least {least_blocks} blocks, or there would be no time to take it on chain"
+            );
+            return Err((-32602, text));
         }
         let secret = self.entropy.bytes32();
         let expiry_s = r.expiry_s.unwrap_or(DEFAULT_EXPIRY_S);
@@ -236,6 +250,7 @@ impl Node {
             payment_secret: crate::id::PaymentSecret(secret),
             description,
             expiry_s,
+            // BOLT 11 [11.write.8].
             min_final_cltv_blocks: min_cltv_blocks,
             timestamp_s: now_s,
             features: if blinded { blinded_features() } else { invoice::our_features() },
@@ -262,6 +277,7 @@ impl Node {
             blinded,
             updated_index: 0,
             expiry_counted: false,
+            lost: Vec::new(),
         };
         self.keep(put(invoice_key(&hash), &invoice));
         let view = invoice.view(self.wall());
@@ -296,6 +312,7 @@ impl Node {
         if !wanted.unwrap_or_else(|| open().all(|c| !c.announce.is_public())) {
             return Vec::new();
         }
+        // BOLT 11 [11.write.12, 11.write.13].
         let hint = |c: &Channel| {
             let update = c.announce.peer_update().filter(|update| !update.disabled)?;
             let hop = RouteHintHop {
@@ -420,6 +437,44 @@ impl Node {
                 self.keep_changed_invoice(hash);
             }
         }
+    }
+
+    /// The chain gave an HTLC back to its payer whose preimage we had shown: what its invoice got is less by that.
+    pub(super) fn lose_received(&mut self, place: Place) {
+        let watch = self.channels.get(&place.channel).and_then(|c| c.watch.as_ref());
+        let mut locks = watch.iter().flat_map(|w| &w.outputs).filter_map(|o| o.lock.as_ref());
+        let Some(lock) = locks.find(|l| l.id.offered_by == Side::Remote && l.id.id == place.htlc) else {
+            return;
+        };
+        let (hash, amount) = (lock.payment_hash, lock.amount);
+        let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
+        let paid = matches!(invoice.status, Status::Paid { .. });
+        if !paid || invoice.lost.iter().any(|(known, _)| *known == place) {
+            return;
+        }
+        invoice.lost.push((place, amount));
+        let text = format!(
+            "HTLC {} of paid invoice {:?} cannot be taken any more: its payer took it back on chain. {amount} are lost",
+            place.htlc, invoice.label
+        );
+        self.keep_changed_invoice(hash);
+        self.notice(Level::Error, text);
+    }
+
+    /// A block left the chain that may have held the end of such an HTLC: what is still lost is noted again.
+    pub(super) fn receive_undone(&mut self, channel: ChannelId) {
+        let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
+        let outputs = watch.iter().flat_map(|w| &w.outputs).filter(|o| o.spent.is_none());
+        let open: Vec<u64> = outputs.filter_map(|o| o.lock.as_ref()).map(|lock| lock.id.id).collect();
+        let undone = |place: &Place| place.channel == channel && open.contains(&place.htlc);
+        let mut changes = Vec::new();
+        for (hash, invoice) in &mut self.invoices.by_hash {
+            if invoice.lost.iter().any(|(place, _)| undone(place)) {
+                invoice.lost.retain(|(place, _)| !undone(place));
+                changes.push(put(invoice_key(hash), invoice));
+            }
+        }
+        self.out.changes.extend(changes);
     }
 
     /// An invoice was paid: tells who waits.

@@ -7,8 +7,8 @@
 //! * `peers` – links, `init`, pings, calling again
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
-//! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
-//! * `unblind` – what an onion asks of us; `paths` – being paid over blinded paths, `blinded` – paying over them
+//! * `receive`, `held`, `parked`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `unblind` – what an onion asks of us; `delay` – how fast it goes back; `paths` – being paid over blinded paths, `blinded` – paying over them
 //! * `waits` – numbers of what is made, changed and deleted, for `wait`
 //! * `announce` – what the network is told of us
 //! * `drain` – nothing new before a stop
@@ -24,14 +24,17 @@ mod by_hand;
 mod channels;
 pub mod command;
 pub mod config;
+mod delay;
 mod dormant;
 mod drain;
 pub mod effect;
 mod fork;
 mod forward;
 mod forwards;
+mod held;
 mod invoices;
 mod orders;
+mod parked;
 mod paths;
 mod payments;
 mod peers;
@@ -57,7 +60,7 @@ use crate::channel::cause::{Trigger, Why};
 use crate::channel::{Channel, ChannelEvent, Context, Out};
 use crate::entropy::Entropy;
 use crate::fault::{LocalFault, Trouble, Verdict};
-use crate::id::{ChannelId, CommandId, HtlcId, LinkId, NodeId};
+use crate::id::{ChannelId, CommandId, LinkId, NodeId};
 use crate::keys::NodeKeys;
 use crate::sign::Crypto;
 use crate::store::{Batch, Change};
@@ -131,8 +134,10 @@ pub struct Node {
     publishing: BTreeMap<Txid, Vec<(CommandId, Reply, Timestamp)>>,
     /// Transactions of which the log says already that the chain backend has them.
     taken: BTreeSet<Txid>,
-    /// HTLCs of peers that wait until the chain is read.
-    parked: Vec<(ChannelId, HtlcId)>,
+    /// HTLCs of peers that wait until the chain is known, in the order in which they came.
+    parked: Vec<parked::Parked>,
+    /// HTLCs of peers that are given back in a moment.
+    delayed: Vec<delay::Delayed>,
     /// Channels changed in this step.
     touched: BTreeSet<ChannelId>,
     /// Channels whose next commitments' keys are to be derived.
@@ -159,7 +164,10 @@ struct Chain {
     /// The tip's time, seconds since the Unix epoch.
     tip_time_s: u32,
     reachable: bool,
+    /// The backend is at its best header, and all its blocks are read.
     synced: bool,
+    /// When that was said last.
+    synced_at: Timestamp,
     /// No newer block was told of since: the tip is the chain's.
     at_tip: bool,
     fees: Fees,
@@ -294,6 +302,7 @@ impl Node {
             }
             Input::ChainSynced { tip_time_s } => {
                 (self.chain.synced, self.chain.at_tip) = (true, true);
+                self.chain.synced_at = self.now;
                 // After a start the tip is known by its records, which do not tell its time.
                 self.chain.tip_time_s = tip_time_s.unwrap_or(self.chain.tip_time_s);
                 self.plan_claims();

@@ -127,6 +127,7 @@ impl Node {
             final_cltv_blocks: if blinded { 0 } else { invoice.min_final_cltv_blocks },
             route: Vec::new(),
             last: match invoice.payment_secret {
+                // BOLT 11 [11.read.11, 11.read.13].
                 Some(secret) => Final0::Invoice { secret, metadata: invoice.payment_metadata },
                 None => Final0::Blinded { paths: self.payable_paths(invoice.blinded_paths) },
             },
@@ -135,6 +136,7 @@ impl Node {
             description,
             retry_for_s,
             limits: RouteLimits::default(),
+            // BOLT 11 [11.feature.3].
             max_parts: if invoice.features.supports(Feature::BasicMpp) { MAX_PARTS } else { 1 },
             hints: invoice.route_hints,
         })

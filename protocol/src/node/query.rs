@@ -194,7 +194,8 @@ impl Node {
         self.channels
             .values()
             .filter(|c| only.is_none_or(|id| c.id() == id))
-            .flat_map(|c| c.ledger.htlcs.values().map(|h| c.htlc_view(h)))
+            .flat_map(|c| c.ledger.htlcs.values().map(move |h| (c, h)))
+            .map(|(c, h)| view::Htlc { waits_because: self.parked_because(c.id(), h.id), ..c.htlc_view(h) })
             .collect()
     }
 

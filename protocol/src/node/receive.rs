@@ -1,16 +1,15 @@
 //! Being paid: HTLCs that are locked in and end here (BOLT 4, "Requirements for the final node").
 //!
 //! In: an HTLC with its onion. Out: its preimage, once all parts of the payment are here; or a failure for the payer.
-//! The invoice is marked paid in the very batch that releases the preimage. A hold invoice waits for the user, and
-//! is given back in time if its expiry comes near.
-//! Read next: `unblind`, `crate::onion`.
+//! The invoice is marked paid in the very batch that releases the preimage. A hold invoice waits for the user (`held`);
+//! while nobody knows how high the chain is, HTLCs wait for that (`parked`).
+//! Read next: `unblind`, `held`, `crate::onion`.
 
 use crate::channel::htlc::Removal;
-use crate::channel::{Channel, Phase};
-use crate::id::{ChannelId, CommandId, HtlcId, PaymentHash, Preimage};
-use crate::node::command::Reply;
+use crate::channel::Phase;
+use crate::id::{ChannelId, HtlcId, PaymentHash, Preimage, Side};
 use crate::node::effect::Level;
-use crate::node::forwards::Place;
+use crate::node::forwards::{self, Place};
 use crate::node::invoices::{Invoice, Status};
 use crate::node::unblind::{Aim, Back};
 use crate::node::waits::{Event, Subsystem};
@@ -23,27 +22,24 @@ use alloc::vec::Vec;
 
 /// How long the other parts of a payment may take (BOLT 4: SHOULD wait at least 60 seconds).
 const MPP_TIMEOUT_MS: u64 = 60_000;
-/// The age, in seconds, of a tip that is no tip any more: three block intervals.
-const OLD_TIP_S: u64 = 1_800;
 /// Parts that one payment may have.
 const MAX_PARTS: usize = 483;
 
 /// One part of a payment.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    channel: ChannelId,
-    htlc: u64,
-    amount: Msat,
-    expiry: Height,
+pub(super) struct Part {
+    pub(super) place: Place,
+    pub(super) amount: Msat,
+    pub(super) expiry: Height,
 }
 
 /// The parts of one payment that are here.
 #[derive(Clone, Debug)]
 pub(super) struct Set {
-    parts: Vec<Part>,
-    total: Msat,
+    pub(super) parts: Vec<Part>,
+    pub(super) total: Msat,
     deadline: Timestamp,
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 /// What to do with an HTLC.
@@ -71,32 +67,43 @@ impl Node {
         else {
             return;
         };
-        if self.is_chain_old() {
-            // Against an old tip an HTLC that expired long ago would look safe: looked at again when blocks are read.
-            self.parked.push((channel, id));
-            return;
-        }
-        // Looked at again after a start: what went on already waits for its end, whatever would be said of it today.
-        if self.forwards.is_under_way(Place { channel, htlc: id.id }) {
-            return;
-        }
+        let place = Place { channel, htlc: id.id };
+        // Looked at again after a start: what went on already waits for its end, whatever would be said of it today; and what
+        // came back from the next hop is not sent on once more.
+        let failed = match self.forwards.stands(place) {
+            Some(forwards::Status::Offered) => return,
+            Some(forwards::Status::Failed(_)) => true,
+            _ => false,
+        };
         let (peeled, back) = match self.peel_htlc(&htlc, &onion) {
             Ok(opened) => opened,
-            Err(removal) => return self.settle(channel, id.id, removal),
+            Err(removal) => return self.settle(place, removal),
         };
         let risky = self
             .channels
             .get(&channel)
             .is_some_and(|c| c.ledger.is_dust_too_many(&c.terms, &htlc, Node::max_dust()));
         let full = Failure::TemporaryChannelFailure { channel_update: Vec::new() };
+        if failed {
+            return self.fail_back(channel, id.id, &back, &full);
+        }
+        let unknown = self.why_unknown();
         match self.aim_of(&htlc, peeled) {
             Err(failure) => self.fail_back(channel, id.id, &back, &failure),
             Ok(_) if risky => self.fail_back(channel, id.id, &back, &full),
             Ok(Aim::Onward { .. }) if self.is_draining() => self.fail_back(channel, id.id, &back, &full),
             // BOLT 4 [4.read.22, 4.peel.11].
-            Ok(aim @ Aim::Onward { .. }) => self.forward(channel, &htlc, aim, &back),
+            Ok(aim @ Aim::Onward { .. }) => match unknown {
+                // Against a tip that is none an HTLC that expired long ago would look safe.
+                Some(why) => self.park(place, why),
+                None => self.forward(channel, &htlc, aim, &back),
+            },
             Ok(Aim::Here { payload, blinded }) => {
-                let part = Part { channel, htlc: id.id, amount: htlc.amount, expiry: htlc.cltv_expiry };
+                // What came before is not judged again, and shows no secret by itself.
+                if let Some(why) = unknown.filter(|_| !self.is_accepted(&htlc.payment_hash)) {
+                    return self.park(place, why);
+                }
+                let part = Part { place, amount: htlc.amount, expiry: htlc.cltv_expiry };
                 match self.judge(&part, htlc.payment_hash, &payload, blinded) {
                     Judgement::Hold { total } => self.add_part(htlc.payment_hash, part, total),
                     Judgement::Fail(failure) => self.fail_back(channel, id.id, &back, &failure),
@@ -126,6 +133,9 @@ impl Node {
             if preimage.hash() != hash || part.expiry.since(height) < self.config.cltv_final_blocks {
                 return unknown();
             }
+            if self.is_near(part.expiry) {
+                return Judgement::Fail(Failure::TemporaryNodeFailure);
+            }
             self.make_keysend_invoice(hash, preimage.clone(), part.amount);
             return Judgement::Hold { total: part.amount };
         }
@@ -148,12 +158,18 @@ impl Node {
         let fits = invoice.amount.is_none_or(|want| total >= want && total.0 - want.0 <= want.0);
         // What was accepted once is not judged late when it is looked at again after a restart.
         // BOLT 2, 4 [2.expiry.5, 4.read.17, 4.read.28, 4.fail.16].
-        let late = invoice.status != Status::Accepted && part.expiry.since(height) < invoice.min_cltv_blocks;
+        let fresh = invoice.status != Status::Accepted;
+        let least = invoice.min_cltv_blocks.max(self.config.claim_margin_blocks().saturating_add(1));
+        let late = fresh && part.expiry.since(height) < least;
         // An invoice that hides us is paid over its paths only, and any other over none: who tries whether we are the node
         // behind a path learns nothing.
         // BOLT 4 [4.blind.21, 4.fail.11, 4.fail.13, 4.fail.17].
         if !open || same != 0 || invoice.blinded != blinded || !fits || late || total == Msat::ZERO {
             return unknown();
+        }
+        // In time by the newest block that we know, and perhaps not by the chain's: another try may fare better.
+        if fresh && self.is_near(part.expiry) {
+            return Judgement::Fail(Failure::TemporaryNodeFailure);
         }
         Judgement::Hold { total }
     }
@@ -177,6 +193,7 @@ impl Node {
             blinded: false,
             updated_index: 0,
             expiry_counted: false,
+            lost: Vec::new(),
         };
         self.invoices.insert(invoice);
         self.tell_invoice(Event::Created, created_index, hash);
@@ -196,7 +213,18 @@ impl Node {
         let sum = Msat::checked_sum(set.parts.iter().map(|p| p.amount))
             .and_then(|sum| sum.checked_add(part.amount));
         let sum = sum.filter(|sum| sum.0.saturating_sub(asked.0) <= asked.0);
-        let open = set.total == total && !set.complete && set.parts.len() < MAX_PARTS;
+        // Told of the same HTLC twice, we have it once.
+        if set.parts.iter().any(|p| p.place == part.place) {
+            return;
+        }
+        let agreed = set.total == total;
+        // "SHOULD fail the entire HTLC set if total_msat is not the same for all" (BOLT 4): who knows the secret says two
+        // things at once, and what a set amounts to is not to depend on which part came first. One that is whole is not undone.
+        if !agreed && !set.complete {
+            set.parts.push(part);
+            return self.fail_set(hash, None);
+        }
+        let open = agreed && !set.complete && set.parts.len() < MAX_PARTS;
         let Some(sum) = sum.filter(|_| open) else {
             // A set that was begun by nothing but this is none.
             if set.parts.is_empty() {
@@ -217,8 +245,11 @@ impl Node {
 
     /// All parts are here.
     fn complete(&mut self, hash: PaymentHash, sum: Msat) {
+        let near = self.is_any_near(&hash);
         let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
         match invoice.preimage.clone() {
+            // The first part waited while the chain may have grown: with the secret shown it could be lost.
+            Some(_) if near => self.fail_set(hash, Some(&Failure::TemporaryNodeFailure)),
             Some(preimage) => self.take_money(hash, &preimage, sum),
             None => {
                 if invoice.status != Status::Accepted {
@@ -233,12 +264,16 @@ impl Node {
         }
     }
 
+    fn is_any_near(&self, hash: &PaymentHash) -> bool {
+        self.invoices.sets.get(hash).is_some_and(|set| set.parts.iter().any(|p| self.is_near(p.expiry)))
+    }
+
     /// Releases the preimage and marks the invoice paid, in one batch.
-    fn take_money(&mut self, hash: PaymentHash, preimage: &Preimage, sum: Msat) {
+    pub(super) fn take_money(&mut self, hash: PaymentHash, preimage: &Preimage, sum: Msat) {
         let Some(set) = self.invoices.sets.remove(&hash) else { return };
         // BOLT 4 [4.mpp.14].
         for part in &set.parts {
-            self.settle(part.channel, part.htlc, Removal::Fulfilled(preimage.clone()));
+            self.settle(part.place, Removal::Fulfilled(preimage.clone()));
         }
         let (pay_index, at_s) = (self.counters.next_pay(), self.wall().seconds());
         let Some(invoice) = self.invoices.by_hash.get_mut(&hash) else { return };
@@ -249,80 +284,9 @@ impl Node {
         self.tell_paid(&hash);
     }
 
-    /// `settleinvoice`.
-    pub(super) fn settle_invoice(&mut self, id: CommandId, preimage: Preimage) {
-        let hash = preimage.hash();
-        let Some(invoice) = self.invoices.by_hash.get(&hash).filter(|i| i.hold) else {
-            return self.refuse(id, 905, "no hold invoice has this hash");
-        };
-        match invoice.status {
-            Status::Paid { .. } => {}
-            Status::Accepted => {
-                let sum = self.invoices.sets.get(&hash).filter(|s| s.complete && self.can_settle(s));
-                let sum = sum.and_then(|s| {
-                    // All of it: a part may have gone with its channel meanwhile.
-                    let here = Msat::checked_sum(s.parts.iter().map(|p| p.amount))?;
-                    (here >= s.total).then_some(here)
-                });
-                let Some(sum) = sum else {
-                    return self.refuse(id, 906, "the money is not here (any more): nothing was settled");
-                };
-                self.take_money(hash, &preimage, sum);
-            }
-            Status::Unpaid | Status::Cancelled => {
-                return self.refuse(id, 906, "no money has come for this hold invoice, or it was cancelled");
-            }
-        }
-        if let Some(invoice) = self.invoices.by_hash.get(&hash) {
-            let view = invoice.view(self.wall());
-            self.reply(id, Ok(Reply::Invoice(view)));
-        }
-    }
-
-    fn can_settle(&self, set: &Set) -> bool {
-        set.parts.iter().all(|p| {
-            let id = HtlcId { offered_by: crate::id::Side::Remote, id: p.htlc };
-            self.channels.get(&p.channel).is_some_and(|c| match &c.phase {
-                Phase::Closed(_) => false,
-                Phase::Onchain(_) => c.can_claim(id, self.tip_height()),
-                _ => c.htlc(id).is_some_and(|h| h.is_settleable()),
-            })
-        })
-    }
-
-    /// `cancelinvoice`.
-    pub(super) fn cancel_invoice(&mut self, id: CommandId, hash: PaymentHash) {
-        let Some(invoice) = self.invoices.by_hash.get(&hash).filter(|i| i.hold) else {
-            return self.refuse(id, 905, "no hold invoice has this hash");
-        };
-        if matches!(invoice.status, Status::Paid { .. }) {
-            return self.refuse(id, 906, "the invoice is settled already: the money is ours");
-        }
-        self.give_back(hash);
-        if let Some(invoice) = self.invoices.by_hash.get(&hash) {
-            let view = invoice.view(self.wall());
-            self.reply(id, Ok(Reply::Invoice(view)));
-        }
-    }
-
-    /// Fails all parts of a hold invoice and closes it.
-    fn give_back(&mut self, hash: PaymentHash) {
-        let height = self.tip_height();
-        let set = self.invoices.sets.remove(&hash);
-        for part in set.iter().flat_map(|s| &s.parts) {
-            let failure = Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: part.amount, height };
-            self.fail_part(part, &failure);
-        }
-        // An ordinary invoice, of which only a part had come, can still be paid.
-        let open = |i: &&mut Invoice| i.hold && i.status != Status::Cancelled;
-        if let Some(invoice) = self.invoices.by_hash.get_mut(&hash).filter(open) {
-            invoice.status = Status::Cancelled;
-            self.keep_changed_invoice(hash);
-        }
-    }
-
-    fn settle(&mut self, channel: ChannelId, id: u64, removal: Removal) {
-        let name = HtlcId { offered_by: crate::id::Side::Remote, id };
+    pub(super) fn settle(&mut self, place: Place, removal: Removal) {
+        let Place { channel, htlc: id } = place;
+        let name = HtlcId { offered_by: Side::Remote, id };
         let on_chain = self.channels.get(&channel).is_some_and(|c| matches!(c.phase, Phase::Onchain(_)));
         match removal {
             Removal::Fulfilled(preimage) if on_chain => {
@@ -343,81 +307,28 @@ impl Node {
             let text = format!("HTLC {id} given back: {}", failure.name());
             self.notice_about(Level::Debug, text, peer, Some(channel));
         }
-        self.settle(channel, id, back.failed(failure));
+        self.give_back(Place { channel, htlc: id }, back, back.failed(failure));
     }
 
     /// Fails a part that was held: its onion is peeled again for the key.
-    fn fail_part(&mut self, part: &Part, failure: &Failure) {
-        if let Some(back) = self.back_of(Place { channel: part.channel, htlc: part.htlc }) {
-            self.fail_back(part.channel, part.htlc, &back, failure);
+    pub(super) fn fail_part(&mut self, part: &Part, failure: &Failure) {
+        if let Some(back) = self.back_of(part.place) {
+            self.fail_back(part.place.channel, part.place.htlc, &back, failure);
         }
     }
 
-    /// An HTLC on chain that our user may still settle.
-    fn is_held(&self, channel: &Channel, id: HtlcId) -> bool {
-        let hash = channel.htlc(id).map(|h| h.payment_hash);
-        let invoice = hash.and_then(|hash| self.invoices.by_hash.get(&hash));
-        invoice.is_some_and(|i| i.status == Status::Accepted) && channel.can_claim(id, self.tip_height())
-    }
-
-    /// A channel closed: parts that came through it can no longer be taken off chain. What waits for our user stays as long
-    /// as it can be taken on chain.
-    pub(super) fn fail_htlcs_of_closed(&mut self, channel: ChannelId) {
-        let claimable: Vec<u64> = self
-            .channels
-            .get(&channel)
-            .map(|c| {
-                let held = c.ledger.htlcs.keys().filter(|id| self.is_held(c, **id));
-                held.map(|id| id.id).collect()
-            })
-            .unwrap_or_default();
-        for set in self.invoices.sets.values_mut() {
-            set.parts.retain(|p| p.channel != channel || (set.complete && claimable.contains(&p.htlc)));
-        }
-        self.invoices.sets.retain(|_, s| !s.parts.is_empty());
-    }
-
-    /// Whether the newest block known says little about now (never where blocks are made at will).
-    fn is_chain_old(&self) -> bool {
-        let age_s = self.wall().seconds().saturating_sub(u64::from(self.chain.tip_time_s));
-        !self.config.network.row().on_demand && (!self.chain.synced || age_s > OLD_TIP_S)
-    }
-
-    /// Blocks were read: HTLCs that waited for that are looked at again.
-    pub(super) fn unpark(&mut self) {
-        if !self.is_chain_old() {
-            let parked = core::mem::take(&mut self.parked);
-            self.events
-                .extend(parked.into_iter().map(|(c, id)| (c, crate::channel::ChannelEvent::LockedIn(id))));
-        }
-    }
-
-    /// A new block: held payments whose expiry comes near go back. Settled that late, they would close the channel at
-    /// once, with too few blocks to win on chain.
-    pub(super) fn receive_block(&mut self, height: Height) {
-        // BOLT 2 [2.expiry.4].
-        let margin_blocks = self.config.claim_margin_blocks();
-        let near: Vec<PaymentHash> = self
-            .invoices
-            .sets
-            .iter()
-            .filter(|(_, s)| s.parts.iter().any(|p| p.expiry.since(height) <= margin_blocks))
-            .map(|(hash, _)| *hash)
-            .collect();
-        for hash in near {
-            self.notice(
-                Level::Warn,
-                format!("hold invoice {hash}: its HTLCs expire soon, the money goes back"),
-            );
-            self.give_back(hash);
-        }
+    /// A new block.
+    pub(super) fn receive_block(&mut self) {
+        self.give_back_near();
+        self.release_parked();
     }
 
     pub(super) fn receive_deadline(&self) -> Option<Timestamp> {
         let sets = self.invoices.sets.values().filter(|s| !s.complete).map(|s| s.deadline).min();
         // By the clock of invoices; the others are by the one for waiting.
         let expiry = self.invoices.next_expiry().map(|at| at.plus_ms(self.ahead_ms));
-        [sets, self.invoices.deadline(), expiry].into_iter().flatten().min()
+        let all = [sets, self.invoices.deadline(), expiry, self.parked_deadline(), self.delay_deadline()];
+        all.into_iter().flatten().min()
     }
 
     pub(super) fn receive_timers(&mut self) {
@@ -431,11 +342,14 @@ impl Node {
             .map(|(hash, _)| *hash)
             .collect();
         for hash in late {
-            let Some(set) = self.invoices.sets.remove(&hash) else { continue };
-            for part in &set.parts {
-                self.fail_part(part, &Failure::MppTimeout);
-            }
+            self.fail_set(hash, Some(&Failure::MppTimeout));
         }
+        // Time alone brings an expiry nearer where blocks are not seen.
+        if !self.is_chain_known() {
+            self.give_back_near();
+        }
+        self.release_parked();
+        self.delay_timers();
         self.invoice_timers();
     }
 }

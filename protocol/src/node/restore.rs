@@ -21,8 +21,7 @@ use crate::node::state::Counters;
 use crate::node::waits::Waits;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
-    block_key, channel_key, channel_of, decode, decode_grown, invoice_key, number_of, peer_key, put,
-    BadRecord, Kind,
+    block_key, channel_key, channel_of, decode, invoice_key, number_of, peer_key, put, BadRecord, Kind,
 };
 use crate::sign::Crypto;
 use crate::store::{Change, Entry};
@@ -160,6 +159,7 @@ impl Dormant {
                 tip_time_s: 0,
                 reachable: true,
                 synced: false,
+                synced_at: Timestamp(0),
                 at_tip: false,
                 fees: Fees { normal: floor, urgent: floor, minimum: floor },
             },
@@ -180,6 +180,7 @@ impl Dormant {
             publishing: BTreeMap::new(),
             taken: BTreeSet::new(),
             parked: Vec::new(),
+            delayed: Vec::new(),
             touched: BTreeSet::new(),
             unprepared: BTreeSet::new(),
             events: VecDeque::new(),

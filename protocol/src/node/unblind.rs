@@ -38,6 +38,8 @@ pub(super) enum Aim {
 pub(super) enum Back {
     /// With a failure that only the payer can read.
     Sealed(SharedSecret),
+    /// The same, and we are a blinded path's only node.
+    Alone(SharedSecret),
     /// The same, and always with the same failure: a blinded path begins with us.
     Introduction { shared_secret: SharedSecret, sha256_of_onion: [u8; 32] },
     /// With a word to the peer, always the same: we are inside a blinded path.
@@ -49,17 +51,24 @@ impl Back {
         let (shared_secret, sha256_of_onion) = (peeled.shared_secret.clone(), sha256_of_onion(onion));
         if path_key.is_some() {
             Back::Inside { sha256_of_onion }
-        } else if peeled.next.is_some() && names_path_key(&peeled.payload) {
-            Back::Introduction { shared_secret, sha256_of_onion }
         } else {
-            Back::Sealed(shared_secret)
+            match (names_path_key(&peeled.payload), peeled.next.is_some()) {
+                (true, true) => Back::Introduction { shared_secret, sha256_of_onion },
+                (true, false) => Back::Alone(shared_secret),
+                (false, _) => Back::Sealed(shared_secret),
+            }
         }
+    }
+
+    /// A blinded path begins with us: "SHOULD add a random delay before returning errors" (BOLT 4).
+    pub(super) const fn is_entrance(&self) -> bool {
+        matches!(self, Back::Introduction { .. } | Back::Alone(_))
     }
 
     /// It failed with us.
     pub(super) fn failed(&self, failure: &Failure) -> Removal {
         match self {
-            Back::Sealed(secret) => Removal::Failed(returned::wrap(secret, failure)),
+            Back::Sealed(secret) | Back::Alone(secret) => Removal::Failed(returned::wrap(secret, failure)),
             // BOLT 2, 4 [2.remove.2, 4.fail.2, 4.fail.6].
             Back::Introduction { shared_secret, sha256_of_onion } => {
                 let failure = Failure::InvalidOnionBlinding { sha256_of_onion: *sha256_of_onion };
@@ -76,7 +85,7 @@ impl Back {
     pub(super) fn relayed(&self, removal: &Removal) -> Removal {
         match (self, removal) {
             // BOLT 4 [4.relayfail.4, 4.relayfail.5].
-            (Back::Sealed(secret), Removal::Failed(reason)) => {
+            (Back::Sealed(secret) | Back::Alone(secret), Removal::Failed(reason)) => {
                 Removal::Failed(returned::wrap_again(secret, reason.clone()))
             }
             // BOLT 2 [2.remove.8].

@@ -120,6 +120,8 @@ pub struct Htlc {
     pub state: &'static str,
     /// Too small for an output in our commitment.
     pub local_trimmed: bool,
+    /// Why it is not looked at yet.
+    pub waits_because: Option<&'static str>,
 }
 
 /// `listpeerchannels`
@@ -258,6 +260,8 @@ pub struct Invoice {
     pub paid_at_s: Option<u64>,
     /// Only once paid.
     pub preimage: Option<Preimage>,
+    /// Of what was received, what its payers took back on chain: it is lost to us.
+    pub lost: Option<Msat>,
 }
 
 /// One outgoing payment.

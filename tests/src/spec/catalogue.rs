@@ -1,4 +1,4 @@
-//! The list of requirements: `docs/spec/bolt-0N.txt`.
+//! The list of requirements: `docs/spec/bolt-NN.txt`.
 //!
 //! In: a file. Its lines: `# text` (the first is the document's title, the others are notes), `== section`, and
 //! `id | whose duty | requirement`, with a standing behind another `|` where no code keeps it: `absent: why`,
@@ -62,7 +62,7 @@ impl Bolt {
 /// # Errors
 /// The file and line that is no catalogue line.
 pub fn read(root: &Path) -> Result<Vec<Bolt>, String> {
-    ["01", "02", "03", "04", "05", "07", "08"]
+    ["01", "02", "03", "04", "05", "07", "08", "11"]
         .into_iter()
         .map(|number| {
             let path = root.join(format!("docs/spec/bolt-{number}.txt"));

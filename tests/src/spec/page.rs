@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const HEAD: &str = "\
 # The specification, tracked
 
-Every MUST and MUST NOT of BOLT 1, 2, 3, 4, 5, 7 and 8, in our own words: what keeps it and what tests it. The text is that of
+Every MUST and MUST NOT of BOLT 1, 2, 3, 4, 5, 7, 8 and 11, in our own words: what keeps it and what tests it. The text is that of
 `lightning/bolts` at commit `a3772650d8ebc06acf457fcadf97968ebfc4dfff` (2026-03-23). SHOULDs are left out, but for BOLT 5, where they are marked. Where one MUST has a list of
 conditions, each is a line if chand offers the feature, and one line stands for all if it does not.
 
@@ -21,7 +21,7 @@ conditions, each is a line if chand offers the feature, and one line stands for 
 * *none yet*: not kept, or only in part. *not offered*: belongs to a feature that chand does not tell peers it has.
   *by absence*: chand does nothing that could break it.
 
-This page is made from `docs/spec/bolt-0N.txt` and the tags: `CHAND_WRITE_DOCS=1 cargo test --release --workspace --test spec`.
+This page is made from `docs/spec/bolt-NN.txt` and the tags: `CHAND_WRITE_DOCS=1 cargo test --release --workspace --test spec`.
 ";
 
 /// How many requirements stand where.

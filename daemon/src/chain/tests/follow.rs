@@ -28,7 +28,7 @@ impl Drop for Watch {
 impl Watch {
     fn from(fake: &Fake, network: Network, start: StartingPoint, room: usize) -> Watch {
         let (sender, events) = mpsc::channel(room);
-        let config = FollowConfig { network, fallback_fees: FALLBACK, poll: None };
+        let config = FollowConfig { network, fallback_fees: FALLBACK, poll: None, repeat: None };
         Watch { events, task: spawn(chain_of(fake), config, start, sender), fees: Vec::new() }
     }
 
@@ -345,7 +345,7 @@ async fn how_often_to_look_can_be_told() {
     let fake = Fake::start(Network::Bitcoin).await;
     let start = at_tip(&chain_of(&fake), Network::Bitcoin).await.expect("a tip");
     let poll = Some(Duration::from_millis(5));
-    let config = FollowConfig { network: Network::Bitcoin, fallback_fees: FALLBACK, poll };
+    let config = FollowConfig { network: Network::Bitcoin, fallback_fees: FALLBACK, poll, repeat: None };
     let (sender, events) = mpsc::channel(100);
     let mut watch = Watch { events, task: spawn(chain_of(&fake), config, start, sender), fees: Vec::new() };
     watch.synced(0).await;
@@ -355,4 +355,34 @@ async fn how_often_to_look_can_be_told() {
         assert!(begun.elapsed() < PATIENCE, "it does not look");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A node whose chain is quiet hears that it is: for as long as the backend has all blocks that it knows headers of.
+#[tokio::test]
+async fn that_all_is_told_is_said_again_while_the_backend_is_at_its_best_header() {
+    let fake = Fake::start(Network::Bitcoin).await;
+    let start = at_tip(&chain_of(&fake), Network::Bitcoin).await.expect("a tip");
+    let poll = Some(Duration::from_millis(5));
+    let repeat = Some(Duration::from_millis(20));
+    let config = FollowConfig { network: Network::Bitcoin, fallback_fees: FALLBACK, poll, repeat };
+    let (sender, events) = mpsc::channel(1);
+    let mut watch = Watch { events, task: spawn(chain_of(&fake), config, start, sender), fees: Vec::new() };
+    for _ in 0..3 {
+        watch.synced(0).await;
+    }
+    fake.state().extra_headers = 1;
+    // What was said before may still be under way.
+    let (calls, begun) = (fake.state().calls, Instant::now());
+    while fake.state().calls < calls + 40 {
+        assert!(begun.elapsed() < PATIENCE, "it does not look");
+        while watch.events.try_recv().is_ok() {}
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let calls = fake.state().calls;
+    while fake.state().calls < calls + 40 {
+        assert!(watch.events.try_recv().is_err(), "it is behind, and says that it is not");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fake.state().extra_headers = 0;
+    watch.synced(0).await;
 }

@@ -7,7 +7,7 @@ use super::{Context, Outcome};
 use crate::rpc::message::{RpcError, INVALID_PARAMS};
 use crate::rpc::params::Args;
 use crate::rpc::show::Object;
-use chand_protocol::id::to_hex;
+use chand_protocol::id::{sha256, to_hex};
 use chand_protocol::invoice::{self, Description, Invoice};
 use chand_protocol::onion::blind::{BlindedHop, PayPath};
 use chand_protocol::units::Msat;
@@ -47,6 +47,21 @@ pub(super) fn amount_to_pay(name: &str, text: &str, given: Option<Msat>) -> Resu
 pub async fn decode(_: Arc<Context>, args: Args) -> Outcome {
     let text: String = args.get("string")?;
     Ok(render(&read("string", &text)?))
+}
+
+/// An invoice may hold the hash of what it is for: words that are given for it must be those.
+///
+/// # Errors
+/// −32602 when they are not, or the invoice is bad.
+pub(super) fn check_description(name: &str, text: &str, given: Option<String>) -> Result<(), RpcError> {
+    let Some(words) = given else { return Ok(()) };
+    match read(name, text)?.description {
+        // BOLT 11 [11.read.6].
+        Description::Hash(hash) if sha256(words.as_bytes()) != hash => {
+            Err(RpcError::param("description", "is not what the invoice holds the hash of"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn render(i: &Invoice) -> Value {
@@ -153,6 +168,24 @@ mod tests {
         for bad in ["", "lightning:", "ö", "lnbc1", "1234567890é"] {
             assert_eq!(read("x", bad).unwrap_err().code, INVALID_PARAMS, "{bad}");
         }
+    }
+
+    /// The first of BOLT 11's examples with a hash, and what it is of.
+    const LISTED: &str = "lnbc20m1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqhp58yjmdan79s6qqdhdzgynm4zwqd5d7xmw5fk98klysy043l2ahrqs9qrsgq7ea976txfraylvgzuxs8kgcw23ezlrszfnh8r6qtfpr6cxga50aj6txm9rxrydzd06dfeawfk6swupvz4erwnyutnjq7x39ymw6j38gp7ynn44";
+    const LIST: &str = "One piece of chocolate cake, one icecream cone, one pickle, one slice of swiss cheese, one slice of salami, one lollypop, one piece of cherry pie, one sausage, one cupcake, and one slice of watermelon";
+
+    #[test]
+    fn a_description_is_compared_with_the_hash_of_it() {
+        // BOLT 11 [11.read.6].
+        let check = |text: &str, words: Option<&str>| check_description("b", text, words.map(Into::into));
+        assert_eq!((check(LISTED, None), check(LISTED, Some(LIST))), (Ok(()), Ok(())));
+        for wrong in ["", "one sausage", &LIST[1..]] {
+            let error = check(LISTED, Some(wrong)).unwrap_err();
+            assert!(error.code == INVALID_PARAMS && error.message.contains("description"), "{error:?}");
+        }
+        // Who reads it in the invoice needs no hash.
+        assert_eq!(check(COFFEE, Some("anything")), Ok(()));
+        assert!(check("lnbc1", Some(LIST)).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! In: an invoice or a node, and the most a payment may cost. Out: the preimage, once it is ours for good.
 //! Read next: `sendpay`.
 
-use super::decode::amount_to_pay;
+use super::decode::{amount_to_pay, check_description};
 use super::{page, Context, Outcome};
 use crate::rpc::message::RpcError;
 use crate::rpc::params::{Args, Excluded, Label, Percent};
@@ -117,6 +117,7 @@ pub async fn pay(cx: Arc<Context>, args: Args) -> Outcome {
     let bolt11: String = args.get("bolt11")?;
     let amount_msat = args.opt("amount_msat")?;
     let amount = amount_to_pay("bolt11", &bolt11, amount_msat)?;
+    check_description("bolt11", &bolt11, args.opt("description")?)?;
     let command = Command::Pay {
         limits: limits(&args, pay_maxfee(&args, amount)?)?,
         bolt11,

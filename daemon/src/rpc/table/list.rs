@@ -430,7 +430,7 @@ pub static METHODS: &[Method] = &[
                 "by percent",
                 "the most to pay in fees; not with maxfeepercent or exemptfee"
             ),
-            opt("description", Kind::Text, "none", "accepted; needed by no check here"),
+            opt("description", Kind::Text, "none", "compared with the invoice's hash of it, if it has one"),
             later("partial_msat"),
         ]
     ),
