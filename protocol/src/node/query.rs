@@ -41,6 +41,7 @@ impl Node {
                 mindepth,
                 reserve,
                 anchors,
+                scid_alias,
             } => {
                 let order = FundOrder {
                     peer,
@@ -52,6 +53,7 @@ impl Node {
                     mindepth,
                     reserve,
                     anchors,
+                    scid_alias,
                 };
                 self.fund_channel(id, order);
             }

@@ -97,7 +97,7 @@ features! {
 }
 
 /// What chand implements: a peer may insist on any of these.
-const IMPLEMENTED: [Feature; 14] = [
+const IMPLEMENTED: [Feature; 15] = [
     Feature::DataLossProtect,
     Feature::UpfrontShutdownScript,
     Feature::GossipQueries,
@@ -110,6 +110,7 @@ const IMPLEMENTED: [Feature; 14] = [
     Feature::RouteBlinding,
     Feature::ShutdownAnysegwit,
     Feature::ChannelType,
+    Feature::ScidAlias,
     Feature::Keysend,
     Feature::SimpleClose,
 ];
@@ -166,6 +167,7 @@ impl Features {
             Feature::Anchors,
             Feature::RouteBlinding,
             Feature::ShutdownAnysegwit,
+            Feature::ScidAlias,
         ] {
             ours.set(offered.odd());
         }
