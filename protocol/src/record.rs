@@ -68,6 +68,8 @@ pub enum Kind {
     Announce = b'd',
     /// When we last told the network who we are.
     NodeAnnounced = b'z',
+    /// What both ends of a channel call it.
+    Aliases = b'l',
 }
 
 impl Kind {
@@ -99,6 +101,7 @@ impl Kind {
             Forward,
             Announce,
             NodeAnnounced,
+            Aliases,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)

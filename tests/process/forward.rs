@@ -13,7 +13,8 @@ use serde_json::{json, Value};
 fn route(line: &Line) -> Value {
     let [alice, bob, carol, dave] = line.nodes();
     let hop = |from: &Node, to: &Node, amount_msat: u64, delay: u64| {
-        let channel = from.channel(to)["short_channel_id"].clone();
+        // Private channels go by their aliases only.
+        let channel = from.channel(to)["alias"]["local"].clone();
         json!({ "id": to.id(), "channel": channel, "amount_msat": amount_msat, "delay": delay })
     };
     json!([

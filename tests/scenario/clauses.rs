@@ -191,7 +191,16 @@ fn a_close_goes_only_where_the_peer_lets_it() {
 
     let mut duet = connected(405, false);
     let Command::FundChannel {
-        peer, amount, feerate, announce, push_msat, mindepth, reserve, anchors, ..
+        peer,
+        amount,
+        feerate,
+        announce,
+        push_msat,
+        mindepth,
+        reserve,
+        anchors,
+        scid_alias,
+        ..
     } = duet.fund_order(ALICE, Open::default())
     else {
         panic!("another order")
@@ -207,6 +216,7 @@ fn a_close_goes_only_where_the_peer_lets_it() {
         mindepth,
         reserve,
         anchors,
+        scid_alias,
     };
     assert_eq!(duet.must_fail(ALICE, order).code, -32602);
 }

@@ -28,7 +28,11 @@ fn unknown_odd(message: Message) -> Option<Message> {
 
 /// option_zeroconf needs option_scid_alias.
 fn without_its_need(message: Message) -> Option<Message> {
-    with(message, &[Feature::Zeroconf.odd()])
+    let Message::Init(mut init) = message else { return None };
+    let bits = init.features.bits().filter_map(|bit| u16::try_from(bit).ok());
+    let bits = bits.filter(|bit| bit & !1 != Feature::ScidAlias.even()).chain([Feature::Zeroconf.odd()]);
+    init.features = Features::of(&bits.collect::<Vec<_>>());
+    Some(Message::Init(init))
 }
 
 fn other_chains(message: Message) -> Option<Message> {

@@ -1,6 +1,8 @@
 //! Two whole nodes in one process: every scenario runs on `node::step`, with real keys, scripts and records.
 //!
 //! Read next: `chand_tests::duet`.
+mod alias;
+mod alias_paid;
 mod blinded;
 mod by_hand;
 mod chaos;

@@ -22,7 +22,7 @@ fn usual(seat: usize, config: &mut NodeConfig) {
 /// Over Bob for 1,000 msat, or over Carol for 9,000; the map is of now from here on.
 fn diamond(seed: u64, carol: bool) -> Town {
     let mut town = Town::new(4, seed, usual);
-    let half = Open { sat: 1_000_000, push_msat: 300_000_000, ..Open::default() };
+    let half = Open { sat: 1_000_000, push_msat: 300_000_000, announce: true, ..Open::default() };
     let ways = [(ALICE, BOB), (BOB, DAVE), (ALICE, CAROL), (CAROL, DAVE)];
     for (from, to) in &ways[..if carol { 4 } else { 2 }] {
         town.open(*from, *to, half);

@@ -45,7 +45,6 @@ fn bits_of(feature: &str) -> &'static [Feature] {
         "quiescence" => &[Feature::Quiesce],
         "attribution data" => &[Feature::AttributionData],
         "onion messages" => &[Feature::OnionMessages],
-        "scid_alias" => &[Feature::ScidAlias],
         "zeroconf" => &[Feature::Zeroconf],
         "forwarding" => &[],
         other => panic!("the catalogue names a feature that this test does not know: {other}"),

@@ -353,6 +353,7 @@ async fn a_claim_leaves_though_the_disk_refuses() {
         mindepth: None,
         reserve: None,
         anchors: Some(true),
+        scid_alias: None,
     };
     let opened = alice.daemon.command(open).await;
     let Ok(Reply::Funded { channel_id, .. }) = opened else { panic!("{opened:?}") };

@@ -93,6 +93,7 @@ pub fn channel(state: view::State) -> view::Channel {
         closer: matches!(state, view::State::Onchain).then_some(Side::Remote),
         channel_id: ChannelId([7; 32]),
         short_channel_id: confirmed.then(|| ShortChannelId::new(103, 1, 0)).flatten(),
+        alias: (ShortChannelId::new(16_000_103, 9, 8), ShortChannelId::new(16_000_104, 7, 6)),
         funding: Some(outpoint(6)),
         total: Sat(1_000_000),
         initial_to_us_msat: Msat(900_000_000),

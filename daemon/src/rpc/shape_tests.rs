@@ -201,6 +201,8 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
             ],
         ),
         ("listpeerchannels", json!({}), "/channels/0/channel_type", &["bits", "names"]),
+        ("listpeerchannels", json!({}), "/channels/0/alias", &["local", "remote"]),
+        ("listclosedchannels", json!({}), "/closedchannels/0/alias", &["local", "remote"]),
         ("listpeerchannels", json!({}), "/channels/0/feerate", &["perkw", "perkb"]),
         ("listpeerchannels", json!({}), "/channels/0/funding", &["local_funds_msat", "remote_funds_msat"]),
         (
@@ -519,6 +521,7 @@ async fn commands_carry_what_was_asked() {
         mindepth,
         reserve,
         anchors,
+        scid_alias,
         ..
     } = seen[1].clone()
     else {
@@ -527,7 +530,17 @@ async fn commands_carry_what_was_asked() {
     assert_eq!((amount, feerate, announce), (Some(Sat(1_000_000)), Some(Feerate(300)), false));
     assert_eq!((push_msat, mindepth, reserve), (Msat(5_000), Some(2), Some(Sat(20_000))));
     assert!(close_to.is_some_and(|s| s.is_p2wpkh()));
-    assert_eq!(anchors, Some(true));
+    assert_eq!((anchors, scid_alias), (Some(true), Some(false)));
+    for (channel_type, wanted) in [
+        (json!([46, 12]), (Some(false), Some(true))),
+        (json!([12, 22, 46]), (Some(true), Some(true))),
+        (json!(null), (None, None)),
+    ] {
+        let open = json!({"id": bob(), "amount": 100_000, "channel_type": channel_type});
+        call_on(&cx, "fundchannel", open).await.unwrap();
+        let Command::FundChannel { anchors, scid_alias, .. } = backend.last() else { panic!() };
+        assert_eq!((anchors, scid_alias), wanted);
+    }
 
     call_on(&cx, "close", json!(["103x1x0", 0, null, null, null, null, ["253perkw", "urgent"]]))
         .await
@@ -561,7 +574,7 @@ async fn refusals_name_the_parameter() {
         ("fundchannel", json!({"id": bob(), "amount": 1000, "push_msat": "1001sat"}), -32602, "push_msat"),
         (
             "fundchannel",
-            json!({"id": bob(), "amount": 1000, "channel_type": [12, 46]}),
+            json!({"id": bob(), "amount": 1000, "channel_type": [12, 50]}),
             -32602,
             "channel_type",
         ),

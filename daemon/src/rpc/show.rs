@@ -132,6 +132,7 @@ pub fn channel(c: &view::Channel, us: &NodeId) -> Value {
     }));
     object = object
         .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
+        .maybe("alias", alias(c))
         .maybe("direction", c.short_channel_id.map(|_| u8::from(*us > c.peer_id)))
         .maybe("funding_txid", c.funding.map(|f| f.txid.to_string()))
         .maybe("funding_outnum", c.funding.map(|f| f.vout))
@@ -151,6 +152,13 @@ pub fn channel(c: &view::Channel, us: &NodeId) -> Value {
         .maybe("close_cause", show_close::close_cause(c)) // (chand): Core Lightning has it in listclosedchannels
         .maybe("cause", show_close::cause(c, None)) // (chand)
         .build()
+}
+
+/// What we call the channel, for payments through it from us, and what the peer does, for those to us.
+fn alias(c: &view::Channel) -> Option<Value> {
+    let (local, remote) = (c.alias.0.map(|id| id.to_string()), c.alias.1.map(|id| id.to_string()));
+    let either = local.is_some() || remote.is_some();
+    either.then(|| Object::of(json!({})).maybe("local", local).maybe("remote", remote).build())
 }
 
 fn update(c: &view::Channel) -> Value {
@@ -309,6 +317,7 @@ pub fn closed_channel(closed: &view::ClosedChannel) -> Value {
     }))
     .maybe("cause", show_close::cause(c, Some(closed))) // (chand)
     .maybe("short_channel_id", c.short_channel_id.map(|id| id.to_string()))
+    .maybe("alias", alias(c))
     .maybe("closer", c.closer.map(side))
     .maybe("funding_txid", c.funding.map(|f| f.txid.to_string()))
     .maybe("funding_outnum", c.funding.map(|f| f.vout))

@@ -163,7 +163,8 @@ impl Channel {
     pub(crate) fn may_be_announced(&self, tip: Height) -> bool {
         // BOLT 7 [7.sigs.1, 7.sigs.3, 7.announce.13].
         let deep = self.depth(tip) >= ANNOUNCE_DEPTH;
-        self.terms.announce && self.phase == Phase::Open && self.ready == (true, true) && deep
+        let wanted = self.terms.announce && !self.terms.scid_alias;
+        wanted && self.phase == Phase::Open && self.ready == (true, true) && deep
     }
 
     /// The announcement as both ends sign it; `unsigned` stands in the place of the signatures.
@@ -198,7 +199,7 @@ impl Channel {
         })
     }
 
-    /// What an update would say now; `None` before the channel has a place on chain and both are ready.
+    /// What an update would say now; `None` before the channel has a name that its reader knows, and both are ready.
     pub(crate) fn update_terms(&self, public: bool, disabled: bool) -> Option<UpdateTerms> {
         // BOLT 7 [7.update.1].
         if self.ready != (true, true) {
@@ -210,7 +211,8 @@ impl Channel {
         let most = self.terms.capacity.to_msat().min(remote.max_in_flight);
         let max = self.policy.largest().min(most).max(min);
         Some(UpdateTerms {
-            scid: self.short_channel_id()?,
+            // BOLT 7 [7.update.2].
+            scid: if public { self.short_channel_id()? } else { self.name_at_peer()? },
             private: !public,
             disabled,
             delta_blocks: self.policy.delta_blocks,

@@ -41,6 +41,7 @@ impl Channel {
         }
         let message = self.ready_message(cx)?;
         self.ready.0 = true;
+        self.alias_told();
         self.dirty.state = true;
         self.send(message, out);
         self.opened(out);
@@ -53,7 +54,8 @@ impl Channel {
         Ok(Message::ChannelReady(ChannelReady {
             channel_id: self.id(),
             second_per_commitment_point: second,
-            short_channel_id: None,
+            // BOLT 2 [2.ready.3].
+            short_channel_id: self.alias(),
         }))
     }
 
@@ -71,6 +73,7 @@ impl Channel {
             if self.commits.remote_number == 0 && !same {
                 return Err(PeerFault::disconnect("channel_ready with another point").into());
             }
+            self.take_peer_alias(m.short_channel_id);
             return Ok(());
         }
         // It crossed the last word of a close: there is nothing left to get ready for.
@@ -80,6 +83,7 @@ impl Channel {
         if self.link != Link::Up || !matches!(self.phase, Phase::Confirming | Phase::Closing(_)) {
             return Err(PeerFault::warn("channel_ready out of place").into());
         }
+        self.take_peer_alias(m.short_channel_id);
         self.commits.remote_next_point = Some(m.second_per_commitment_point);
         self.ready.1 = true;
         self.dirty.state = true;

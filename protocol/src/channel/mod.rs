@@ -12,6 +12,7 @@
 //! the state (`check_…`, pure) and then applied (`apply_…`, cannot fail).
 //! Read next: `htlc` (the table), `ledger` (the money), `commit` (signing and revoking), `resume` (after a cut).
 
+pub mod alias;
 pub mod announce;
 pub mod cause;
 pub mod close;
@@ -48,6 +49,7 @@ use alloc::vec::Vec;
 use bitcoin::{ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
+use alias::Aliases;
 use announce::Announce;
 use cause::Annals;
 use close::{Closed, Closing};
@@ -236,6 +238,8 @@ pub struct Channel {
     pub policy: Policy,
     /// What the network is told of it.
     pub announce: Announce,
+    /// What both ends call it.
+    pub(crate) aliases: Aliases,
     pub(crate) secrets: ChannelSecrets,
     pub(crate) keyring: KeyRing,
     pub(crate) notes: Notes,

@@ -12,6 +12,7 @@
 //! is kept: a cut on the way leaves no channel, and coins that the wallet set aside are freed.
 //! Read next: `confirm`.
 
+use crate::channel::alias::{type_bits, type_of, Aliases};
 use crate::channel::commit::{Commits, SnapshotEntry};
 use crate::channel::keyring::KeyRing;
 use crate::channel::ledger::{Ledger, View};
@@ -100,6 +101,9 @@ pub struct Opening {
     stage: Stage,
     key_index: u64,
     channel_type: ChannelType,
+    /// With `option_scid_alias` or not, and whether it may be opened without, too.
+    scid_alias: bool,
+    plain_will_do: bool,
     push: Msat,
     feerate: Feerate,
     announce: bool,
@@ -120,6 +124,10 @@ pub struct OpenRequest {
     pub push: Msat,
     /// The channel type.
     pub channel_type: ChannelType,
+    /// With `option_scid_alias`.
+    pub scid_alias: bool,
+    /// And if the peer refuses that, without.
+    pub plain_will_do: bool,
     /// Of commitments.
     pub feerate: Feerate,
     /// Of the funding transaction.
@@ -283,7 +291,7 @@ impl Opening {
             // BOLT 1, 2 [1.format.3, 2.open.9, 2.open.10].
             upfront_shutdown_script: Some(ScriptBuf::new()),
             // BOLT 1, 2 [1.format.3, 2.open.11, 2.open.12].
-            channel_type: Some(request.channel_type.to_features()),
+            channel_type: Some(type_bits(request.channel_type, request.scid_alias)),
         };
         let opening = Opening {
             peer,
@@ -296,6 +304,8 @@ impl Opening {
             stage: Stage::Asked,
             key_index,
             channel_type: request.channel_type,
+            scid_alias: request.scid_alias,
+            plain_will_do: request.plain_will_do,
             push: request.push,
             feerate: request.feerate,
             announce: request.announce,
@@ -324,13 +334,19 @@ impl Opening {
     ) -> Result<(Opening, AcceptChannel), Trouble> {
         let refuse = |what: &str| PeerFault::fail(format!("channel refused: {what}"));
         // BOLT 2 [2.open.16, 2.open.31, 2.open.32].
-        let channel_type = m
-            .channel_type
-            .as_ref()
-            .and_then(ChannelType::from_features)
-            .ok_or_else(|| refuse("channel_type must be static_remotekey, with anchors or without"))?;
+        let (channel_type, scid_alias) = m.channel_type.as_ref().and_then(type_of).ok_or_else(|| {
+            refuse("channel_type must be static_remotekey, with anchors and scid_alias or without")
+        })?;
         if channel_type.is_anchors() && !negotiated.supports(crate::wire::features::Feature::Anchors) {
             return Err(refuse("anchors were not negotiated").into());
+        }
+        // BOLT 2 [2.open.15].
+        let announce = m.channel_flags & 1 == 1;
+        if scid_alias && announce {
+            return Err(refuse("channel_type scid_alias is for channels that are not announced").into());
+        }
+        if scid_alias && !negotiated.supports(crate::wire::features::Feature::ScidAlias) {
+            return Err(refuse("scid_alias was not negotiated").into());
         }
         let capacity = m.funding_satoshis;
         let large = negotiated.supports(crate::wire::features::Feature::LargeChannel);
@@ -397,10 +413,11 @@ impl Opening {
             stage: Stage::Answered,
             key_index,
             channel_type,
+            scid_alias,
+            plain_will_do: false,
             push: m.push_msat,
             feerate: m.feerate_per_kw,
-            // BOLT 2 [2.open.15].
-            announce: m.channel_flags & 1 == 1,
+            announce,
             minimum_depth: wishes.minimum_depth,
             wishes,
             secrets,
@@ -442,7 +459,7 @@ impl Opening {
             .map_err(|what| PeerFault::fail(format!("channel refused: {what}")))?;
         // "channel_type: MUST be the one in open_channel".
         // BOLT 2 [2.accept.8, 2.accept.9].
-        if m.channel_type.as_ref() != Some(&self.channel_type.to_features()) {
+        if m.channel_type.as_ref() != Some(&type_bits(self.channel_type, self.scid_alias)) {
             return Err(PeerFault::fail("accept_channel: another channel_type"));
         }
         if m.minimum_depth > MAX_MINIMUM_DEPTH {
@@ -523,6 +540,26 @@ impl Opening {
         Ok((channel, answer))
     }
 
+    /// The same opening without `option_scid_alias`, and who waits for it, when the peer has answered nothing yet and that
+    /// is good enough.
+    pub fn without_alias(&self) -> Option<(OpenRequest, Wishes, Option<CommandId>)> {
+        if !self.scid_alias || !self.plain_will_do || !matches!(self.stage, Stage::Asked) {
+            return None;
+        }
+        let request = OpenRequest {
+            capacity: self.capacity,
+            push: self.push,
+            channel_type: self.channel_type,
+            scid_alias: false,
+            plain_will_do: false,
+            feerate: self.feerate,
+            funding_feerate: self.funding_feerate,
+            announce: self.announce,
+            close_to: self.close_to.clone(),
+        };
+        Some((request, self.wishes.clone(), self.command))
+    }
+
     /// The channel id it will have, once the funding transaction is known.
     pub fn final_id(&self) -> Option<ChannelId> {
         match &self.stage {
@@ -556,6 +593,7 @@ impl Opening {
             simple_close: self.wishes.simple_close,
             local: self.local.clone(),
             remote,
+            scid_alias: self.scid_alias,
         })
     }
 
@@ -645,6 +683,7 @@ impl Opening {
             extremes: (ours, ours),
             policy: self.wishes.policy,
             announce: crate::channel::announce::Announce::default(),
+            aliases: Aliases::default(),
             secrets: self.secrets.clone(),
             keyring: KeyRing::default(),
             notes: Notes::default(),

@@ -6,6 +6,7 @@
 //! secret slot, the state once a step; afterwards 100 bytes of [`PastHtlc`] stay.
 //! Read next: `record`.
 
+use crate::channel::alias::Aliases;
 use crate::channel::cause::Annals;
 use crate::channel::commit::{Commits, SnapshotEntry};
 use crate::channel::htlc::{Htlc, Step};
@@ -46,6 +47,7 @@ pub struct Dirty {
     pub(crate) watch: bool,
     pub(crate) annals: bool,
     pub(crate) announce: bool,
+    pub(crate) aliases: bool,
     htlcs: BTreeSet<HtlcId>,
     onions: BTreeSet<HtlcId>,
     onions_gone: BTreeSet<HtlcId>,
@@ -67,6 +69,7 @@ impl Dirty {
             watch: true,
             annals: true,
             announce: true,
+            aliases: true,
             ..Dirty::default()
         }
     }
@@ -196,6 +199,7 @@ impl Channel {
             || d.watch
             || d.annals
             || d.announce
+            || d.aliases
             || !d.gone.is_empty()
             || !d.htlcs.is_empty()
             || self.notes.is_dirty()
@@ -275,6 +279,9 @@ impl Channel {
         }
         if dirty.announce && self.announce.is_kept() {
             changes.push(put(channel_key(Kind::Announce, &id), &self.announce));
+        }
+        if dirty.aliases && self.aliases != Aliases::default() {
+            changes.push(put(channel_key(Kind::Aliases, &id), &self.aliases));
         }
         for slot in &dirty.secret_slots {
             if let Some((index, secret)) = self.commits.remote_secrets.slot(*slot) {
@@ -382,6 +389,7 @@ impl Channel {
             Kind::Watch,
             Kind::Annals,
             Kind::Announce,
+            Kind::Aliases,
         ]
         .into_iter()
         .map(|k| channel_key(k, &id))
@@ -409,6 +417,7 @@ pub struct Loaded {
     retired: bool,
     annals: Option<Vec<u8>>,
     announce: Option<Vec<u8>>,
+    aliases: Option<Vec<u8>>,
     htlcs: Vec<Htlc>,
     onions: BTreeMap<HtlcId, Vec<u8>>,
     past: Past,
@@ -432,6 +441,7 @@ impl Loaded {
             Kind::ClosedChannel => self.retired = true,
             Kind::Annals => self.annals = Some(value),
             Kind::Announce => self.announce = Some(value),
+            Kind::Aliases => self.aliases = Some(value),
             Kind::Htlc => self.htlcs.push(decode(&value)?),
             Kind::Past => self.past.push(&decode(&value)?),
             Kind::Snapshot => self.snapshots.push(decode(&value)?),
@@ -460,7 +470,8 @@ impl Loaded {
         secrets: impl FnOnce(&Terms) -> ChannelSecrets,
     ) -> Result<Channel, BadRecord> {
         let missing = BadRecord::Inconsistent("a channel lacks its terms, state or signatures");
-        let terms: Terms = decode(&self.terms.ok_or(missing)?)?;
+        // Of before there was option_scid_alias: not of that type.
+        let terms: Terms = decode_grown(&self.terms.ok_or(missing)?, &false)?;
         let state: State = decode_grown(&self.state.ok_or(missing)?, &Policy::NO_LIMITS)?;
         let signatures: Signatures = decode(&self.signatures.ok_or(missing)?)?;
         if terms.channel_id != id {
@@ -528,6 +539,7 @@ impl Loaded {
             extremes: state.extremes,
             policy: state.policy,
             announce: self.announce.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default(),
+            aliases: self.aliases.map(|bytes| decode(&bytes)).transpose()?.unwrap_or_default(),
             secrets: secrets(&terms),
             keyring: KeyRing::default(),
             notes: self.notes,

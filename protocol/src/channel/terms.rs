@@ -3,11 +3,13 @@
 //! In: `open_channel` and `accept_channel`. Out: the limits every later check reads.
 //! Read next: `open` (how they are agreed), `ledger` (how they are kept).
 
+use crate::channel::alias::type_bits;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::tx::commitment::{obscure_factor, CommitmentTerms};
 use crate::tx::keys::Basepoints;
 use crate::tx::ChannelType;
 use crate::units::{Feerate, Msat, Sat};
+use crate::wire::features::Features;
 use bitcoin::{OutPoint, ScriptBuf};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +65,8 @@ pub struct Terms {
     pub local: Party,
     /// The peer's side.
     pub remote: Party,
+    /// `option_scid_alias` is part of its type: its place on chain stays between its ends.
+    pub scid_alias: bool,
 }
 
 impl Terms {
@@ -72,6 +76,11 @@ impl Terms {
             Side::Local => &self.local,
             Side::Remote => &self.remote,
         }
+    }
+
+    /// The bits of its type (BOLT 2, `channel_type`).
+    pub fn type_bits(&self) -> Features {
+        type_bits(self.channel_type, self.scid_alias)
     }
 
     /// What `side` had at the start.

@@ -5,11 +5,11 @@
 //! says. Times in updates never go back: the newest is kept, and the next is later.
 //! Read next: `crate::channel::announce`, `crate::gossip`.
 
-use crate::channel::announce::{is_first, PeerUpdate, Said, Theirs};
+use crate::channel::announce::{is_first, PeerUpdate, Said, Theirs, UpdateTerms};
 use crate::channel::{Channel, Link, Phase};
 use crate::fault::{PeerFault, Trouble};
 use crate::gossip::News;
-use crate::id::{sha256, ChannelId, NodeId};
+use crate::id::{sha256, ChannelId, NodeId, ShortChannelId};
 use crate::node::effect::{Effect, Level};
 use crate::node::Node;
 use crate::record::{node_announced_key, put};
@@ -111,8 +111,7 @@ impl Node {
             return Ok(());
         }
         let mut channels = self.channels.values_mut();
-        let found =
-            channels.find(|c| c.terms.peer == peer && c.short_channel_id() == Some(m.short_channel_id));
+        let found = channels.find(|c| c.terms.peer == peer && c.is_called(m.short_channel_id));
         let Some(channel) = found else { return Ok(()) };
         if channel.announce.asked.is_some_and(|asked| asked.timestamp >= m.timestamp) {
             return Ok(());
@@ -272,7 +271,9 @@ impl Node {
     /// Our update of a channel goes to everybody, or to its peer alone.
     fn tell_update(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get(&id) else { return };
-        let Some(update) = self.signed_update(channel) else { return };
+        let Some(update) = channel.announce.said.and_then(|said| self.signed_update(channel, &said)) else {
+            return;
+        };
         // BOLT 7 [7.update.2, 7.update.5].
         if update.is_private() {
             let peer = channel.terms.peer;
@@ -282,9 +283,8 @@ impl Node {
         }
     }
 
-    /// Our newest update of a channel, signed; always the same bytes.
-    fn signed_update(&self, channel: &Channel) -> Option<ChannelUpdate> {
-        let said = channel.announce.said?;
+    /// An update of a channel, signed; always the same bytes.
+    fn signed_update(&self, channel: &Channel, said: &Said) -> Option<ChannelUpdate> {
         let secret = self.keys.node_secret();
         let second = !is_first(&self.id, &channel.terms.peer);
         let unsigned = placeholder(&*self.crypto, secret);
@@ -295,9 +295,16 @@ impl Node {
         Some(m)
     }
 
-    /// The same as a failure carries it; empty before there is one.
-    pub(super) fn update_bytes(&self, channel: &Channel) -> Vec<u8> {
-        let update = self.signed_update(channel).and_then(|m| Message::ChannelUpdate(m).encode().ok());
+    /// The newest as a failure carries it, for the payer who called the channel by this name; empty before there is one.
+    // BOLT 4 [4.fail.20].
+    pub(super) fn update_bytes(&self, channel: &Channel, scid: ShortChannelId) -> Vec<u8> {
+        let named = |said: Said| {
+            let private = said.terms.private || channel.short_channel_id() != Some(scid);
+            Said { terms: UpdateTerms { scid, private, ..said.terms }, ..said }
+        };
+        let said = channel.announce.said.map(named);
+        let update = said.and_then(|said| self.signed_update(channel, &said));
+        let update = update.and_then(|m| Message::ChannelUpdate(m).encode().ok());
         update.unwrap_or_default()
     }
 

@@ -8,7 +8,6 @@
 //! failed, and why, nobody tells.
 //! Read next: `send`, `routes`, `crate::onion::blind`.
 
-use crate::channel::Channel;
 use crate::id::{NodeId, PaymentHash, ShortChannelId};
 use crate::node::command::RouteHop;
 use crate::node::orders::{check_route, MAX_HOPS};
@@ -177,10 +176,7 @@ impl Node {
             path = rest;
             path.path.introduction = match onward {
                 Onward::Node(node) => node,
-                Onward::Channel(scid) => {
-                    let named = |c: &&Channel| c.short_channel_id() == Some(scid);
-                    self.channels.values().find(named)?.terms.peer
-                }
+                Onward::Channel(scid) => self.by_scid(scid)?.terms.peer,
             };
         }
         None

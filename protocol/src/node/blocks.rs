@@ -47,6 +47,7 @@ impl Node {
         for id in all {
             let waits = self.channels.get(&id).is_some_and(|c| !c.ready.0 && c.confirmed.is_some());
             if waits {
+                self.give_alias(id);
                 if let Some(Err(fault)) = self.act(id, |c, cx, out| c.on_tip(cx, out)) {
                     self.local_fault(id, &fault);
                 }

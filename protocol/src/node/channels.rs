@@ -43,6 +43,7 @@ pub(super) struct FundOrder {
     pub(super) mindepth: Option<u32>,
     pub(super) reserve: Option<Sat>,
     pub(super) anchors: Option<bool>,
+    pub(super) scid_alias: Option<bool>,
 }
 
 /// Core Lightning's code for an opening that failed.
@@ -84,6 +85,16 @@ impl Node {
         } else {
             ChannelType::StaticRemotekey
         };
+        let alias_known = self.negotiated(&peer, Feature::ScidAlias);
+        // BOLT 2 [2.open.14].
+        let scid_alias = order.scid_alias.unwrap_or(alias_known && !order.announce);
+        if scid_alias && order.announce {
+            let text = "channel_type: scid_alias is for channels that are not announced: say announce=false";
+            return self.refuse(id, -32602, text);
+        }
+        if scid_alias && !alias_known {
+            return self.refuse(id, 312, "the peer does not know scid_alias");
+        }
         if let Err((code, text)) = self.check_destination(&peer, order.close_to.as_ref(), "close_to") {
             return self.refuse(id, code, text);
         }
@@ -95,6 +106,8 @@ impl Node {
             capacity,
             push: order.push_msat,
             channel_type,
+            scid_alias,
+            plain_will_do: order.scid_alias.is_none(),
             feerate,
             funding_feerate: feerate,
             announce: order.announce && self.config.gossip.is_some(),
@@ -110,7 +123,7 @@ impl Node {
         }
     }
 
-    fn start_opening(
+    pub(super) fn start_opening(
         &mut self,
         peer: NodeId,
         request: &OpenRequest,
@@ -194,7 +207,12 @@ impl Node {
         if let Message::AnnouncementSignatures(m) = &message {
             return self.on_announcement_signatures(id, m);
         }
-        self.act(id, |c, cx, out| c.handle(message, cx, out)).unwrap_or(Ok(()))
+        let again = matches!(message, Message::ChannelReestablish(_));
+        self.act(id, |c, cx, out| c.handle(message, cx, out)).unwrap_or(Ok(()))?;
+        if again {
+            self.tell_alias(id);
+        }
+        Ok(())
     }
 
     fn on_open(&mut self, peer: NodeId, m: &OpenChannel) -> Result<(), Trouble> {
@@ -234,7 +252,7 @@ impl Node {
             return Err(PeerFault::fail("channel refused: still reading the chain, try again").into());
         }
         let mut both = Features::default();
-        for feature in [Feature::Anchors, Feature::LargeChannel] {
+        for feature in [Feature::Anchors, Feature::LargeChannel, Feature::ScidAlias] {
             if self.negotiated(&peer, feature) {
                 both.set(feature.odd());
             }
@@ -350,7 +368,7 @@ impl Node {
                     txid: tx.compute_txid(),
                     outnum: terms.funding.vout,
                     channel_id: id,
-                    channel_type: terms.channel_type.to_features().bits().collect(),
+                    channel_type: terms.type_bits().bits().collect(),
                     mindepth: terms.minimum_depth,
                     tx: tx.clone(),
                 };
@@ -372,6 +390,7 @@ impl Node {
         self.funding.insert(channel.terms.funding, id);
         self.touched.insert(id);
         self.channels.insert(id, channel);
+        self.give_alias(id);
     }
 
     /// Ends an opening: whoever waits is told, coins are freed.
@@ -421,6 +440,9 @@ impl Node {
                 .map(|(key, _)| *key)
                 .collect();
             for key in named {
+                if self.reopen_without_alias(key) {
+                    continue;
+                }
                 self.end_opening(key, &format!("the peer said: {text}"));
             }
             // BOLT 1 [1.error.7, 1.error.8].
@@ -460,7 +482,7 @@ impl Node {
                 .channels
                 .values()
                 .filter(listed)
-                .find(|c| c.short_channel_id() == Some(*short))
+                .find(|c| c.is_called(*short))
                 .map(Channel::id)
                 .ok_or((-32602, format!("no channel {short}"))),
             ChannelRef::Peer(peer) => {

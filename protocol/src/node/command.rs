@@ -140,6 +140,8 @@ pub enum Command {
         reserve: Option<Sat>,
         /// The channel type wanted: `Some(true)` anchors, `Some(false)` static_remotekey only.
         anchors: Option<bool>,
+        /// With `option_scid_alias` in it or not; `None`: for a channel that is not announced, if the peer takes it.
+        scid_alias: Option<bool>,
     },
     /// Close by agreement; by force after `unilateral_timeout_s` when the peer does not answer (0: never)
     /// → [`Reply::Closed`].

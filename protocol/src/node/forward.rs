@@ -74,7 +74,7 @@ impl Node {
         let policy = named.policy;
         // Made when it is needed: most HTLCs need none.
         // BOLT 4 [4.fail.20].
-        let update = || self.update_bytes(named);
+        let update = || self.update_bytes(named, wish.short_channel_id);
         if wish.amt_to_forward < policy.min {
             return Err(Failure::AmountBelowMinimum {
                 htlc_msat: wish.amt_to_forward,
@@ -130,7 +130,7 @@ impl Node {
         if let Some(id) = others.filter_map(|c| room(c).ok()).next() {
             return Ok(id);
         }
-        let channel_update = self.update_bytes(named);
+        let channel_update = self.update_bytes(named, wish.short_channel_id);
         Err(match why {
             CannotOffer::Refused(Refusal::BelowMinimum { .. } | Refusal::Zero) => {
                 Failure::AmountBelowMinimum { htlc_msat: wish.amt_to_forward, channel_update }
@@ -291,11 +291,7 @@ impl Node {
         }
     }
 
-    fn by_scid(&self, scid: ShortChannelId) -> Option<&Channel> {
-        self.channels.values().find(|c| !c.retired && c.short_channel_id() == Some(scid))
-    }
-
     fn scid_of(&self, channel: ChannelId) -> Option<ShortChannelId> {
-        self.channels.get(&channel)?.short_channel_id()
+        self.channels.get(&channel)?.own_name()
     }
 }

@@ -317,7 +317,8 @@ impl Node {
             let update = c.announce.peer_update().filter(|update| !update.disabled)?;
             let hop = RouteHintHop {
                 node_id: c.terms.peer,
-                short_channel_id: c.short_channel_id()?,
+                // BOLT 2 [2.ready.9].
+                short_channel_id: c.name_at_peer()?,
                 fee_base_msat: update.base_msat,
                 fee_proportional_millionths: update.ppm,
                 cltv_expiry_delta_blocks: update.delta_blocks,

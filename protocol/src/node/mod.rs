@@ -10,13 +10,14 @@
 //! * `receive`, `held`, `parked`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `unblind` – what an onion asks of us; `delay` – how fast it goes back; `paths` – being paid over blinded paths, `blinded` – paying over them
 //! * `waits` – numbers of what is made, changed and deleted, for `wait`
-//! * `announce` – what the network is told of us
+//! * `announce` – what the network is told of us; `alias` – names of channels that tell nothing
 //! * `drain` – nothing new before a stop
 //! * `query` – answers that change nothing
 //! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
+mod alias;
 mod announce;
 pub mod blinded;
 mod blocks;

@@ -61,7 +61,8 @@ impl Node {
     /// Paths to us, those with most room first, one for each peer that can be the beginning of one; none when there is
     /// no such peer.
     pub(super) fn blinded_paths(&mut self, wish: &PathWish<'_>) -> Vec<PayPath> {
-        let ends = |c: &Channel| Some((c.terms.peer, c.short_channel_id()?, c.terms.capacity.to_msat()));
+        let name = |c: &Channel| if c.announce.is_public() { c.short_channel_id() } else { c.name_at_peer() };
+        let ends = |c: &Channel| Some((c.terms.peer, name(c)?, c.terms.capacity.to_msat()));
         let mut found: Vec<_> = self
             .channels
             .values()
@@ -135,7 +136,7 @@ impl Node {
 
 /// What the peer asks for forwards to us: the newest of what it told us and what it told everybody.
 fn policy_of(channel: &Channel, public: &[(ShortChannelId, PeerUpdate)]) -> Option<PeerUpdate> {
-    let scid = channel.short_channel_id()?;
-    let told = public.iter().filter(|(name, _)| *name == scid).map(|(_, update)| update);
+    let scid = channel.short_channel_id();
+    let told = public.iter().filter(|(name, _)| Some(*name) == scid).map(|(_, update)| update);
     told.chain(channel.announce.peer_update()).max_by_key(|update| update.timestamp).copied()
 }

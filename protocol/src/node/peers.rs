@@ -343,6 +343,8 @@ impl Node {
             if self.channels[&id].is_over_for_peer() {
                 continue;
             }
+            // One from before there were aliases has none yet.
+            self.give_alias(id);
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.relink(cx, out)) {
                 self.local_fault(id, &fault);
             }

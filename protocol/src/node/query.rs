@@ -42,6 +42,7 @@ impl Node {
                 mindepth,
                 reserve,
                 anchors,
+                scid_alias,
             } => {
                 let order = FundOrder {
                     peer,
@@ -53,6 +54,7 @@ impl Node {
                     mindepth,
                     reserve,
                     anchors,
+                    scid_alias,
                 };
                 self.fund_channel(id, order);
             }

@@ -107,6 +107,7 @@ impl Found {
             | Kind::TowerMark
             | Kind::TowerNote
             | Kind::Announce
+            | Kind::Aliases
             | Kind::Snapshot => {
                 let id = channel_of(key).ok_or(BadRecord::Damaged)?;
                 self.channels.entry(id).or_default().add(kind, key, value)?;

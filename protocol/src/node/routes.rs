@@ -255,7 +255,7 @@ impl Node {
     fn first_hops(&self) -> Vec<FirstHop> {
         let hop = |c: &crate::channel::Channel| {
             let spendable = c.ledger.spendable(&c.terms, crate::id::Side::Local);
-            let channel = c.short_channel_id()?;
+            let channel = c.own_name()?;
             let minimum = c.terms.remote.htlc_minimum;
             Some(FirstHop { channel, peer: c.terms.peer, spendable, minimum })
         };
@@ -342,7 +342,7 @@ impl Node {
             first: self.first_hops(),
             hints: Vec::new(),
             paths: Vec::new(),
-            not_channels: limits.not_channels.into_iter().collect(),
+            not_channels: self.as_we_call_them(limits.not_channels).into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
             in_flight: self.in_flight(),
             told: Vec::new(),

@@ -50,7 +50,11 @@ impl Node {
         let searches = matches!(start, Start::Search);
         let plan = match start {
             Start::Way(way) => Plan { ways: core::iter::once(way).collect(), ..Plan::default() },
-            Start::Search => Plan { search: Some(Search::new(&mut order)), ..Plan::default() },
+            Start::Search => {
+                let named = core::mem::take(&mut order.limits.not_channels);
+                order.limits.not_channels = self.as_we_call_them(named);
+                Plan { search: Some(Search::new(&mut order)), ..Plan::default() }
+            }
         };
         let retry_until = self.now.plus_ms(order.retry_for_s.saturating_mul(1_000));
         let created_index = self.count(Subsystem::Sendpays, Event::Created);
@@ -158,7 +162,7 @@ impl Node {
         expiry: Height,
     ) -> Result<ChannelId, Option<CannotOffer>> {
         let mut refusal = None;
-        let is_named = |c: &Channel| first.channel.is_none_or(|scid| c.short_channel_id() == Some(scid));
+        let is_named = |c: &Channel| first.channel.is_none_or(|scid| c.is_called(scid));
         let with = || self.channels.values().filter(|c| c.terms.peer == first.id);
         let named = with().filter(|c| is_named(c));
         let others = with().filter(|c| any && !is_named(c));

@@ -8,7 +8,7 @@
 //! Read next: `receive`, `forward`, `crate::onion::blind`.
 
 use crate::channel::htlc::{Htlc, Removal};
-use crate::channel::Phase;
+use crate::channel::{Channel, Phase};
 use crate::id::{HtlcId, NodeId, PaymentSecret, ShortChannelId, Side};
 use crate::node::forwards::Place;
 use crate::node::Node;
@@ -211,7 +211,7 @@ impl Node {
     /// A channel with this peer that HTLCs may be named by.
     fn any_scid_with(&self, peer: NodeId) -> Option<ShortChannelId> {
         let open = self.channels.values().filter(|c| c.terms.peer == peer && c.phase == Phase::Open);
-        open.filter_map(|c| c.short_channel_id()).next()
+        open.filter_map(Channel::hop_name).next()
     }
 }
 

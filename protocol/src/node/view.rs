@@ -145,6 +145,8 @@ pub struct Channel {
     pub channel_id: ChannelId,
     /// Once confirmed.
     pub short_channel_id: Option<ShortChannelId>,
+    /// What we call it, and what the peer does.
+    pub alias: (Option<ShortChannelId>, Option<ShortChannelId>),
     /// The funding output.
     pub funding: Option<OutPoint>,
     /// Capacity.
@@ -203,6 +205,13 @@ pub struct Channel {
     pub resting: Vec<(OutPoint, Sat)>,
     /// This node's records of it are an old copy.
     pub lost_state: bool,
+}
+
+impl Channel {
+    /// Whether we mean it by this name.
+    pub fn is_called(&self, name: ShortChannelId) -> bool {
+        self.short_channel_id == Some(name) || self.alias.0 == Some(name)
+    }
 }
 
 /// Counters of a channel.

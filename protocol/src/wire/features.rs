@@ -111,6 +111,7 @@ const IMPLEMENTED: [Feature; 15] = [
     Feature::RouteBlinding,
     Feature::ShutdownAnysegwit,
     Feature::ChannelType,
+    Feature::ScidAlias,
     Feature::Keysend,
     Feature::SimpleClose,
 ];
@@ -167,6 +168,7 @@ impl Features {
             Feature::Anchors,
             Feature::RouteBlinding,
             Feature::ShutdownAnysegwit,
+            Feature::ScidAlias,
         ] {
             ours.set(offered.odd());
         }

@@ -4,6 +4,7 @@
 //! In: nothing. Out: each payment complete for all or for none, fees as announced.
 //! Read next: `row`.
 
+use crate::ldk::Ldk;
 use crate::row::{Row, CAPACITY_SAT};
 use chand_protocol::id::to_hex;
 use chand_tests::books::msat;
@@ -25,6 +26,7 @@ fn fee(amount_msat: u64) -> u64 {
 fn ldk_pays_through_us_and_we_through_ldk() {
     let row = Row::with_private_ends(11, 12);
     let dave = row.dave.as_ref().expect("Dave");
+    row.private_ends_have_names(dave);
     // LDK → Bob → Dave, who is LDK, too: Dave had Bob's terms from Bob and put them into his invoice.
     let (bolt11, hash) = dave.invoice(AMOUNT_MSAT);
     row.ldk_pays(&bolt11, &hash, fee(AMOUNT_MSAT));
@@ -66,6 +68,30 @@ fn hash_of(node: &Node, bolt11: &str) -> String {
 }
 
 impl Row {
+    /// Bob's private channels are of the type `scid_alias`: both ends know what either calls them, and invoices name them as Bob
+    /// does, not by their place on chain, which carries nothing.
+    fn private_ends_have_names(&self, dave: &Ldk) {
+        let bobs = |peer: &str| {
+            let list = self.bob.call("listpeerchannels", json!({ "id": peer }));
+            let channel = list["channels"][0].clone();
+            assert_eq!(channel["channel_type"]["bits"], json!([12, 22, 46]), "{channel}");
+            assert_ne!(channel["alias"]["local"], channel["short_channel_id"]);
+            channel
+        };
+        let with_dave = bobs(dave.id());
+        let list = dave.call("channels");
+        let daves = &list["channels"][0];
+        assert_eq!(with_dave["alias"], json!({ "local": daves["peer_alias"], "remote": daves["own_alias"] }));
+        let with_carol = bobs(self.carol.id());
+        let list = self.carol.call("listpeerchannels", json!({ "id": self.bob.id() }));
+        assert_eq!(list["channels"][0]["alias"]["remote"], with_carol["alias"]["local"]);
+        let carols = self.carol.invoice(AMOUNT_MSAT, "whose name");
+        for (bolt11, channel) in [(dave.invoice(AMOUNT_MSAT).0, &with_dave), (carols, &with_carol)] {
+            let decoded = self.alice.call("decode", json!({ "string": bolt11 }));
+            assert_eq!(decoded["routes"][0][0]["short_channel_id"], channel["alias"]["local"], "{decoded}");
+        }
+    }
+
     /// LDK pays, and that costs this much.
     fn ldk_pays(&self, bolt11: &str, hash: &str, fee_msat: u64) {
         self.ldk.pay(bolt11).expect("LDK begins to pay");

@@ -24,6 +24,8 @@ pub struct Open {
     pub reserve: Option<u64>,
     /// Everybody is to hear of it.
     pub announce: bool,
+    /// With `option_scid_alias`; `None`: as the node thinks best.
+    pub scid_alias: Option<bool>,
 }
 
 impl Default for Open {
@@ -35,6 +37,7 @@ impl Default for Open {
             feerate: 1_000,
             reserve: None,
             announce: false,
+            scid_alias: Some(false),
         }
     }
 }
@@ -94,6 +97,7 @@ impl Duet {
             mindepth: None,
             reserve: open.reserve.map(Sat),
             anchors: Some(open.anchors),
+            scid_alias: open.scid_alias,
         }
     }
 

@@ -333,6 +333,7 @@ impl World {
             mindepth: None,
             reserve: None,
             anchors: Some(opening.anchors),
+            scid_alias: None,
         };
         self.tell(opening.seat, command, What::Fund);
     }

@@ -185,6 +185,7 @@ impl Town {
             mindepth: None,
             reserve: open.reserve.map(Sat),
             anchors: Some(open.anchors),
+            scid_alias: open.scid_alias,
         };
         let reply = self.must(from, order);
         let Reply::Funded { channel_id, .. } = reply else { panic!("{reply:?}") };

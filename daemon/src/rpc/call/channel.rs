@@ -69,7 +69,7 @@ pub async fn listpeerchannels(cx: Arc<Context>, args: Args) -> Outcome {
     let Reply::PeerChannels(mut list) = cx.backend.command(command).await? else {
         return Err(RpcError::unexpected("listpeerchannels"));
     };
-    list.retain(|c| short.is_none() || c.short_channel_id == short);
+    list.retain(|c| short.is_none_or(|short| c.is_called(short)));
     let us = cx.about.node_id;
     Ok(json!({ "channels": list.iter().map(|c| show::channel(c, &us)).collect::<Vec<_>>() }))
 }

@@ -68,7 +68,7 @@ impl Context {
             .into_iter()
             .filter(|c| match channel {
                 ChannelRef::Id(id) => c.channel_id == *id,
-                ChannelRef::Short(id) => c.short_channel_id == Some(*id),
+                ChannelRef::Short(id) => c.is_called(*id),
                 ChannelRef::Peer(id) => c.peer_id == *id,
             })
             .collect();

@@ -21,6 +21,8 @@ use std::sync::Arc;
 const STATIC_REMOTEKEY: u32 = 12;
 /// `option_anchors`, compulsory (BOLT 9).
 const ANCHORS: u32 = 22;
+/// `option_scid_alias`, compulsory (BOLT 9).
+const SCID_ALIAS: u32 = 46;
 
 /// Open a channel.
 pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
@@ -35,7 +37,7 @@ pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
         None => None,
     };
     let feerate = cx.feerate("feerate", args.opt("feerate")?).await?;
-    let wanted = anchors(&args)?;
+    let (wanted, scid_alias) = channel_type(&args)?.unzip();
     // `all` is a number before the peer hears of it, and before it is known whether it can do anchors.
     let most = WalletRequest::MostFundable { anchors: wanted != Some(false), feerate };
     let amount = match amount {
@@ -55,6 +57,7 @@ pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
         mindepth: args.opt("mindepth")?,
         reserve: args.opt("reserve")?,
         anchors: wanted,
+        scid_alias,
     };
     if let Some(address) = &node.address {
         let address = host_port(address, None).map_err(|problem| RpcError::param("id", problem))?;
@@ -77,13 +80,18 @@ pub async fn fundchannel(cx: Arc<Context>, args: Args) -> Outcome {
     .build())
 }
 
-/// The channel type asked for: with anchors, without, or whatever both can.
-fn anchors(args: &Args) -> Result<Option<bool>, RpcError> {
+/// The channel type asked for: with anchors or without, with an alias or without; or else whatever both can.
+fn channel_type(args: &Args) -> Result<Option<(bool, bool)>, RpcError> {
     let Some(mut bits) = args.opt::<Vec<u32>>("channel_type")? else { return Ok(None) };
     bits.sort_unstable();
+    let scid_alias = bits.last() == Some(&SCID_ALIAS);
+    bits.truncate(bits.len() - usize::from(scid_alias));
     match bits.as_slice() {
-        [STATIC_REMOTEKEY] => Ok(Some(false)),
-        [STATIC_REMOTEKEY, ANCHORS] => Ok(Some(true)),
-        _ => Err(RpcError::param("channel_type", "must be [12] or [12,22]; chand opens no other types")),
+        [STATIC_REMOTEKEY] => Ok(Some((false, scid_alias))),
+        [STATIC_REMOTEKEY, ANCHORS] => Ok(Some((true, scid_alias))),
+        _ => {
+            let text = "must be [12] or [12,22], with 46 or without; chand opens no other types";
+            Err(RpcError::param("channel_type", text))
+        }
     }
 }

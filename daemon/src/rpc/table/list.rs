@@ -218,8 +218,8 @@ pub static METHODS: &[Method] = &[
             opt(
                 "channel_type",
                 Kind::Bits,
-                "anchors if both can",
-                "[12] static_remotekey, [12,22] with anchors"
+                "anchors if both can; not announced, with scid_alias",
+                "[12] static_remotekey, [12,22] with anchors; with 46 too, scid_alias"
             ),
         ]
     ),

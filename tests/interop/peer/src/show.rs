@@ -8,6 +8,11 @@ use ldk_node::payment::{PaymentDetails, PaymentStatus};
 use ldk_node::{ChannelDetails, Event, LightningBalance, Node};
 use serde_json::{json, Value};
 
+/// As BOLT 7 writes it: block, transaction, output.
+fn scid(number: u64) -> String {
+    format!("{}x{}x{}", number >> 40, (number >> 16) & 0xff_ffff, number & 0xffff)
+}
+
 /// A channel, with amounts in the units of their names.
 pub fn channel(c: &ChannelDetails) -> Value {
     json!({
@@ -23,6 +28,8 @@ pub fn channel(c: &ChannelDetails) -> Value {
         "peer_reserve_sat": c.counterparty_unspendable_punishment_reserve,
         "outbound": c.is_outbound,
         "ready": c.is_channel_ready,
+        "own_alias": c.outbound_scid_alias.map(scid),
+        "peer_alias": c.inbound_scid_alias.map(scid),
         "usable": c.is_usable,
     })
 }
@@ -82,9 +89,7 @@ pub fn graph(node: &Node) -> Value {
         let told = [known.one_to_two, known.two_to_one].into_iter().flatten();
         let fees: Vec<Value> =
             told.map(|u| json!([u.fees.base_msat, u.fees.proportional_millionths])).collect();
-        // As BOLT 7 writes it: block, transaction, output.
-        let name = format!("{}x{}x{}", scid >> 40, (scid >> 16) & 0xff_ffff, scid & 0xffff);
-        Some(json!({ "scid": name, "directions": fees.len(), "fees": fees }))
+        Some(json!({ "scid": self::scid(scid), "directions": fees.len(), "fees": fees }))
     };
     let channels: Vec<Value> = graph.list_channels().into_iter().filter_map(channel).collect();
     let nodes = graph.list_nodes().into_iter().map(|id| {
