@@ -317,7 +317,7 @@ fn open_store(config: &Config, node_id: NodeId) -> Result<SledStore, StartError>
 
 /// Makes node and wallet from records.
 fn birth(config: &Config, keys: &Keys, seed: Seed, own: OwnAddresses) -> Birth {
-    let (keys, settings, network) = (keys.clone(), node_config(config, keys), config.network.bitcoin);
+    let (keys, settings, network) = (keys.clone(), node_config(config, keys), config.network.network);
     Arc::new(move |entries: Vec<Entry>| {
         let entropy = Entropy::new(*random().map_err(|e| e.to_string())?);
         let lightning = keys.lightning().map_err(|e| e.to_string())?;
@@ -403,7 +403,7 @@ pub(crate) async fn reach_chain(config: &Config) -> Result<Chain, StartError> {
     let mut best: Option<(Chain, RpcError)> = None;
     for login in logins {
         let chain = Chain::new(&url, login).map_err(because)?;
-        match chain.check_network(config.network.bitcoin).await {
+        match chain.check_network(config.network.network).await {
             Ok(_) => return Ok(chain),
             Err(error) => best = Some(best.unwrap_or((chain, error))),
         }
@@ -440,7 +440,7 @@ async fn begin_wallet(
             "{e}. A new node asks once where the chain stands: start it again when the backend answers"
         ))
     };
-    let tip = follow::at_tip(chain, config.network.bitcoin).await.map_err(needed)?;
+    let tip = follow::at_tip(chain, config.network.network).await.map_err(needed)?;
     let height = Height(tip.height.0.saturating_sub(BIRTHDAY_DEPTH));
     if height == Height(0) {
         return Ok(());
@@ -475,7 +475,7 @@ async fn listen(config: &Config, peers: &Peers) -> Result<Vec<SocketAddr>, Start
 pub(crate) fn follow_config(config: &Config) -> FollowConfig {
     let poll_s = config.dev.as_ref().and_then(|dev| dev.bitcoind_poll_s);
     FollowConfig {
-        network: config.network.bitcoin,
+        network: config.network.network,
         fallback_fees: fallback_fees(config),
         poll: poll_s.map(|s| Duration::from_secs(u64::from(s))),
         repeat: None,
@@ -498,7 +498,7 @@ fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>, own: Optio
     features.set(Feature::Keysend.odd());
     About {
         node_id,
-        network: config.network.bitcoin,
+        network: config.network.network,
         version: env!("CARGO_PKG_VERSION").into(),
         lightning_dir: config.dir.clone(),
         dev: config.dev.is_some(),

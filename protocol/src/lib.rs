@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod address;
 pub mod chain;
 pub mod channel;
 pub mod entropy;

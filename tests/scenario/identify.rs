@@ -27,6 +27,7 @@ fn identify(channel: &Channel, tx: &Transaction) -> Option<Watch> {
         close_script: &close_script,
         dev: false,
         tower: false,
+        dust_factor: 1,
     };
     channel.identify(tx, None, &cx).expect("keys")
 }

@@ -1,6 +1,6 @@
 //! Payments between two: by invoice, without one, refused, many at once; and what the payee is told.
 
-use bitcoin::Network;
+use chand_protocol::chain::Network;
 use chand_protocol::id::{CommandId, PaymentSecret};
 use chand_protocol::invoice::{make, Currency, Description, NewInvoice};
 use chand_protocol::node::command::{Command, InvoiceRequest, Reply, RouteHop, RouteLimits};

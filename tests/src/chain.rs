@@ -7,7 +7,7 @@
 use crate::process::Process;
 use crate::socket::CallError;
 use crate::wait::{wait_for, PATIENCE};
-use crate::{ports, programs};
+use crate::{litecoin, ports, programs};
 use base64::prelude::{Engine, BASE64_STANDARD};
 use bitcoin::{Block, Transaction, Txid};
 use serde_json::{json, Value};
@@ -16,14 +16,15 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const USER: &str = "harness";
-const PASSWORD: &str = "only-for-tests";
+pub(crate) const USER: &str = "harness";
+pub(crate) const PASSWORD: &str = "only-for-tests";
 /// From here on the faucet has coins to give; a fresh chain comes with so many blocks.
 const SPENDABLE_FROM: u64 = 101;
 
-/// A running `chand regtest`.
+/// A running `chand regtest`, or litecoind.
 #[derive(Debug)]
 pub struct Chain {
+    litecoin: bool,
     dir: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -37,10 +38,35 @@ impl Chain {
     pub fn start(dir: &Path) -> Chain {
         let dir = dir.join("chain");
         std::fs::create_dir_all(&dir).expect("a folder for the chain");
-        let mut chain = Chain { dir, port: ports::free(), process: None };
+        let mut chain = Chain { litecoin: litecoin::is_wanted(), dir, port: ports::free(), process: None };
+        if chain.litecoin {
+            litecoin::prepare(&chain.dir);
+        }
         chain.launch();
         assert!(chain.height() >= SPENDABLE_FROM, "a fresh chain has coins to give");
         chain
+    }
+
+    /// One of litecoind's that is not started yet, with its files in `dir`.
+    pub(crate) fn of_litecoind(dir: &Path) -> Chain {
+        Chain { litecoin: true, dir: dir.into(), port: ports::free(), process: None }
+    }
+
+    /// Whether it is litecoind's.
+    pub fn is_litecoin(&self) -> bool {
+        self.litecoin
+    }
+
+    /// Whether its process has ended by itself; it can be launched again then.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn ended(&mut self) -> bool {
+        let ended = self.process.as_mut().expect("a process").ended().is_some();
+        if ended {
+            self.process = None;
+        }
+        ended
     }
 
     /// Starts its process (again), on the same port and files.
@@ -49,6 +75,17 @@ impl Chain {
     /// When it runs already, or does not answer in time.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the chain runs already");
+        self.process =
+            Some(if self.litecoin { litecoin::launch(&self.dir, self.port) } else { self.start_own() });
+        wait_for("the chain to answer", || {
+            if let Some(status) = self.process.as_mut().and_then(Process::ended) {
+                panic!("the chain ended at its start: {status}");
+            }
+            self.try_call("getblockcount", json!([])).map_err(|e| e.to_string())
+        });
+    }
+
+    fn start_own(&self) -> Process {
         let args = [
             "regtest",
             "--listen",
@@ -62,13 +99,7 @@ impl Chain {
         ]
         .map(String::from);
         let log = self.dir.join("log");
-        self.process = Some(Process::start("the chain", &programs::find("chand"), &args, &self.dir, &log));
-        wait_for("the chain to answer", || {
-            if let Some(status) = self.process.as_mut().and_then(Process::ended) {
-                panic!("the chain ended at its start: {status}");
-            }
-            self.try_call("getblockcount", json!([])).map_err(|e| e.to_string())
-        });
+        Process::start("the chain", &programs::find("chand"), &args, &self.dir, &log)
     }
 
     /// SIGKILL.
@@ -214,8 +245,24 @@ impl Chain {
     /// When there is none.
     pub fn block(&self, height: u64) -> Block {
         let hash = self.call("getblockhash", json!([height]));
+        if self.litecoin {
+            return self.litecoins_block(&hash);
+        }
         let hex = self.call("getblock", json!([hash, 0]));
         bitcoin::consensus::encode::deserialize_hex(hex.as_str().expect("hex")).expect("a block")
+    }
+
+    /// Without the transaction that ties it to its extension block, which has a form of its own.
+    fn litecoins_block(&self, hash: &Value) -> Block {
+        use bitcoin::consensus::encode::deserialize_hex;
+        let header = self.call("getblockheader", json!([hash, false]));
+        let list = self.call("getblock", json!([hash, 1]))["tx"].take();
+        let ids = list.as_array().expect("a list").iter();
+        let hex = ids.map(|id| self.call("getrawtransaction", json!([id, false])));
+        Block {
+            header: deserialize_hex(header.as_str().expect("hex")).expect("a header"),
+            txdata: hex.filter_map(|hex| deserialize_hex(hex.as_str()?).ok()).collect(),
+        }
     }
 
     /// Takes the block at `height`, and all above it, off the best chain.

@@ -7,7 +7,7 @@ use crate::chain::Chain;
 use crate::process::Process;
 use crate::socket::{CallError, Client};
 use crate::wait::{wait_for, PATIENCE};
-use crate::{ports, programs};
+use crate::{litecoin, ports, programs};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 
@@ -99,7 +99,12 @@ impl Node {
             self.name.into(),
         ];
         if !self.extra.iter().any(|a| a == "--network") {
-            args.extend(["--network".into(), "regtest".into()]);
+            if litecoin::is_wanted() {
+                let twice = |a: &String| a != "--dev" || !self.extra.contains(a);
+                args.extend(litecoin::node_options().into_iter().filter(twice));
+            } else {
+                args.extend(["--network".into(), "regtest".into()]);
+            }
         }
         args.extend(self.extra.iter().cloned());
         args
@@ -189,7 +194,9 @@ impl Node {
 
     /// Its control socket.
     pub fn socket(&self) -> PathBuf {
-        self.data_dir().join("regtest").join("rpc.sock")
+        self.data_dir()
+            .join(if litecoin::is_wanted() { "litecoin-regtest" } else { "regtest" })
+            .join("rpc.sock")
     }
 
     /// Where peers reach it.

@@ -110,6 +110,8 @@ impl World {
         push_msat: u64,
         kind: ChannelType,
     ) -> Value {
+        // Litecoin's nodes relay no anchors.
+        let kind = if self.chain.is_litecoin() { ChannelType::StaticRemoteKey } else { kind };
         let params = json!({
             "id": to.id(),
             "amount": capacity_sat,

@@ -7,7 +7,8 @@
 
 use super::{verify, Chain, RpcError};
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash, Network};
+use bitcoin::{Block, BlockHash};
+use chand_protocol::chain::Network;
 use chand_protocol::node::effect::Fees;
 use chand_protocol::units::{Feerate, Height};
 use std::collections::VecDeque;
@@ -221,7 +222,7 @@ impl Follower {
     }
 
     fn regtest(&self) -> bool {
-        self.config.network == Network::Regtest
+        self.config.network.is_regtest()
     }
 
     fn longest_retry(&self) -> Duration {

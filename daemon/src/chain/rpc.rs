@@ -65,7 +65,7 @@ pub enum RpcError {
         /// Its name for its chain.
         theirs: String,
         /// Ours.
-        ours: bitcoin::Network,
+        ours: chand_protocol::chain::Network,
     },
     /// What came back is not what a bitcoind answers.
     #[error("the chain backend's answer makes no sense: {0}")]

@@ -3,7 +3,10 @@
 //! In: a block, the hash it was asked by, the network. Out: nothing, or what is wrong with it.
 //! Read next: `follow`, which checks that each block continues the last.
 
-use bitcoin::{Block, BlockHash, Network};
+use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
+use bitcoin::{Block, BlockHash, CompactTarget, Target};
+use chand_protocol::chain::{Coin, Network};
 
 /// Why a block cannot be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,26 +32,49 @@ pub(super) fn block(block: &Block, asked: &BlockHash, network: Network) -> Resul
     if !block.check_witness_commitment() {
         return Err(BadBlock::WitnessCommitment);
     }
-    let target = block.header.target();
-    let easiest = network.params().max_attainable_target;
-    if network != Network::Regtest && (target > easiest || block.header.validate_pow(target).is_err()) {
+    if !network.is_regtest() && !is_worked_for(&block.header, network) {
         return Err(BadBlock::ProofOfWork);
     }
     Ok(())
+}
+
+/// Whether the header meets its own target, and that is no easier than the coin allows.
+pub(super) fn is_worked_for(header: &Header, network: Network) -> bool {
+    let target = header.target();
+    match network.row().coin {
+        Coin::Bitcoin => {
+            target <= network.bitcoin().params().max_attainable_target && header.validate_pow(target).is_ok()
+        }
+        Coin::Litecoin => {
+            target <= Target::from_compact(CompactTarget::from_consensus(LITECOIN_EASIEST))
+                && litecoin_work(header).is_some_and(|work| target.is_met_by(work))
+        }
+    }
+}
+
+/// The easiest target of Litecoin's main and test networks.
+const LITECOIN_EASIEST: u32 = 0x1e0f_ffff;
+
+/// scrypt of the header with N = 1024, r = 1, p = 1, the header being its own salt.
+fn litecoin_work(header: &Header) -> Option<BlockHash> {
+    let bytes = bitcoin::consensus::serialize(header);
+    let mut work = [0; 32];
+    let params = scrypt::Params::new(10, 1, 1).ok()?;
+    scrypt::scrypt(&bytes, &bytes, &params, &mut work).ok()?;
+    Some(BlockHash::from_byte_array(work))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bitcoin::blockdata::constants::genesis_block;
-    use bitcoin::CompactTarget;
 
     #[test]
     fn genuine_blocks_pass_and_changed_ones_do_not() {
         for network in
             [Network::Bitcoin, Network::Testnet, Network::Testnet4, Network::Signet, Network::Regtest]
         {
-            let good = genesis_block(network);
+            let good = genesis_block(network.bitcoin());
             let hash = good.block_hash();
             assert_eq!(block(&good, &hash, network), Ok(()), "{network}");
 

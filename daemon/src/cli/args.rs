@@ -50,8 +50,6 @@ struct Flags {
     rest: Vec<String>,
 }
 
-const NETWORKS: [&str; 5] = ["regtest", "testnet", "testnet4", "signet", "bitcoin"];
-
 /// Reads the command line.
 ///
 /// # Errors
@@ -98,9 +96,7 @@ fn call(flags: Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Wanted, St
             .or_else(|| file.get(key).and_then(toml::Value::as_str).map(str::to_string))
     };
     let network = setting(flags.network, "CHAND_NETWORK", "network").unwrap_or_else(|| "regtest".into());
-    if !NETWORKS.contains(&network.as_str()) {
-        return Err(format!("there is no network '{network}': one of {}", NETWORKS.join(", ")));
-    }
+    crate::config::network::find(&network)?;
     let socket = setting(flags.rpc_socket, "CHAND_RPC_SOCKET", "rpc-socket")
         .map_or_else(|| data_dir.join(&network).join("rpc.sock"), PathBuf::from);
     if flags.wait && !["fundchannel", "close"].contains(&method.as_str()) {

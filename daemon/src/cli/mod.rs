@@ -142,7 +142,7 @@ chan-cli: talk to a running chand.
   chan-cli [OPTIONS] METHOD [ARGUMENTS…] [name=value…]
 
   --data-dir DIR      chand's data folder            [~/.chand]    CHAND_DATA_DIR
-  --network NAME      regtest, testnet, testnet4, signet, bitcoin  [regtest]  CHAND_NETWORK
+  --network NAME      regtest, bitcoin, litecoin … as chand has it  [regtest]  CHAND_NETWORK
   --rpc-socket PATH   the control socket             [DIR/NETWORK/rpc.sock]   CHAND_RPC_SOCKET
   -H                  answers for people instead of JSON
   -k                  every argument is name=value

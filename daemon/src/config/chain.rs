@@ -7,6 +7,7 @@
 use super::network::NetworkInfo;
 use super::options::Settings;
 use super::ConfigError;
+use chand_protocol::chain::Network;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroize;
 
@@ -109,12 +110,12 @@ fn local(network: &NetworkInfo, cookies: Vec<PathBuf>) -> BitcoinRpc {
 }
 
 fn no_chain(network: &NetworkInfo) -> ConfigError {
-    let (name, port) = (network.name, network.rpc_port);
-    ConfigError::NoChain(if network.is_regtest() {
+    let (name, port, program) = (network.name, network.rpc_port, network.node_program());
+    ConfigError::NoChain(if network.network == Network::Regtest {
         format!("no chain found at 127.0.0.1:{port}: start one with `chand regtest`, or name one with --bitcoin-rpc URL")
     } else {
         format!(
-            "no chain found for network {name} (no bitcoind cookie in the home directory): start bitcoind, or name it \
+            "no chain found for network {name} (no {program} cookie in the home directory): start {program}, or name it \
              with --bitcoin-rpc http://user:password@host:{port} or --bitcoin-rpc-cookie FILE"
         )
     })
@@ -122,8 +123,8 @@ fn no_chain(network: &NetworkInfo) -> ConfigError {
 
 fn found_cookies(network: &NetworkInfo, home: Option<&Path>) -> Vec<PathBuf> {
     let Some(home) = home else { return Vec::new() };
-    let ours = network.is_regtest().then(|| home.join(".chand-regtest/regtest/.cookie"));
-    let bitcoinds = home.join(".bitcoin").join(network.bitcoind_dir).join(".cookie");
+    let ours = (network.network == Network::Regtest).then(|| home.join(".chand-regtest/regtest/.cookie"));
+    let bitcoinds = home.join(network.node_home).join(network.node_dir).join(".cookie");
     ours.into_iter().chain([bitcoinds]).filter(|p| p.is_file()).collect()
 }
 

@@ -193,8 +193,8 @@ impl Config {
             log_level: s.parse("log-level", log_level)?,
             fee_base_msat: s.number("fee-base", 0, u32::MAX)?,
             fee_ppm: s.number("fee-per-satoshi", 0, u32::MAX)?,
-            cltv_delta_blocks: blocks(&mut s, "cltv-delta", least(34), "34 leaves the time to act on chain")?,
-            cltv_final_blocks: blocks(&mut s, "cltv-final", least(18), "18 leaves the time to act on chain")?,
+            cltv_delta_blocks: blocks(&mut s, "cltv-delta", least(network.cltv_delta_blocks), NO_TIME)?,
+            cltv_final_blocks: blocks(&mut s, "cltv-final", least(network.cltv_final_blocks), NO_TIME)?,
             to_self_delay_blocks: blocks(&mut s, "to-self-delay", 1, "a cheat could not be punished")?,
             funding_confirms: s.number("funding-confirms", 1, 100)?,
             max_in_flight_percent: s.number("max-htlc-value-in-flight", 1, 100)?,
@@ -277,6 +277,9 @@ fn watchtowers(s: &mut Settings) -> Result<Vec<TowerAddress>, ConfigError> {
     let words = s.list("watchtower", |word| Ok(word.to_string()))?;
     TowerAddress::read_all(&words).map_err(|reason| s.complain("watchtower", reason))
 }
+
+/// Why so few blocks will not do.
+const NO_TIME: &str = "no time is left to act on chain";
 
 fn blocks(s: &mut Settings, name: &'static str, least: u16, why: &str) -> Result<u16, ConfigError> {
     s.parse(name, |text| {

@@ -48,7 +48,7 @@ static OPTIONS: [Opt; 28] = [
         "network",
         Kind::One("NAME"),
         Some("regtest"),
-        "regtest, testnet, testnet4, signet or bitcoin [regtest]",
+        "regtest, testnet, testnet4, signet, bitcoin, litecoin-regtest, litecoin-testnet or litecoin [regtest]",
     ),
     opt(
         "listen",
@@ -67,10 +67,10 @@ static OPTIONS: [Opt; 28] = [
     opt(
         "cltv-delta",
         Kind::One("BLOCKS"),
-        Some("34"),
-        "Blocks between an incoming and an outgoing HTLC [34]",
+        None,
+        "Blocks between an incoming and an outgoing HTLC [34; Litecoin 136]",
     ),
-    opt("cltv-final", Kind::One("BLOCKS"), Some("18"), "Blocks that a payment to us must leave [18]"),
+    opt("cltv-final", Kind::One("BLOCKS"), None, "Blocks that a payment to us must leave [18; Litecoin 72]"),
     opt(
         "to-self-delay",
         Kind::One("BLOCKS"),
@@ -290,6 +290,8 @@ impl Settings {
         let Some(network) = name.and_then(|n| NETWORKS.iter().find(|row| row.name == n)) else { return };
         self.set_default("to-self-delay", network.to_self_delay_blocks.to_string());
         self.set_default("funding-confirms", network.funding_confirms.to_string());
+        self.set_default("cltv-delta", network.cltv_delta_blocks.to_string());
+        self.set_default("cltv-final", network.cltv_final_blocks.to_string());
     }
 
     fn warn_of_open_file(&mut self, path: &Path) {

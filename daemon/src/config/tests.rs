@@ -79,7 +79,7 @@ fn an_old_copy_is_told_of_on_the_command_line_for_one_start() {
 fn other_networks_have_their_own_defaults() {
     let place = Place::new();
     for (name, port) in [("bitcoin", 8_332), ("testnet", 18_332), ("testnet4", 48_332), ("signet", 38_332)] {
-        let folder = network::find(name).unwrap().bitcoind_dir;
+        let folder = network::find(name).unwrap().node_dir;
         assert!(place.complaint(&["--network", name]).contains("no chain found"), "{name}");
         place.write(&format!(".bitcoin/{folder}/.cookie"), "x:y");
         let config = place.run(&["--network", name], &[]).unwrap();
@@ -87,6 +87,21 @@ fn other_networks_have_their_own_defaults() {
         assert_eq!(config.bitcoin_rpc.port, port);
         assert!(config.dir.ends_with(name));
     }
+}
+
+#[test]
+fn litecoin_has_the_same_hours_in_other_blocks() {
+    let place = Place::new();
+    assert!(place.complaint(&["--network", "litecoin"]).contains("start litecoind"));
+    place.write(".litecoin/.cookie", "x:y");
+    let config = place.run(&["--network", "litecoin"], &[]).unwrap();
+    assert_eq!((config.to_self_delay_blocks, config.funding_confirms), (576, 12));
+    assert_eq!((config.cltv_delta_blocks, config.cltv_final_blocks), (136, 72));
+    assert_eq!(config.bitcoin_rpc.port, 9_332);
+    assert!(place.complaint(&["--network", "litecoin", "--cltv-delta", "135"]).contains("at least 136"));
+    // A bitcoind's cookie, or that of `chand regtest`, is none of its.
+    place.write(".chand-regtest/regtest/.cookie", "x:y");
+    assert!(place.complaint(&["--network", "litecoin-regtest"]).contains("no chain found"));
 }
 
 #[test]

@@ -272,7 +272,9 @@ impl Purse {
             AddressKind::Bech32 => wallet::AddressKind::P2wpkh,
             AddressKind::P2tr => wallet::AddressKind::P2tr,
         });
-        let reply = WalletReply::Address { kind, address: address.to_string() };
+        let script = address.script_pubkey();
+        let address = self.wallet.address_text(&script).unwrap_or_else(|| script.to_hex_string());
+        let reply = WalletReply::Address { kind, address };
         match self.wallet.take_change() {
             Some(change) => {
                 let id = waiting.enter(Waiter::Wallet(to, reply));
@@ -356,7 +358,7 @@ fn coin(output: WalletOutput, tip: Height) -> Coin {
         outpoint: output.outpoint,
         amount: output.amount,
         script_pubkey: output.script,
-        address: output.address.map(|a| a.to_string()),
+        address: output.address,
         status,
         reserved_to: output.reserved.then(|| tip.plus(RESERVED_BLOCKS)),
     }
@@ -367,7 +369,8 @@ mod tests {
     use super::*;
     use crate::seed::Seed;
     use bitcoin::hashes::Hash;
-    use bitcoin::{absolute, transaction, Amount, Network, TxIn};
+    use bitcoin::{absolute, transaction, Amount, TxIn};
+    use chand_protocol::chain::Network;
     use tokio::sync::oneshot;
 
     /// A purse with one coin.
@@ -382,7 +385,7 @@ mod tests {
             input: vec![TxIn { previous_output: from, ..TxIn::default() }],
             output: vec![TxOut { value: Amount::from_sat(100_000), script_pubkey }],
         };
-        let mut block = bitcoin::constants::genesis_block(Network::Regtest);
+        let mut block = bitcoin::constants::genesis_block(Network::Regtest.bitcoin());
         block.header.prev_blockhash = wallet.tip().1;
         block.txdata = vec![payment];
         let mut purse = Purse::new(wallet, Rates::default());

@@ -11,7 +11,8 @@ use crate::rpc::{About, Backend, Coin, CoinStatus, WalletReply, WalletRequest};
 use crate::seed::Seed;
 use crate::wallet::{AddressKind, Wallet};
 use bitcoin::hashes::Hash;
-use bitcoin::{Network, ScriptBuf};
+use bitcoin::ScriptBuf;
+use chand_protocol::chain::Network;
 use chand_protocol::entropy::Entropy;
 use chand_protocol::id::NodeId;
 use chand_protocol::keys::NodeKeys;
@@ -109,10 +110,10 @@ impl Actor {
         let broken = Arc::new(AtomicBool::new(false));
         let crypto: Arc<dyn Crypto> =
             Arc::new(Fragile { one: RealCrypto::new(), broken: Arc::clone(&broken) });
-        let keys = move || NodeKeys::from_seed(&[number; 64], chand_protocol::chain::Network::Regtest);
+        let keys = move || NodeKeys::from_seed(&[number; 64], Network::Regtest);
         let id = keys().node_id(crypto.secp());
         let birth: Birth = Arc::new(move |entries: Vec<Entry>| {
-            let config = NodeConfig::new(chand_protocol::chain::Network::Regtest, "Alice", ScriptBuf::new());
+            let config = NodeConfig::new(Network::Regtest, "Alice", ScriptBuf::new());
             let entropy = Entropy::new([number; 32]);
             let mut node = Dormant::restore(config, keys(), entropy, Arc::clone(&crypto), entries)
                 .map_err(|e| e.to_string())?;
@@ -126,7 +127,7 @@ impl Actor {
         let (node, wallet) = birth(disk.load().expect("readable")).expect("a node");
         let alive = (node.wake(), wallet);
         let (events, peer_events) = peer_queue();
-        let key = *NodeKeys::from_seed(&[number; 64], chand_protocol::chain::Network::Regtest).node_secret();
+        let key = *NodeKeys::from_seed(&[number; 64], Network::Regtest).node_secret();
         let peers = Peers::new(key, Limits::default(), os_ephemeral, events, Handle::current());
         let address = peers.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
         let floor = Feerate::FLOOR;
@@ -145,7 +146,7 @@ impl Actor {
             },
             stop: watch::Sender::new(false),
             towers: crate::tower::Towers::default(),
-            gossip: crate::gossip::GossipHandle::idle(chand_protocol::chain::Network::Regtest, id),
+            gossip: crate::gossip::GossipHandle::idle(Network::Regtest, id),
             about: About {
                 node_id: id,
                 network: Network::Regtest,

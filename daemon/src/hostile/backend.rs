@@ -8,7 +8,8 @@ use super::hunt::saw;
 use crate::chain::{Auth, Chain, RpcError};
 use crate::regtest::{rpc_answer, Node, Options};
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, Network, OutPoint};
+use bitcoin::{BlockHash, OutPoint};
+use chand_protocol::chain::Network;
 use chand_protocol::units::Height;
 use std::future::Future;
 use std::sync::Arc;
@@ -125,7 +126,7 @@ pub fn regtest(input: &[u8]) {
 pub fn answer_seeds() -> Vec<Vec<u8>> {
     let zeros = "0".repeat(64);
     let info = format!("{{\"chain\":\"regtest\",\"blocks\":7,\"headers\":7,\"bestblockhash\":\"{zeros}\",\"initialblockdownload\":false}}");
-    let genesis = bitcoin::blockdata::constants::genesis_block(Network::Regtest);
+    let genesis = bitcoin::blockdata::constants::genesis_block(Network::Regtest.bitcoin());
     let block = format!("\"{}\"", bitcoin::consensus::encode::serialize_hex(&genesis));
     let output = "{\"confirmations\":3,\"value\":0.5,\"coinbase\":true,\"scriptPubKey\":{\"hex\":\"0014\"}}";
     let bodies: [(u8, u8, &str); 14] = [

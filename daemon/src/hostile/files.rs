@@ -7,7 +7,7 @@ use super::hunt::saw;
 use crate::config::{Cli, Config};
 use crate::seed::Seed;
 use crate::wallet::Wallet;
-use bitcoin::Network;
+use chand_protocol::chain::Network;
 use chand_protocol::units::{Feerate, Height};
 use clap::Parser;
 use std::ffi::OsString;

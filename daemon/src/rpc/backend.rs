@@ -60,7 +60,7 @@ pub struct About {
     /// Who we are.
     pub node_id: NodeId,
     /// Whose addresses we take.
-    pub network: bitcoin::Network,
+    pub network: chand_protocol::chain::Network,
     /// The program's version.
     pub version: String,
     /// `DIR/NETWORK`, where the files are.

@@ -502,7 +502,7 @@ impl Backend for FakeBackend {
     fn about(&self) -> About {
         About {
             node_id: node(1),
-            network: bitcoin::Network::Regtest,
+            network: chand_protocol::chain::Network::Regtest,
             version: "0.1.0".into(),
             lightning_dir: self.dir.clone().unwrap_or_else(|| "/home/alice/.chand/regtest".into()),
             dev: true,

@@ -10,7 +10,7 @@ use super::Wallet;
 use bdk_wallet::chain::ChainPosition;
 use bdk_wallet::LocalOutput;
 use bitcoin::constants::COINBASE_MATURITY;
-use bitcoin::{Address, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use chand_protocol::units::{Height, Sat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct WalletOutput {
     /// Its script.
     pub script: ScriptBuf,
     /// The same, for people.
-    pub address: Option<Address>,
+    pub address: Option<String>,
     /// How far it has come.
     pub status: OutputStatus,
     /// A transaction that is not on chain yet, and that a channel relies on, will spend it.
@@ -156,7 +156,7 @@ impl Wallet {
         WalletOutput {
             outpoint: output.outpoint,
             amount: Sat(output.txout.value.to_sat()),
-            address: Address::from_script(&output.txout.script_pubkey, self.network).ok(),
+            address: self.address_text(&output.txout.script_pubkey),
             script: output.txout.script_pubkey,
             status,
             reserved: reserved.contains(&output.outpoint),

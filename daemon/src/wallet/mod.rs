@@ -24,8 +24,10 @@ use bdk_wallet::chain::{BlockId, Merge};
 use bdk_wallet::descriptor::ExtendedDescriptor;
 use bdk_wallet::template::{Bip84, Bip86, DescriptorTemplate};
 use bdk_wallet::{ChangeSet, KeychainKind, LoadError, LoadParams, Update};
-use bitcoin::bip32::Xpriv;
-use bitcoin::{Address, Block, BlockHash, Network, OutPoint, ScriptBuf, Transaction, TxIn, Txid};
+use bitcoin::bip32::{ChildNumber, Xpriv, Xpub};
+use bitcoin::secp256k1::Secp256k1;
+use bitcoin::{Address, Block, BlockHash, OutPoint, ScriptBuf, Transaction, TxIn, Txid};
+use chand_protocol::chain::Network;
 use chand_protocol::units::{Feerate, Height, Sat};
 use record::Change;
 use std::collections::BTreeMap;
@@ -37,6 +39,9 @@ const LOOKAHEAD: u32 = 50;
 const COMPACT_AFTER: usize = 200;
 /// A whole that is larger than this, in bytes, is not made: the store has a limit, and parts are as good.
 const WHOLE_MAX: usize = 8 * 1024 * 1024;
+
+/// Litecoin's number in the paths of keys (SLIP 44).
+const LITECOIN: u32 = 2;
 
 const P2WPKH: KeychainKind = KeychainKind::External;
 const P2TR: KeychainKind = KeychainKind::Internal;
@@ -155,7 +160,7 @@ impl Wallet {
     /// [`WalletError::Record`] or [`WalletError::WrongSeed`].
     pub fn load(seed: &Seed, network: Network, changes: Vec<Vec<u8>>) -> Result<Wallet, WalletError> {
         let internal = |e: &dyn std::fmt::Display| WalletError::Internal(e.to_string());
-        let key = Xpriv::new_master(network, seed.bytes()).map_err(|e| internal(&e))?;
+        let key = Xpriv::new_master(network.bitcoin(), seed.bytes()).map_err(|e| internal(&e))?;
         let descriptors = descriptors(key, network)?;
         let count = changes.len();
         let (mut total, reserved) = record::merge(changes)?;
@@ -163,7 +168,8 @@ impl Wallet {
         let inner = if total.is_empty() {
             let [wpkh, tr] = descriptors;
             let mut inner = bdk_wallet::Wallet::create(wpkh, tr)
-                .network(network)
+                .network(network.bitcoin())
+                .genesis_hash(network.genesis())
                 .lookahead(LOOKAHEAD)
                 .create_wallet_no_persist()
                 .map_err(|e| internal(&e))?;
@@ -248,6 +254,16 @@ impl Wallet {
     /// A new address; never given out before.
     pub fn new_address(&mut self, kind: AddressKind) -> Address {
         self.inner.reveal_next_address(keychain(kind)).address
+    }
+
+    /// As people write it on this network.
+    pub fn address_text(&self, script: &ScriptBuf) -> Option<String> {
+        chand_protocol::address::write(script, self.network)
+    }
+
+    /// What an output must hold for this network's nodes to relay it.
+    fn smallest(&self, script: &ScriptBuf) -> Sat {
+        Sat(script.minimal_non_dust().to_sat().saturating_mul(self.network.row().dust_factor))
     }
 
     /// True when `script` is one of ours (given out, or soon to be).
@@ -438,10 +454,30 @@ fn keychain(kind: AddressKind) -> KeychainKind {
 
 fn descriptors(key: Xpriv, network: Network) -> Result<[ExtendedDescriptor; 2], WalletError> {
     let internal = |e: bdk_wallet::descriptor::DescriptorError| WalletError::Internal(e.to_string());
-    let kind = network.into();
+    let kind = network.bitcoin().into();
+    if network == Network::Litecoin {
+        // BDK's templates know Bitcoin's numbers only; test networks of all coins share 1.
+        return Ok([own_descriptor(key, "wpkh", 84, LITECOIN)?, own_descriptor(key, "tr", 86, LITECOIN)?]);
+    }
     let (wpkh, _, _) = Bip84(key, KeychainKind::External).build(kind).map_err(internal)?;
     let (tr, _, _) = Bip86(key, KeychainKind::External).build(kind).map_err(internal)?;
     Ok([wpkh, tr])
+}
+
+/// `KIND([…/PURPOSE'/COIN'/0']XPUB/0/*)`, as the templates make it.
+fn own_descriptor(
+    key: Xpriv,
+    kind: &str,
+    purpose: u32,
+    coin: u32,
+) -> Result<ExtendedDescriptor, WalletError> {
+    let failed = |e: &dyn std::fmt::Display| WalletError::Internal(e.to_string());
+    let secp = Secp256k1::new();
+    let numbers = [purpose, coin, 0].map(|index| ChildNumber::Hardened { index });
+    let account = key.derive_priv(&secp, &numbers).map_err(|e| failed(&e))?;
+    let (owner, public) = (key.fingerprint(&secp), Xpub::from_priv(&secp, &account));
+    let text = format!("{kind}([{owner}/{purpose}'/{coin}'/0']{public}/0/*)");
+    text.parse().map_err(|e: bdk_wallet::miniscript::Error| failed(&e))
 }
 
 fn reload(
@@ -451,7 +487,7 @@ fn reload(
 ) -> Result<bdk_wallet::Wallet, WalletError> {
     let [wpkh, tr] = descriptors.clone();
     let loaded = LoadParams::new()
-        .check_network(network)
+        .check_network(network.bitcoin())
         .descriptor(P2WPKH, Some(wpkh))
         .descriptor(P2TR, Some(tr))
         .lookahead(LOOKAHEAD)

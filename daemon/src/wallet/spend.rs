@@ -138,7 +138,7 @@ impl Wallet {
         }
         let keep_here = keep.saturating_sub(others);
         let for_change = rate.fee_wu(Weight::from_wu(CHANGE_WEIGHT)).map_or(u64::MAX, |fee| fee.to_sat());
-        let least = Sat(script.minimal_non_dust().to_sat());
+        let least = self.smallest(script);
         let left = sum.saturating_sub(keep_here).saturating_sub(Sat(for_change));
         if left < least {
             let needed = least.saturating_add(Sat(for_change));
@@ -259,7 +259,7 @@ impl Wallet {
     /// All chosen coins into one output.
     fn sweep(&mut self, script: &ScriptBuf, rate: FeeRate, chosen: &Chosen) -> Result<Psbt, WalletError> {
         if chosen.coins.is_empty() {
-            return Err(self.insufficient(Sat(script.minimal_non_dust().to_sat()), chosen));
+            return Err(self.insufficient(self.smallest(script), chosen));
         }
         let mut builder = self.inner.build_tx();
         builder.manually_selected_only().drain_to(script.clone()).fee_rate(rate);
@@ -282,7 +282,7 @@ impl Wallet {
             }
             CreateTxError::NoUtxosSelected => self.insufficient(amount, chosen),
             CreateTxError::OutputBelowDustLimit(_) => {
-                WalletError::Dust { amount, least: Sat(script.minimal_non_dust().to_sat()) }
+                WalletError::Dust { amount, least: self.smallest(script) }
             }
             other => WalletError::Internal(other.to_string()),
         }

@@ -89,6 +89,8 @@ pub struct Context<'a> {
     pub dev: bool,
     /// Note each commitment of the peer's for watchtowers.
     pub tower: bool,
+    /// How many times Bitcoin's the smallest outputs are that this chain's nodes relay.
+    pub dust_factor: u64,
 }
 
 /// Something the node must know.

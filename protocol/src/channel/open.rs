@@ -40,7 +40,7 @@ use bitcoin::{OutPoint, ScriptBuf};
 use secp256k1::ecdsa::Signature;
 use secp256k1::PublicKey;
 
-/// Smallest dust limit that BOLT 2 lets a peer have.
+/// Smallest dust limit that BOLT 2 lets a peer have on Bitcoin.
 pub const MIN_DUST_LIMIT: Sat = Sat(354);
 /// Largest dust limit we accept: more would let a peer turn real HTLCs into fees.
 const MAX_DUST_LIMIT: Sat = Sat(10_000);
@@ -68,6 +68,8 @@ pub struct Wishes {
     pub policy: Policy,
     /// Both have option_simple_close.
     pub simple_close: bool,
+    /// Our dust limit, and the least that a peer may have: what the chain's nodes relay.
+    pub dust_limit: Sat,
 }
 
 /// Where the handshake stands.
@@ -143,10 +145,13 @@ fn own_party(secrets: &ChannelSecrets, capacity: Sat, wishes: &Wishes, cx: &Cont
         u128::from(capacity.to_msat().0) * u128::from(wishes.max_in_flight_percent.min(100)) / 100;
     // Above any usual dust limit: the peer's must be below it.
     // BOLT 2 [2.open.7].
-    let reserve = wishes.reserve.unwrap_or(Sat((capacity.0 / 100).max(1_000))).max(MIN_DUST_LIMIT);
+    let reserve = wishes
+        .reserve
+        .unwrap_or(Sat((capacity.0 / 100).max(wishes.dust_limit.0).max(1_000)))
+        .max(wishes.dust_limit);
     Party {
         basepoints: secrets.basepoints(cx.crypto.secp()),
-        dust_limit: MIN_DUST_LIMIT,
+        dust_limit: wishes.dust_limit,
         max_in_flight: Msat(u64::try_from(in_flight).unwrap_or(u64::MAX)),
         reserve,
         htlc_minimum: Msat(1),
@@ -160,8 +165,9 @@ fn own_party(secrets: &ChannelSecrets, capacity: Sat, wishes: &Wishes, cx: &Cont
 fn check_party(party: &Party, own: &Party, capacity: Sat) -> Result<(), PeerFault> {
     let refuse = |what: &str| Err(PeerFault::fail(format!("channel refused: {what}")));
     // BOLT 2 [2.open.27].
-    if party.dust_limit < MIN_DUST_LIMIT || party.dust_limit > MAX_DUST_LIMIT {
-        return refuse("dust_limit_satoshis must be 354 to 10,000");
+    if party.dust_limit < own.dust_limit || party.dust_limit > MAX_DUST_LIMIT {
+        let least = own.dust_limit.0;
+        return refuse(&format!("dust_limit_satoshis must be {least} to 10,000"));
     }
     // BOLT 2 [2.accept.3, 2.accept.4, 2.accept.6, 2.accept.7].
     if party.reserve < own.dust_limit || own.reserve < party.dust_limit {

@@ -4,6 +4,7 @@
 //! Read next: `text`.
 
 use super::InvoiceError;
+use crate::chain::Network;
 use crate::units::Msat;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -23,13 +24,23 @@ pub enum Currency {
     Signet,
     /// `bcrt`
     Regtest,
+    /// `ltc`
+    Litecoin,
+    /// `tltc`
+    LitecoinTestnet,
+    /// `rltc`
+    LitecoinRegtest,
 }
 
-const CURRENCIES: [(Currency, &str, &str, bitcoin::Network); 4] = [
-    (Currency::Bitcoin, "bc", "bitcoin", bitcoin::Network::Bitcoin),
-    (Currency::Testnet, "tb", "bitcoin testnet", bitcoin::Network::Testnet),
-    (Currency::Signet, "tbs", "bitcoin signet", bitcoin::Network::Signet),
-    (Currency::Regtest, "bcrt", "bitcoin regtest", bitcoin::Network::Regtest),
+/// Prefix, words, and a network whose addresses it shares.
+const CURRENCIES: [(Currency, &str, &str, Network); 7] = [
+    (Currency::Bitcoin, "bc", "bitcoin", Network::Bitcoin),
+    (Currency::Testnet, "tb", "bitcoin testnet", Network::Testnet),
+    (Currency::Signet, "tbs", "bitcoin signet", Network::Signet),
+    (Currency::Regtest, "bcrt", "bitcoin regtest", Network::Regtest),
+    (Currency::Litecoin, "ltc", "litecoin", Network::Litecoin),
+    (Currency::LitecoinTestnet, "tltc", "litecoin testnet", Network::LitecoinTestnet),
+    (Currency::LitecoinRegtest, "rltc", "litecoin regtest", Network::LitecoinRegtest),
 ];
 
 /// Multipliers with how many tenths of a millisatoshi (pico-bitcoin) one unit is, largest first.
@@ -39,22 +50,25 @@ const MULTIPLIERS: [(&str, u64); 5] =
 const PICO_PER_MSAT: u128 = 10;
 
 impl Currency {
-    const fn row(self) -> &'static (Currency, &'static str, &'static str, bitcoin::Network) {
+    const fn row(self) -> &'static (Currency, &'static str, &'static str, Network) {
         match self {
             Currency::Bitcoin => &CURRENCIES[0],
             Currency::Testnet => &CURRENCIES[1],
             Currency::Signet => &CURRENCIES[2],
             Currency::Regtest => &CURRENCIES[3],
+            Currency::Litecoin => &CURRENCIES[4],
+            Currency::LitecoinTestnet => &CURRENCIES[5],
+            Currency::LitecoinRegtest => &CURRENCIES[6],
         }
     }
 
-    /// What follows `ln`: `bc`, `tb`, `tbs` or `bcrt`; the `currency` of `decode`.
+    /// What follows `ln`: `bc`, `tb`, `tbs`, `bcrt`, `ltc`, `tltc` or `rltc`; the `currency` of `decode`.
     pub const fn prefix(self) -> &'static str {
         self.row().1
     }
 
     /// A network whose addresses it shares.
-    pub const fn network(self) -> bitcoin::Network {
+    pub const fn network(self) -> Network {
         self.row().3
     }
 
@@ -64,12 +78,15 @@ impl Currency {
     }
 
     /// What invoices on `network` carry.
-    pub const fn of(network: bitcoin::Network) -> Currency {
+    pub const fn of(network: Network) -> Currency {
         match network {
-            bitcoin::Network::Bitcoin => Currency::Bitcoin,
-            bitcoin::Network::Testnet | bitcoin::Network::Testnet4 => Currency::Testnet,
-            bitcoin::Network::Signet => Currency::Signet,
-            bitcoin::Network::Regtest => Currency::Regtest,
+            Network::Bitcoin => Currency::Bitcoin,
+            Network::Testnet | Network::Testnet4 => Currency::Testnet,
+            Network::Signet => Currency::Signet,
+            Network::Regtest => Currency::Regtest,
+            Network::Litecoin => Currency::Litecoin,
+            Network::LitecoinTestnet => Currency::LitecoinTestnet,
+            Network::LitecoinRegtest => Currency::LitecoinRegtest,
         }
     }
 }
@@ -162,7 +179,7 @@ mod tests {
             assert_eq!(read(&format!("ln{prefix}1m")), Ok((currency, Some(Msat(100_000_000)))));
             assert_eq!((currency.prefix(), Currency::of(network)), (prefix, currency));
         }
-        assert_eq!(Currency::of(bitcoin::Network::Testnet4), Currency::Testnet);
+        assert_eq!(Currency::of(Network::Testnet4), Currency::Testnet);
     }
 
     #[test]

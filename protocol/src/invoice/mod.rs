@@ -22,7 +22,7 @@ use crate::id::{NodeId, PaymentHash, PaymentSecret, ShortChannelId};
 use crate::onion::blind::PayPath;
 use crate::units::Msat;
 use crate::wire::features::Features;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use bitcoin::ScriptBuf;
 use core::fmt;
@@ -179,7 +179,7 @@ impl Invoice {
 
     /// The address of one of its fallbacks; `None` for a script that has none.
     pub fn fallback_address(&self, script: &ScriptBuf) -> Option<String> {
-        bitcoin::Address::from_script(script, self.currency.network()).ok().map(|address| address.to_string())
+        crate::address::write(script, self.currency.network())
     }
 }
 

@@ -4,7 +4,7 @@
 //! answers to those who wait for one to open or close. Read next: `crate::channel`.
 
 use crate::channel::cause::{Trigger, Why};
-use crate::channel::open::{OpenRequest, Opening, Wishes};
+use crate::channel::open::{OpenRequest, Opening, Wishes, MIN_DUST_LIMIT};
 use crate::channel::policy::Policy;
 use crate::channel::{Channel, Phase};
 use crate::fault::{PeerFault, Trouble};
@@ -63,6 +63,7 @@ impl Node {
                 self.config.fee_ppm,
                 self.config.cltv_delta_blocks,
             ),
+            dust_limit: Sat(MIN_DUST_LIMIT.0.saturating_mul(self.config.network.row().dust_factor)),
             simple_close: self.negotiated(peer, Feature::SimpleClose),
         }
     }
@@ -155,6 +156,7 @@ impl Node {
             close_script: &self.config.close_script,
             dev: self.config.dev,
             tower: self.config.tower,
+            dust_factor: self.config.network.row().dust_factor,
         }
     }
 

@@ -244,7 +244,7 @@ impl Node {
         let blinded_paths = self.hide(&r, secret, expiry_s, min_cltv_blocks)?;
         let blinded = r.blinded.is_some();
         let new = NewInvoice {
-            currency: Currency::of(self.config.network.bitcoin()),
+            currency: Currency::of(self.config.network),
             amount: r.amount_msat,
             payment_hash: hash,
             payment_secret: crate::id::PaymentSecret(secret),

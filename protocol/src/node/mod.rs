@@ -426,6 +426,7 @@ impl Node {
             close_script: &self.config.close_script,
             dev: self.config.dev,
             tower: self.config.tower,
+            dust_factor: self.config.network.row().dust_factor,
         };
         let mut out = Out::default();
         let result = f(channel, &cx, &mut out);

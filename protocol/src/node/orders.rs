@@ -85,7 +85,7 @@ impl Node {
         let invoice =
             invoice::parse(text, self.crypto.secp()).map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
         invoice
-            .require_currency(Currency::of(self.config.network.bitcoin()))
+            .require_currency(Currency::of(self.config.network))
             .map_err(|e| (code::PARAMS, format!("bolt11: {e}")))?;
         // BOLT 4 [4.mpp.2, 4.mpp.3].
         let amount = match (invoice.amount, amount) {

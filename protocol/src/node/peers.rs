@@ -114,7 +114,13 @@ impl Peer {
 
 impl Node {
     pub(super) fn our_features(&self) -> Features {
-        let mut ours = Features::ours_init(self.config.simple_close);
+        // Where anchors of 330 sat are dust to the network, commitments go without; and the rule for small outputs of a simple
+        // close knows Bitcoin's dust only.
+        let small = self.config.network.row().dust_factor == 1;
+        let mut ours = Features::ours_init(self.config.simple_close && small);
+        if !small {
+            ours.unset(Feature::Anchors.odd());
+        }
         if self.config.gossip.is_some() {
             ours.set(Feature::GossipQueries.odd());
             ours.set(Feature::GossipQueriesEx.odd());

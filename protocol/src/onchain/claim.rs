@@ -360,7 +360,7 @@ fn sweep(watch: &Watch, mut claim: Claim, feerate: Feerate, ways: &Ways, cx: &Co
     let mut tx = unsigned(&inputs, claim.lock_time, cx.close_script);
     let witnesses: u64 = inputs.iter().map(|(_, way)| way.witness_weight()).sum();
     let weight = (tx.base_size() as u64).saturating_mul(4).saturating_add(2).saturating_add(witnesses);
-    let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
+    let dust = smallest_output(cx);
     let most = most_fee(total, dust, &inputs, cx)?;
     let wanted = feerate.fee(weight).saturating_add(Sat(1));
     // A replacement pays for its own way once more: 1 sat for each vbyte (BIP 125, rule 4).
@@ -385,6 +385,11 @@ fn sweep(watch: &Watch, mut claim: Claim, feerate: Feerate, ways: &Ways, cx: &Co
     Some(claim)
 }
 
+/// What an output to our wallet must hold to be relayed.
+fn smallest_output(cx: &Context<'_>) -> Sat {
+    Sat(cx.close_script.minimal_non_dust().to_sat().saturating_mul(cx.dust_factor))
+}
+
 /// So little time is left that it is claimed alone.
 fn is_late(way: &Way, cx: &Context<'_>) -> bool {
     way.deadline.is_some_and(|deadline| deadline.since(cx.tip) < ALONE_BLOCKS)
@@ -407,7 +412,7 @@ fn is_worth(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
 pub(crate) fn is_worth_alone(output: &Output, way: &Way, cx: &Context<'_>) -> bool {
     let base = unsigned(&[(output, way)], Height(0), cx.close_script).base_size() as u64;
     let weight = base.saturating_mul(4).saturating_add(2).saturating_add(way.witness_weight());
-    let dust = Sat(cx.close_script.minimal_non_dust().to_sat());
+    let dust = smallest_output(cx);
     let fee = cx.feerate_minimum.max(Feerate::FLOOR).relay_fee(weight);
     output.amount >= fee.saturating_add(dust)
 }

@@ -323,6 +323,8 @@ fn context<'a>(now: &Moment<'a>, sweep: &'a ScriptBuf) -> Context<'a> {
         close_script: sweep,
         dev: false,
         tower: false,
+        // A tower knows no network: an output of a cheat's that is dust to this one is tried, and refused by it.
+        dust_factor: 1,
     }
 }
 

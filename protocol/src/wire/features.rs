@@ -195,6 +195,15 @@ impl Features {
         self.0.is_empty()
     }
 
+    /// Clears a bit.
+    pub fn unset(&mut self, bit: u16) {
+        if let Some(byte) = self.0.iter_mut().rev().nth(usize::from(bit / 8)) {
+            *byte &= !(1 << (bit % 8));
+        }
+        let zeros = self.0.iter().take_while(|byte| **byte == 0).count();
+        self.0.drain(..zeros);
+    }
+
     /// Sets one bit.
     pub fn set(&mut self, bit: u16) {
         let from_end = usize::from(bit / 8);

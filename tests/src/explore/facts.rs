@@ -367,6 +367,7 @@ pub fn signed_commitment(
         close_script: &script,
         dev: false,
         tower: false,
+        dust_factor: 1,
     };
     let made = channel.signed_commitment(&cx);
     made.map_err(|e| Verdict::new("agree", format!("no commitment: {e}")))

@@ -3,7 +3,8 @@
 use base64::Engine;
 use bitcoin::blockdata::constants::genesis_block;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Block, BlockHash, Network, Transaction, Txid};
+use bitcoin::{Block, BlockHash, Transaction, Txid};
+use chand_protocol::chain::Network;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, StatusCode};
@@ -61,7 +62,7 @@ pub struct Fake {
 
 impl Fake {
     pub async fn start(network: Network) -> Fake {
-        let genesis = genesis_block(network);
+        let genesis = genesis_block(network.bitcoin());
         let hash = genesis.block_hash();
         let state = State {
             network,
@@ -251,7 +252,7 @@ impl State {
         }
         match method {
             "getblockchaininfo" => Ok(json!({
-                "chain": self.network.to_core_arg(), "blocks": self.active.len() - 1,
+                "chain": self.network.row().node_name, "blocks": self.active.len() - 1,
                 "headers": self.active.len() as u64 - 1 + self.extra_headers,
                 "bestblockhash": self.best().to_string(), "initialblockdownload": false, "pruned": false,
             })),

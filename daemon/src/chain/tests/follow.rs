@@ -3,7 +3,8 @@
 use super::super::follow::{at_tip, spawn, ChainEvent, FollowConfig, StartingPoint};
 use super::fake::{Fake, Mood};
 use super::{chain_of, PATIENCE};
-use bitcoin::{BlockHash, Network};
+use bitcoin::BlockHash;
+use chand_protocol::chain::Network;
 use chand_protocol::node::effect::Fees;
 use chand_protocol::units::{Feerate, Height};
 use std::time::Duration;

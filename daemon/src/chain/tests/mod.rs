@@ -2,6 +2,7 @@
 
 mod fake;
 mod follow;
+mod litecoin;
 
 use super::*;
 use fake::{Fake, Mood};
@@ -157,6 +158,9 @@ async fn typed_calls_read_what_bitcoind_writes() {
     assert_eq!((info.height, info.headers, info.best), (Height(3), Height(3), hashes[2]));
     let wrong = chain.check_network(Network::Bitcoin).await.expect_err("another chain");
     assert_eq!(wrong.to_string(), "the chain backend is on regtest, this node on bitcoin");
+    // Litecoin's own regtest has the same name and another first block.
+    let wrong = chain.check_network(Network::LitecoinRegtest).await.expect_err("another coin");
+    assert_eq!(wrong.to_string(), "the chain backend is on regtest, this node on litecoin-regtest");
 
     assert_eq!(chain.get_block_hash(Height(2)).await, Ok(Some(hashes[1])));
     assert_eq!(chain.get_block_hash(Height(4)).await, Ok(None));

@@ -27,7 +27,6 @@ use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::view;
 use chand_protocol::units::Feerate;
 use serde_json::Value;
-use std::str::FromStr;
 use std::sync::Arc;
 
 /// What a method gives back.
@@ -101,13 +100,8 @@ impl Context {
 
     /// An address of our network, as the script it stands for.
     fn script(&self, name: &str, address: &str) -> Result<bitcoin::ScriptBuf, RpcError> {
-        let network = self.about.network;
-        let parsed = bitcoin::Address::from_str(address)
-            .map_err(|_| RpcError::param(name, "is not a Bitcoin address"))?;
-        match parsed.require_network(network) {
-            Ok(address) => Ok(address.script_pubkey()),
-            Err(_) => Err(RpcError::param(name, format!("is not an address of {}", network_name(network)))),
-        }
+        chand_protocol::address::read(address, self.about.network)
+            .map_err(|error| RpcError::param(name, error.to_string()))
     }
 }
 
@@ -137,17 +131,6 @@ pub fn resolve(table: &FeeTable, spec: FeerateSpec) -> Option<Feerate> {
             .or(fees.map(|f| f.urgent)),
     };
     found.map(|f| f.max(floor))
-}
-
-/// A network as Core Lightning names it.
-pub fn network_name(network: bitcoin::Network) -> &'static str {
-    match network {
-        bitcoin::Network::Bitcoin => "bitcoin",
-        bitcoin::Network::Testnet => "testnet",
-        bitcoin::Network::Testnet4 => "testnet4",
-        bitcoin::Network::Signet => "signet",
-        bitcoin::Network::Regtest => "regtest",
-    }
 }
 
 /// Fails with −32602 when two parameters that exclude each other were both given.

@@ -3,7 +3,7 @@
 //! In: nothing but what the node and its daemon know of themselves. Out: Core Lightning's shapes.
 //! Read next: `show`.
 
-use super::{network_name, Context, Outcome};
+use super::{Context, Outcome};
 use crate::config::MOST_DRAIN_S;
 use crate::core::words;
 use crate::rpc::backend::{ConfigEntry, ConfigValue};
@@ -73,7 +73,7 @@ pub async fn getinfo(cx: Arc<Context>, _: Args) -> Outcome {
         "binding": about.bindings.iter().map(show::socket_address).collect::<Vec<_>>(),
         "version": about.version,
         "blockheight": info.blockheight.0,
-        "network": network_name(about.network),
+        "network": about.network.row().name,
         "fees_collected_msat": info.fees_collected.0,
         "lightning-dir": about.lightning_dir.display().to_string(),
         "our_features": {

@@ -113,7 +113,8 @@ fn channel(c: &view::Channel) -> Option<Value> {
 pub async fn withdraw(cx: Arc<Context>, args: Args) -> Outcome {
     let destination = cx.script("destination", &args.get::<String>("destination")?)?;
     let amount = args.get::<AmountOr<Sat>>("satoshi")?.0;
-    if amount.is_some_and(|a| a.0 < destination.minimal_non_dust().to_sat()) {
+    let dust_factor = cx.about.network.row().dust_factor;
+    if amount.is_some_and(|a| a.0 < destination.minimal_non_dust().to_sat().saturating_mul(dust_factor)) {
         return Err(RpcError::new(302, "satoshi: too little: nodes do not relay so small an output (dust)"));
     }
     let request = WalletRequest::Withdraw {
