@@ -21,7 +21,8 @@ use crate::node::state::Counters;
 use crate::node::waits::Waits;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
-    block_key, channel_key, channel_of, decode, invoice_key, number_of, peer_key, put, BadRecord, Kind,
+    block_key, channel_key, channel_of, decode, decode_grown, invoice_key, number_of, peer_key, put,
+    BadRecord, Kind,
 };
 use crate::sign::Crypto;
 use crate::store::{Change, Entry};

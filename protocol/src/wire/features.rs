@@ -97,7 +97,7 @@ features! {
 }
 
 /// What chand implements: a peer may insist on any of these.
-const IMPLEMENTED: [Feature; 15] = [
+const IMPLEMENTED: [Feature; 16] = [
     Feature::DataLossProtect,
     Feature::UpfrontShutdownScript,
     Feature::GossipQueries,
