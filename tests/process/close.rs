@@ -1,5 +1,6 @@
 //! Closing by agreement: both get on chain exactly what they had, less the fee that the opener pays.
 
+use chand_protocol::chain::Network;
 use chand_tests::books::{msat, shares};
 use chand_tests::{wait_for, ChannelType, Node, World};
 use serde_json::{json, Value};
@@ -110,8 +111,8 @@ fn a_share_that_is_dust_has_no_output() {
 fn a_destination_of_choice() {
     let world = World::with_channel(1_000_000, 0, ChannelType::Anchors);
     let address = world.chain.call("getnewaddress", json!([]));
-    let script = address.as_str().and_then(|a| a.parse::<bitcoin::Address<_>>().ok()).expect("an address");
-    let script = script.assume_checked().script_pubkey();
+    let network = if world.chain.is_litecoin() { Network::LitecoinRegtest } else { Network::Regtest };
+    let script = chand_protocol::address::read(address.as_str().expect("text"), network).expect("an address");
     let closed = world.alice.call("close", json!({ "id": world.bob.id(), "destination": address }));
     let tx = world.chain.transaction(&closing_txid(&closed));
     assert_eq!(tx.output.len(), 1);

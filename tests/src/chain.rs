@@ -102,11 +102,17 @@ impl Chain {
         Process::start("the chain", &programs::find("chand"), &args, &self.dir, &log)
     }
 
-    /// SIGKILL.
+    /// SIGKILL; litecoind, which writes its newest blocks late, is stopped in good order.
     ///
     /// # Panics
     /// When it does not run.
     pub fn kill(&mut self) {
+        if self.litecoin {
+            self.call("stop", json!([]));
+            return wait_for("litecoind to end", || {
+                self.ended().then_some(()).ok_or_else(|| "it runs".to_string())
+            });
+        }
         self.process.take().expect("a running chain").kill_9();
     }
 

@@ -5,7 +5,6 @@
 
 use crate::chain::{PASSWORD, USER};
 use crate::process::Process;
-use crate::wait::wait_for;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
@@ -23,9 +22,15 @@ pub fn is_wanted() -> bool {
     })
 }
 
-/// What nodes are started with: the network, and expiries as near as those that the tests count with.
-pub fn node_options() -> [String; 7] {
-    ["--network", "litecoin-regtest", "--dev", "--cltv-delta", "34", "--cltv-final", "18"].map(String::from)
+/// What nodes are started with besides what a test gives them: the network, and expiries as near as those that tests count with.
+pub fn node_options(given: &[String]) -> Vec<String> {
+    let pairs = [("--network", "litecoin-regtest"), ("--cltv-delta", "34"), ("--cltv-final", "18")];
+    let missing = |option: &str| !given.iter().any(|g| g == option);
+    let mut options: Vec<String> = missing("--dev").then(|| "--dev".into()).into_iter().collect();
+    for (name, value) in pairs.into_iter().filter(|(name, _)| missing(name)) {
+        options.extend([name.into(), value.into()]);
+    }
+    options
 }
 
 /// Starts it on `port` with what is in `dir`.
@@ -82,8 +87,7 @@ fn make(dir: &Path) {
     chain.mine(BEFORE_EXTENSION);
     chain.call("sendtoaddress", json!([inside, 1]));
     chain.mine(HEIGHT - BEFORE_EXTENSION);
-    chain.call("stop", json!([]));
-    wait_for("litecoind to end", || chain.ended().then_some(()).ok_or_else(|| "it runs".to_string()));
+    chain.kill();
 }
 
 /// A folder with all that is in it.

@@ -100,8 +100,7 @@ impl Node {
         ];
         if !self.extra.iter().any(|a| a == "--network") {
             if litecoin::is_wanted() {
-                let twice = |a: &String| a != "--dev" || !self.extra.contains(a);
-                args.extend(litecoin::node_options().into_iter().filter(twice));
+                args.extend(litecoin::node_options(&self.extra));
             } else {
                 args.extend(["--network".into(), "regtest".into()]);
             }
