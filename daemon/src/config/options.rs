@@ -48,7 +48,7 @@ static OPTIONS: [Opt; 28] = [
         "network",
         Kind::One("NAME"),
         Some("regtest"),
-        "regtest, testnet, testnet4, signet, bitcoin, litecoin-regtest, litecoin-testnet or litecoin [regtest]",
+        "regtest, testnet[4], signet, bitcoin, litecoin[-regtest, -testnet] [regtest]",
     ),
     opt(
         "listen",
