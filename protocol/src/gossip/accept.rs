@@ -4,7 +4,7 @@
 //! update of a channel on its way waits for the channel. What finds no place is dropped: the next sync with a peer brings it again.
 //! Read next: `pending`, `verdict`.
 
-use crate::gossip::pending::{block_of, Item, Signed, What};
+use crate::gossip::pending::{block_of, Item, Orphan, Signed, What};
 use crate::gossip::standing::CROWDED;
 use crate::gossip::store::STALE_S;
 use crate::gossip::{Action, Gossip};
@@ -110,6 +110,11 @@ impl Gossip {
     }
 
     pub(super) fn on_channel_update(&mut self, link: LinkId, m: ChannelUpdate) {
+        self.update_of(link, self.node_at(link), m);
+    }
+
+    /// An update; its sender may be gone by now.
+    pub(super) fn update_of(&mut self, link: LinkId, from: NodeId, m: ChannelUpdate) {
         let future = m.timestamp > self.now_s().saturating_add(FUTURE_S);
         let old = m.timestamp < self.now_s().saturating_sub(STALE_S);
         // BOLT 7 [7.update.20].
@@ -117,12 +122,11 @@ impl Gossip {
             return;
         }
         if self.store.channel(&m.short_channel_id).is_none() {
-            return self.on_orphan(link, m);
+            return self.on_orphan(link, from, m);
         }
         if !self.is_news(&m) {
             return;
         }
-        let from = self.node_at(link);
         let Some((bytes, Message::ChannelUpdate(m))) = bytes_of(Message::ChannelUpdate(m)) else { return };
         self.enqueue(link, from, What::Update(Box::new(m)), bytes);
     }
@@ -142,7 +146,7 @@ impl Gossip {
 
     /// Its channel is not known: it waits for that, and the peer is asked when that is not on its way.
     // BOLT 7 [7.update.18].
-    fn on_orphan(&mut self, link: LinkId, m: ChannelUpdate) {
+    fn on_orphan(&mut self, link: LinkId, from: NodeId, m: ChannelUpdate) {
         let scid = m.short_channel_id;
         if self.pending.is_absent(&scid) || self.is_far_ahead(scid) {
             return;
@@ -150,12 +154,18 @@ impl Gossip {
         if !self.pending.is_coming(&scid) {
             self.want(link, scid);
         }
-        if !self.pending.hold_update(link, m, self.now_s()) {
+        let held = Orphan { from, since_s: self.now_s(), m };
+        if !self.pending.hold_update(link, held) {
             self.charge_with(link, CROWDED);
         }
     }
 
     pub(super) fn on_node_announcement(&mut self, link: LinkId, m: NodeAnnouncement) {
+        self.node_of(link, self.node_at(link), m);
+    }
+
+    /// A node's announcement; its sender may be gone by now.
+    pub(super) fn node_of(&mut self, link: LinkId, from: NodeId, m: NodeAnnouncement) {
         let key = m.node_id.0.serialize();
         let future = m.timestamp > self.now_s().saturating_add(FUTURE_S);
         if m.node_id == self.settings.us || future || self.blacklist.contains(&m.node_id) {
@@ -166,14 +176,14 @@ impl Gossip {
         }
         if !self.store.has_node(&key) {
             if self.pending.is_end(&key) {
-                self.pending.hold_node(link, key, m, self.now_s());
+                let held = Orphan { from, since_s: self.now_s(), m };
+                self.pending.hold_node(link, key, held);
             }
             return;
         }
         if !self.store.has_room_for_node(&key, m.timestamp, self.now_s(), self.settings.refill_s) {
             return;
         }
-        let from = self.node_at(link);
         let Some((bytes, Message::NodeAnnouncement(m))) = bytes_of(Message::NodeAnnouncement(m)) else {
             return;
         };

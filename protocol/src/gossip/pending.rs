@@ -10,17 +10,17 @@ use crate::gossip::Gossip;
 use crate::id::{LinkId, NodeId, ShortChannelId};
 use crate::units::Height;
 use crate::wire::gossip::{ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
-use crate::wire::Message;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// One peer's messages whose signatures are to be checked, and all of them, bytes.
-const QUEUE: (usize, usize) = (4 << 20, 32 << 20);
+/// One peer's messages whose signatures are to be checked, and all of them, bytes. An answer to a query of 500 channels is 2 MB of
+/// it, and the next is asked for while 2,000 messages wait.
+const QUEUE: (usize, usize) = (12 << 20, 48 << 20);
 /// Announcements whose outputs are to be looked up, or that are too young.
-const SIGNED: (usize, usize) = (4 << 20, 16 << 20);
+const SIGNED: (usize, usize) = (8 << 20, 32 << 20);
 /// Updates, and nodes, that wait for a channel.
-const ORPHANS: (usize, usize) = (2 << 20, 8 << 20);
+const ORPHANS: (usize, usize) = (6 << 20, 24 << 20);
 /// What a waiting message weighs beside twice its bytes: once as they came, once as fields.
 const FRAME: usize = 256;
 /// Messages whose signatures are being checked at once.
@@ -70,9 +70,13 @@ pub(super) struct Signed {
 /// What waits for a channel.
 #[derive(Debug)]
 pub(super) struct Orphan<M> {
+    pub from: NodeId,
     pub since_s: u32,
     pub m: M,
 }
+
+/// The same, and over which link it came.
+pub(super) type Held<M> = (LinkId, Orphan<M>);
 
 /// All of it.
 #[derive(Debug)]
@@ -343,31 +347,34 @@ impl Pending {
     }
 
     /// Each peer's newest update of each direction waits; false when there is no place for it.
-    pub fn hold_update(&mut self, link: LinkId, m: ChannelUpdate, since_s: u32) -> bool {
+    pub fn hold_update(&mut self, link: LinkId, held: Orphan<ChannelUpdate>) -> bool {
+        let m = &held.m;
         let key = (m.short_channel_id, m.direction());
-        if self.updates.get(link, &key).is_some_and(|held| held.m.timestamp >= m.timestamp) {
+        if self.updates.get(link, &key).is_some_and(|before| before.m.timestamp >= m.timestamp) {
             return true;
         }
         let size = weight(136 + m.tail.len());
-        drop(self.updates.put(link, key, size, Orphan { since_s, m }));
+        drop(self.updates.put(link, key, size, held));
         self.updates.get(link, &key).is_some()
     }
 
-    pub fn hold_node(&mut self, link: LinkId, key: NodeKey, m: NodeAnnouncement, since_s: u32) {
-        if self.nodes.get(link, &key).is_some_and(|held| held.m.timestamp >= m.timestamp) {
+    pub fn hold_node(&mut self, link: LinkId, key: NodeKey, held: Orphan<NodeAnnouncement>) {
+        let m = &held.m;
+        if self.nodes.get(link, &key).is_some_and(|before| before.m.timestamp >= m.timestamp) {
             return;
         }
         let size = weight(150 + m.features.len() + m.addresses.len() + m.tail.len());
-        drop(self.nodes.put(link, key, size, Orphan { since_s, m }));
+        drop(self.nodes.put(link, key, size, held));
     }
 
-    /// What waited for this channel.
-    pub fn held(&mut self, m: &ChannelAnnouncement) -> Vec<(LinkId, Message)> {
-        let scid = m.short_channel_id;
-        let updates = [0, 1].into_iter().flat_map(|d| self.updates.take_all(&(scid, d))).collect::<Vec<_>>();
+    /// The updates that waited for this channel, and its nodes.
+    pub fn held(
+        &mut self,
+        m: &ChannelAnnouncement,
+    ) -> (Vec<Held<ChannelUpdate>>, Vec<Held<NodeAnnouncement>>) {
+        let updates = [0, 1].map(|direction| self.updates.take_all(&(m.short_channel_id, direction)));
         let nodes = [m.node_id_1, m.node_id_2].map(|id| self.nodes.take_all(&id.0.serialize()));
-        let nodes = nodes.into_iter().flatten().map(|(link, held)| (link, Message::NodeAnnouncement(held.m)));
-        updates.into_iter().map(|(link, held)| (link, Message::ChannelUpdate(held.m))).chain(nodes).collect()
+        (updates.into_iter().flatten().collect(), nodes.into_iter().flatten().collect())
     }
 }
 

@@ -64,8 +64,8 @@ pub(super) struct Sync {
     heard: BTreeSet<ShortChannelId>,
     /// Of known channels: what of them it may have, as query flags.
     gaps: BTreeMap<ShortChannelId, u64>,
-    /// In the end it is asked for nodes that nobody introduced.
-    nodes: bool,
+    /// In the end it is asked for nodes that nobody introduced, and for updates that are missing.
+    last: bool,
     /// A `query_short_channel_ids` is not answered yet.
     waiting: bool,
     /// And will hardly ever be: as there may be only one, nothing more can be asked.
@@ -170,9 +170,9 @@ impl Gossip {
         }
         let load = self.pending.load();
         if load == 0 {
-            let last = self.peers.iter().find(|(_, p)| p.sync.nodes && p.sync.is_idle());
+            let last = self.peers.iter().find(|(_, p)| p.sync.last && p.sync.is_idle());
             if let Some(link) = last.map(|(link, _)| *link) {
-                self.look_for_nodes(link);
+                self.look_for_gaps(link);
             }
         }
         if load >= BUSY {
@@ -193,7 +193,7 @@ impl Gossip {
         peer.sync.range = Some(0);
         peer.sync.asked(now);
         peer.sync.turn = now.plus_ms(TURN_MS);
-        peer.sync.nodes = peer.extended;
+        peer.sync.last = peer.extended;
         self.asking = Some(link);
         self.asked = self.asked.saturating_add(1);
         // BOLT 7 [7.query.18, 7.query.19, 7.query.20, 7.query.21].
@@ -257,15 +257,22 @@ impl Gossip {
             || self.is_far_ahead(*scid)
     }
 
-    /// All that it named is checked: of the nodes at whose channels nobody said who they are, it may have heard.
-    fn look_for_nodes(&mut self, link: LinkId) {
+    /// All that it named is checked: of the nodes at whose channels nobody said who they are, it may have heard, and of updates
+    /// for which there was no place when the channel came.
+    fn look_for_gaps(&mut self, link: LinkId) {
         let mut gaps = BTreeMap::new();
+        let Some(turn) = self.peers.get(&link).map(|p| p.sync.turn) else { return };
+        let began_s = turn.seconds().saturating_sub(TURN_MS / 1_000);
         let mut asked = BTreeSet::from([self.settings.us.0.serialize()]);
         for (scid, channel) in self.store.channels_from(ShortChannelId(0)) {
             if gaps.len() >= MAX_MISSING {
                 break;
             }
+            let learned = u64::from(channel.since_s) >= began_s;
             for (at, id) in channel.nodes.iter().enumerate().filter(|_| channel.spent.is_none()) {
+                if learned && channel.updates[at].is_none() && *id != self.settings.us {
+                    *gaps.entry(*scid).or_insert(0) |= UPDATE_1 << at;
+                }
                 let key = id.0.serialize();
                 if self.store.told(&key).is_none() && asked.insert(key) {
                     *gaps.entry(*scid).or_insert(0) |= NODE_1 << at;
@@ -273,7 +280,7 @@ impl Gossip {
             }
         }
         if let Some(peer) = self.peers.get_mut(&link) {
-            peer.sync.nodes = false;
+            peer.sync.last = false;
             peer.sync.gaps = gaps;
         }
         self.end_if_idle(link);
@@ -354,7 +361,7 @@ impl Gossip {
 
     fn end_if_idle(&mut self, link: LinkId) {
         let Some(peer) = self.peers.get(&link) else { return };
-        if self.asking == Some(link) && peer.sync.is_idle() && !peer.sync.nodes {
+        if self.asking == Some(link) && peer.sync.is_idle() && !peer.sync.last {
             let text = format!("asked for its channels: {} were new", peer.sync.found);
             let id = peer.id;
             self.asking = None;

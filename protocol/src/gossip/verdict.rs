@@ -134,13 +134,9 @@ impl Gossip {
         let kept = self.store.add_channel(m, bytes, funding, self.now_s());
         self.out.push(Action::Keep(kept));
         // What waited for it.
-        for (link, message) in self.pending.held(m) {
-            match message {
-                Message::ChannelUpdate(update) => self.on_channel_update(link, update),
-                Message::NodeAnnouncement(node) => self.on_node_announcement(link, node),
-                _ => {}
-            }
-        }
+        let (updates, nodes) = self.pending.held(m);
+        updates.into_iter().for_each(|(link, held)| self.update_of(link, held.from, held.m));
+        nodes.into_iter().for_each(|(link, held)| self.node_of(link, held.from, held.m));
         true
     }
 

@@ -190,7 +190,7 @@ fn young_channels_that_never_come_leave_room_for_others() {
     let mut world = world();
     let template = forged(&world, 599, 0);
     // None of them is deep enough yet; signatures are taken for good here.
-    for n in 0..6_000u64 {
+    for n in 0..9_000u64 {
         let short_channel_id = ShortChannelId(599 << 40 | n << 16);
         let m = ChannelAnnouncement { short_channel_id, ..template.clone() };
         let message = Message::ChannelAnnouncement(m);
@@ -204,7 +204,7 @@ fn young_channels_that_never_come_leave_room_for_others() {
             events = checks.collect();
         }
     }
-    assert!(world.gossip.waiting() < 5_000, "{}", world.gossip.waiting());
+    assert!(world.gossip.waiting() < 8_000, "{}", world.gossip.waiting());
     let far = forged(&world, 10_000, 0);
     let before = world.gossip.waiting();
     world.tell(BOB, Message::ChannelAnnouncement(far));
