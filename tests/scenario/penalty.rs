@@ -13,7 +13,7 @@ use chand_protocol::units::Feerate;
 use chand_tests::duet::play::{preimage, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
 
-const EXPECTED: [&str; 7] = [
+const EXPECTED: [&str; 8] = [
     "closed by force",
     "dev-fail",
     "PENALTY",
@@ -21,6 +21,8 @@ const EXPECTED: [&str; 7] = [
     "no coins",
     "may take everything",
     "txn-mempool-conflict",
+    // What a cheat was paid in a state that it gave up goes to its victim.
+    "cannot be taken any more",
 ];
 
 fn money(duet: &Duet, seat: usize) -> u64 {
