@@ -184,7 +184,7 @@ fn records_of_before_changes_were_counted_still_load() {
     town.must(town::ALICE, Town::send_pay(route, &invoice));
     for (seat, kind, zeros) in [
         (town::ALICE, Kind::Payment, 2),
-        (town::BOB, Kind::Invoice, 2),
+        (town::BOB, Kind::Invoice, 3),
         (town::BOB, Kind::Forward, 1),
         (town::BOB, Kind::Counters, 6),
     ] {

@@ -162,11 +162,11 @@ fn own_party(secrets: &ChannelSecrets, capacity: Sat, wishes: &Wishes, cx: &Cont
 }
 
 /// Refuses what no side should ask of the other (BOLT 2, "The open_channel Message" and "The accept_channel Message").
-fn check_party(party: &Party, own: &Party, capacity: Sat) -> Result<(), PeerFault> {
+fn check_party(party: &Party, own: &Party, wishes: &Wishes, capacity: Sat) -> Result<(), PeerFault> {
     let refuse = |what: &str| Err(PeerFault::fail(format!("channel refused: {what}")));
     // BOLT 2 [2.open.27].
-    if party.dust_limit < own.dust_limit || party.dust_limit > MAX_DUST_LIMIT {
-        let least = own.dust_limit.0;
+    if party.dust_limit < wishes.dust_limit || party.dust_limit > MAX_DUST_LIMIT {
+        let least = wishes.dust_limit.0;
         return refuse(&format!("dust_limit_satoshis must be {least} to 10,000"));
     }
     // BOLT 2 [2.accept.3, 2.accept.4, 2.accept.6, 2.accept.7].
@@ -383,7 +383,7 @@ impl Opening {
             upfront_shutdown: m.upfront_shutdown_script.clone(),
         };
         check_keys(&remote.basepoints, &local.basepoints)?;
-        check_party(&remote, &local, capacity)?;
+        check_party(&remote, &local, &wishes, capacity)?;
         check_start(channel_type, m.feerate_per_kw, capacity, m.push_msat, (local.reserve, remote.reserve))
             .map_err(refuse)?;
         let point = secrets.per_commitment_point(cx.crypto, 0).map_err(key_fault)?;
@@ -459,7 +459,7 @@ impl Opening {
             upfront_shutdown: m.upfront_shutdown_script.clone(),
         };
         check_keys(&remote.basepoints, &self.local.basepoints)?;
-        check_party(&remote, &self.local, self.capacity)?;
+        check_party(&remote, &self.local, &self.wishes, self.capacity)?;
         let reserves = (self.local.reserve, remote.reserve);
         check_start(self.channel_type, self.feerate, self.capacity, self.push, reserves)
             .map_err(|what| PeerFault::fail(format!("channel refused: {what}")))?;
