@@ -168,7 +168,7 @@ fn the_type_is_for_channels_that_nobody_is_told_of() {
     // Nobody asks for both.
     let mut duet = traced(2_423);
     let order = duet.fund_order(ALICE, Open { announce: true, scid_alias: Some(true), ..hidden() });
-    let CommandError { code, message } = duet.must_fail(ALICE, order);
+    let CommandError { code, message, .. } = duet.must_fail(ALICE, order);
     assert!(code == -32602 && message.contains("announce=false"), "{message}");
     // A peer that does is refused.
     let announced = |message| match message {

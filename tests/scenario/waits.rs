@@ -183,7 +183,7 @@ fn records_of_before_changes_were_counted_still_load() {
     town.invoice(town::BOB, request("tea", None));
     town.must(town::ALICE, Town::send_pay(route, &invoice));
     for (seat, kind, zeros) in [
-        (town::ALICE, Kind::Payment, 2),
+        (town::ALICE, Kind::Payment, 3),
         (town::BOB, Kind::Invoice, 3),
         (town::BOB, Kind::Forward, 1),
         (town::BOB, Kind::Counters, 6),

@@ -112,7 +112,7 @@ impl Drain {
 
     async fn ask(&self, command: Command) -> Result<Reply, CommandError> {
         let (to, answer) = oneshot::channel();
-        let gone = || CommandError { code: -1, message: "the core is gone".into() };
+        let gone = || CommandError { code: -1, message: "the core is gone".into(), payment: None };
         self.0.orders.send(Order::Node(command, to)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }

@@ -238,6 +238,7 @@ impl Store {
         let (txid, capacity) = funding.unzip();
         if !foreign {
             self.graph.add_channel(scid, nodes, capacity);
+            nodes.iter().for_each(|id| self.note_features(id));
         }
         for id in nodes {
             self.ends.entry(id.0.serialize()).or_insert((id, 0)).1 += 1;
@@ -298,7 +299,16 @@ impl Store {
         let key = m.node_id.0.serialize();
         let welcome = Welcome::less(self.nodes.get(&key).map(|told| told.welcome), now_s, refill_s);
         self.nodes.insert(key, Told::new(bytes, m.timestamp, welcome));
+        self.note_features(&m.node_id);
         kept
+    }
+
+    /// "if features field contains unknown even bits: […] MUST NOT route a payment _through_ the node".
+    // BOLT 7 [7.node.14, 7.node.15].
+    fn note_features(&mut self, id: &NodeId) {
+        let told = self.nodes.get(&id.0.serialize());
+        let foreign = told.is_some_and(|told| kept::is_node_foreign(&told.bytes));
+        self.graph.set_foreign(id, foreign);
     }
 
     /// How many channels no chain was asked about.
@@ -387,9 +397,10 @@ impl Store {
             }
             Kept::Node { announcement } => {
                 let Some((key, timestamp)) = kept::node_head(&announcement) else { return };
-                if self.ends.contains_key(&key) {
+                if let Some((id, _)) = self.ends.get(&key).copied() {
                     self.newest = self.newest.max(timestamp);
                     self.nodes.insert(key, Told::new(announcement, timestamp, Welcome::full(now_s)));
+                    self.note_features(&id);
                 }
             }
             Kept::Gone { scid } => drop(self.remove(scid)),

@@ -60,6 +60,16 @@ impl HandPart {
         matches!(self.end, End::UnderWay { .. })
     }
 
+    /// Its `partid` and `groupid`.
+    pub(super) const fn name(&self) -> (u64, u64) {
+        (self.partid, self.groupid)
+    }
+
+    /// Whether it is this HTLC.
+    pub(super) fn is_at(&self, (channel, htlc): (ChannelId, u64)) -> bool {
+        self.end == End::UnderWay { channel, htlc }
+    }
+
     const fn has_failed(&self) -> bool {
         matches!(self.end, End::Failed { .. })
     }
@@ -105,6 +115,7 @@ impl Payment {
             created_index: part.created_index,
             updated_index: Some(self.part_updated(part.created_index)).filter(|number| *number > 0),
             parts: 1,
+            erring: self.erring_of(part.name()).filter(|_| failure.is_some()),
             failure,
             part: Some((part.partid, part.groupid)),
             ..whole
@@ -260,6 +271,7 @@ impl Node {
         if let Some(before) = before {
             payment.by_hand.clone_from(&before.by_hand);
             payment.parts_updated.clone_from(&before.parts_updated);
+            payment.erring.clone_from(&before.erring);
             payment.updated_index = before.updated_index;
         }
         self.payments.by_hash.insert(hash, payment);
@@ -324,7 +336,7 @@ impl Node {
     ) -> bool {
         let at_s = self.wall().seconds();
         let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return false };
-        let here = |p: &&mut HandPart| p.end == End::UnderWay { channel: place.0, htlc: place.1 };
+        let here = |p: &&mut HandPart| p.is_at(place);
         let Some(part) = payment.by_hand.iter_mut().find(here) else { return false };
         part.end = match failed {
             None => End::Taken { at_s },
@@ -365,8 +377,10 @@ impl Node {
                 Wait::Pay | Wait::SendPay(_) => None,
             };
             match ended {
-                Some(view::Pay { failure: Some((code, text)), .. }) => self.refuse(id, code, text),
-                Some(view) => self.reply(id, Ok(Reply::Sent(view))),
+                Some(view) => match view.failure.clone() {
+                    Some(why) => self.refuse_payment(id, why, view),
+                    None => self.reply(id, Ok(Reply::Sent(view))),
+                },
                 None => self.payments.payers.entry(hash).or_default().push((id, wait)),
             }
         }
@@ -383,9 +397,9 @@ impl Node {
         match payment.map(|p| (&p.status, p.view())) {
             None => self.refuse(id, code::NO_SUCH_PAYMENT, "no payment with this hash was ever tried"),
             Some((Status::Complete { .. }, view)) => self.reply(id, Ok(Reply::Sent(view))),
-            Some((Status::Failed { code, message, .. }, _)) => {
-                let (code, message) = (*code, message.clone());
-                self.refuse(id, code, message);
+            Some((Status::Failed { code, message, .. }, view)) => {
+                let why = (*code, message.clone());
+                self.refuse_payment(id, why, view);
             }
             Some(_) => self.payments.payers.entry(hash).or_default().push((id, Wait::SendPay(until))),
         }
