@@ -1,6 +1,6 @@
 //! Invoices of strangers: hints that name what is not there, or what is somebody else's, and what the payer believes of it.
 //!
-//! In: Alice, who pays an invoice that Mallory made; its hint leads from Bob over a channel that is Bob's with Dave. Out: the
+//! In: Alice, who pays an invoice that a stranger made; its hint leads from Bob over a channel that is Bob's with Dave. Out: the
 //! payment fails, and what Alice knows of that channel is what it was.
 //! Read next: `routes`, `chand_protocol::route`.
 

@@ -188,7 +188,7 @@ fn an_answer_to_an_earlier_try_is_not_taken_for_a_later_one() {
     assert!(town.turn());
     let late = Input::Routes {
         purpose: Purpose::Payment(bill.payment_hash, 1),
-        result: Err(NoWay { why: "of long ago".into(), later: false }),
+        result: Err(NoWay { why: "of long ago".into(), later: false, own: false }),
     };
     town.seats[ALICE].inbox.push_front(late);
     town.run();

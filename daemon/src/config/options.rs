@@ -101,7 +101,7 @@ static OPTIONS: [Opt; 28] = [
         "drain",
         Kind::One("SECONDS"),
         Some("0"),
-        "How long a stop by signal lets payments under way end; a second one does not wait [0]",
+        "How long payments under way may take to end at a stop by signal [0]",
     ),
     opt("dev", Kind::Switch, None, "Allow dev-... methods and --dev-... options: only for tests"),
     secret("dev-force-privkey", "HEX32", "The node's key"),

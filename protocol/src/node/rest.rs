@@ -18,6 +18,8 @@ use alloc::vec::Vec;
 /// The first pause, and the longest.
 const FIRST_PAUSE_MS: u64 = 500;
 const LAST_PAUSE_MS: u64 = 8_000;
+/// A change of our own channels makes a pause so many times shorter.
+const HURRY: u64 = 8;
 /// Between two rounds of questions, and how many are asked in one.
 const ROUND_MS: u64 = 200;
 const MAX_ROUND: usize = 8;
@@ -30,8 +32,8 @@ struct Rest {
     until: Timestamp,
     /// When it is over.
     end: Timestamp,
-    /// Whether a change of our own channels may make a way.
-    own: bool,
+    /// From when on a change of our own channels is a reason to ask, if it may make a way at all.
+    own: Option<Timestamp>,
 }
 
 /// All that rest.
@@ -55,14 +57,14 @@ impl Rests {
 
     /// From when on a payment is to be asked for.
     fn due(&self, rest: &Rest) -> Timestamp {
-        let stirred = rest.own && rest.since < self.stirred;
-        let at = if stirred { self.stirred.min(rest.until) } else { rest.until };
+        let stirred = rest.own.filter(|_| rest.since < self.stirred).map(|least| least.max(self.stirred));
+        let at = stirred.map_or(rest.until, |at| at.min(rest.until));
         at.max(self.round).min(rest.end)
     }
 }
 
 impl Node {
-    /// Lets a payment rest, longer each time.
+    /// Lets a payment rest, longer each time; `own` when a change of our own channels may make a way.
     pub(super) fn rest(&mut self, hash: PaymentHash, own: bool) {
         let Some(end) = self.payments.by_hash.get(&hash).map(|p| p.retry_until) else { return };
         let Some(search) = self.payments.plans.get_mut(&hash).and_then(|plan| plan.search.as_mut()) else {
@@ -70,6 +72,7 @@ impl Node {
         };
         let pause_ms = FIRST_PAUSE_MS.checked_shl(search.rests).unwrap_or(LAST_PAUSE_MS).min(LAST_PAUSE_MS);
         search.rests = search.rests.saturating_add(1).min(16);
+        let own = own.then(|| self.now.plus_ms(pause_ms / HURRY));
         let rest = Rest { since: self.now, until: self.now.plus_ms(pause_ms), end, own };
         self.payments.rests.by_hash.insert(hash, rest);
     }

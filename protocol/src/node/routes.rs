@@ -31,6 +31,8 @@ use alloc::vec::Vec;
 const NO_LIMIT: Msat = Msat(u64::MAX);
 /// HTLCs that are sent for one payment before it is given up.
 const MAX_TRIES: u32 = 60;
+/// HTLCs that are sent after each rest.
+const TRIES_AGAIN: u32 = 20;
 
 /// How often one payment tries a channel that has no room, with less each time.
 const MAX_TIMES_FULL: u8 = 3;
@@ -116,12 +118,17 @@ pub struct NoWay {
     pub why: String,
     /// Whether there would be one, had all channels the room that they may have later.
     pub later: bool,
+    /// Whether what is ours alone stands in the way: our channels, and our HTLCs on their way.
+    pub own: bool,
 }
 
 impl RouteRequest {
     /// The answer when there is no way.
     pub fn none(&self, why: impl Into<String>) -> Input {
-        Input::Routes { purpose: self.purpose, result: Err(NoWay { why: why.into(), later: false }) }
+        Input::Routes {
+            purpose: self.purpose,
+            result: Err(NoWay { why: why.into(), later: false, own: false }),
+        }
     }
 }
 
@@ -277,6 +284,7 @@ impl Search {
     pub(super) fn wake(&mut self) {
         self.room_may_be();
         self.failed.retain(|_, failed| failed.gone);
+        self.tries = self.tries.min(MAX_TRIES - TRIES_AGAIN);
         self.anew = true;
     }
 
@@ -405,7 +413,7 @@ impl Node {
         if payment.is_blinded() && paths.is_empty() {
             search.asked = None;
             let why = "no blinded path of the invoice is left".into();
-            return self.no_routes(hash, NoWay { why, later: false });
+            return self.no_routes(hash, NoWay { why, later: false, own: false });
         }
         let request = RouteRequest {
             purpose: Purpose::Payment(hash, self.payments.questions),
@@ -486,7 +494,7 @@ impl Node {
                 self.refuse(id, code::ROUTE_NOT_FOUND, format!("no route: {}", no.why));
             }
             (Purpose::Payment(hash, number), result) if self.is_asked(&hash, number) => {
-                let nonsense = |why| NoWay { why, later: false };
+                let nonsense = |why| NoWay { why, later: false, own: false };
                 match result.and_then(|routes| self.check_routes(&hash, routes).map_err(nonsense)) {
                     Ok(routes) => self.take_routes(hash, routes),
                     Err(no) => self.no_routes(hash, no),
@@ -562,7 +570,7 @@ impl Node {
         let why = search.why.take().unwrap_or(no.why);
         if no.later && in_time && !search.is_tired() {
             search.why = Some(why);
-            return self.rest(hash, true);
+            return self.rest(hash, no.own);
         }
         // What went wrong before says more than that nothing is left.
         let verdict = plan.verdict.take();

@@ -57,7 +57,7 @@ impl Router {
         if !request.invoiced && graph.is_foreign(&request.payee) {
             let why =
                 "the payee announces a feature that must be known, and is not: ask it for an invoice".into();
-            return Err(NoWay { why, later: false });
+            return Err(NoWay { why, later: false, own: false });
         }
         let (first, later) = (own(request, |hop| hop.spendable), own(request, |hop| hop.later));
         let hints: Vec<Hint> = match request.paths.is_empty() {
@@ -97,18 +97,24 @@ impl Router {
         };
         let why = why.strip_prefix("no route: ").map(String::from).unwrap_or(why);
         if matches!(request.purpose, Purpose::Question(_)) {
-            return Err(NoWay { why, later: false });
+            return Err(NoWay { why, later: false, own: false });
         }
         // If all room were there that may be: then it is worth waiting.
+        let ours = first != later || !request.in_flight.is_empty() || !request.busy.is_empty();
+        let seen_ours = Seen::with(graph, request, request.failed.iter());
         let query = Query {
             first_hops: Some(&later),
-            exclude: &seen_later.exclude,
+            exclude: &seen_ours.exclude,
             in_flight: &[],
-            beside: &seen_later.beside,
+            beside: &seen_ours.beside,
             ..query
         };
+        if ours && self.search.try_parts(graph, &self.scorer, &query).is_some() {
+            return Err(NoWay { why, later: true, own: true });
+        }
+        let query = Query { exclude: &seen_later.exclude, beside: &seen_later.beside, ..query };
         let later = self.search.try_parts(graph, &nothing, &query).is_some();
-        Err(NoWay { why, later })
+        Err(NoWay { why, later, own: false })
     }
 
     /// Takes a lesson to heart: of channels of the graph only. What a hint made up would teach what its maker likes.

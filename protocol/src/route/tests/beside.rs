@@ -123,16 +123,16 @@ fn a_hint_that_names_a_public_channel_takes_it_on_its_owners_terms() {
 
 #[test]
 fn what_failed_beside_the_graph_is_avoided_there_and_nowhere_else() {
-    // Mallory claims that Bob's channel with Carol leads to her, for nothing.
+    // Who wrote the invoice claims that Bob's channel with Carol leads to the payee, for nothing.
     let mut asked = request(MALLORY, vec![vec![hop(BOB, 2)]], 10_000_000);
     let mut router = Router::default();
     assert_eq!(ways(&mut router, &asked).expect("a way")[0].len(), 2);
     let trouble = |msat, gone| Trouble { hop: passage(2, BOB, MALLORY, msat), gone };
     asked.failed = vec![trouble(0, true)];
-    assert_eq!(ways(&mut router, &asked), Err(NoWay { why: String::new(), later: false }));
+    assert_eq!(ways(&mut router, &asked), Err(NoWay { why: String::new(), later: false, own: false }));
     // No room for it: some for less, and perhaps for all of it later.
     asked.failed = vec![trouble(9_999_999, false)];
-    assert_eq!(ways(&mut router, &asked), Err(NoWay { why: String::new(), later: true }));
+    assert_eq!(ways(&mut router, &asked), Err(NoWay { why: String::new(), later: true, own: false }));
     asked.amount = Msat(9_999_999);
     assert!(ways(&mut router, &asked).is_ok());
     asked.in_flight = vec![passage(2, BOB, MALLORY, 9_000_000)];

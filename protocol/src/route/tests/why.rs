@@ -198,7 +198,7 @@ fn words_only_for_who_reads_them() {
     };
     assert!(ask(&request).is_err_and(|no| no.why.contains("the fee")));
     request.in_words = false;
-    assert_eq!(ask(&request), Err(NoWay { why: String::new(), later: false }));
+    assert_eq!(ask(&request), Err(NoWay { why: String::new(), later: false, own: false }));
     request.max_fee = Msat(5_000);
     assert!(ask(&request).is_ok_and(|ways| ways.len() == 1));
 }
