@@ -4,6 +4,7 @@
 //! refused, what is the same answer again, rows for each part; the payee has the total once, or nothing, also when the payer
 //! dies at any step. Read next: `routes` (where the node finds the ways), `chand_protocol::node`.
 
+use chand_protocol::gossip::graph::Direction;
 use chand_protocol::id::PaymentHash;
 use chand_protocol::node::command::{Command, Reply, RouteLimits};
 use chand_protocol::node::{view, NodeConfig};
@@ -250,4 +251,50 @@ fn records_without_parts_by_hand_still_load() {
         sorted(all.into_iter().filter(|(key, _)| key[0] == payment).collect())
     };
     assert_eq!(kept(node.records()), kept(entries));
+}
+
+/// BOLT 4's codes that the test meets.
+const TEMPORARY_CHANNEL_FAILURE: u16 = 0x1007;
+const INCORRECT_DETAILS: u16 = 0x400f;
+
+#[test]
+fn who_gave_a_payment_back_is_told_and_kept() {
+    let mut town = diamond(705);
+    let bill = town.bill(DAVE, "given back", TOTAL);
+    let (bob, dave) = (town.seats[BOB].id, town.seats[DAVE].id);
+    let scid = town.scid(BOB, DAVE);
+    let way = Direction::between(&bob, &dave).index() as u8;
+    // Bob has less there than Alice thinks.
+    let empties = town.bill(DAVE, "empties", 600_000_000);
+    let over_bob = town.route(&[BOB, DAVE], 600_000_000, 40);
+    assert!(matches!(town.pay_along(over_bob, &empties, BOB), Some(Ok(Reply::Sent(_)))));
+    send(&mut town, &bill, Wish::of(5, BOB, 500_000_000));
+    let error = town.must_fail(ALICE, wait(bill.payment_hash, 5));
+    let failed = error.payment.expect("which part");
+    let wanted = view::Erring {
+        index: 1,
+        failcode: TEMPORARY_CHANNEL_FAILURE,
+        node: Some(bob),
+        channel: Some((scid, way)),
+    };
+    assert_eq!((failed.part.map(|p| p.0), failed.erring.as_ref()), (Some(5), Some(&wanted)));
+    // By the payee, and whole.
+    let gone = town.bill(DAVE, "gone", 1_000_000);
+    town.must(DAVE, Command::DelInvoice { label: "gone".into(), status: "unpaid".into() });
+    let route = town.route(&[ALICE, CAROL, DAVE], 1_000_000, 40);
+    assert_eq!(town.pay_along(route, &gone, ALICE).and_then(Result::err).map(|e| e.code), Some(203));
+    // A restart changes nothing of it.
+    for _ in 0..2 {
+        let alone = Command::WaitSendPay { payment_hash: gone.payment_hash, timeout_s: Some(1) };
+        let erring = town.must_fail(ALICE, alone).payment.and_then(|pay| pay.erring).expect("who");
+        assert_eq!((erring.index, erring.failcode, erring.node), (2, INCORRECT_DETAILS, Some(dave)));
+        assert_eq!(erring.channel.map(|(scid, _)| scid), Some(town.scid(CAROL, DAVE)));
+        let order = Command::ListSendPays { payment_hash: Some(bill.payment_hash), bolt11: None };
+        let Reply::Pays(list) = town.must(ALICE, order) else { panic!("no list") };
+        let row = list.iter().find(|row| row.part.map(|p| p.0) == Some(5)).expect("a row");
+        assert_eq!(row.erring.as_ref(), Some(&wanted));
+        town.restart(ALICE);
+        town.settle();
+    }
+    town.judge_quiet();
 }

@@ -145,6 +145,20 @@ fn an_expired_invoice_is_refused_by_payer_and_payee() {
 }
 
 #[test]
+fn an_expired_invoice_is_not_tried_again_after_it_failed() {
+    let mut duet = Duet::opened(10, Open::default());
+    let short = |label| InvoiceRequest { expiry_s: Some(60), ..request(label, Some(1_000_000)) };
+    let (failed, paid) = (duet.invoice(BOB, short("failed")), duet.invoice(BOB, short("paid")));
+    duet.must(ALICE, pay(&paid.bolt11, None));
+    duet.must(BOB, Command::DelInvoice { label: "failed".into(), status: "unpaid".into() });
+    assert_eq!(duet.must_not_move(ALICE, pay(&failed.bolt11, None)).code, 203);
+    duet.wait_ms(62_000);
+    assert_eq!(duet.must_not_move(ALICE, pay(&failed.bolt11, None)).code, 207);
+    // What was paid in time is paid, however often it is asked.
+    assert!(matches!(duet.must(ALICE, pay(&paid.bolt11, None)), Reply::Paid(_)));
+}
+
+#[test]
 fn what_cannot_be_paid_is_refused_at_once_and_answered() {
     let mut duet = Duet::opened(7, Open::default());
     let invoice = duet.invoice(BOB, request("too much", Some(900_000_000)));

@@ -144,3 +144,26 @@ fn a_hop_that_asks_for_more_each_time_is_gone_around() {
         town.judge_quiet();
     }
 }
+
+#[test]
+fn the_least_forwarded_is_never_above_the_most() {
+    let mut town = diamond(804, false);
+    let set = |town: &Town, min: Option<u64>, max: Option<u64>| Command::SetChannel {
+        channel: Some(ChannelRef::Short(town.scid(BOB, DAVE))),
+        fee_base_msat: None,
+        fee_ppm: None,
+        htlc_min_msat: min.map(Msat),
+        htlc_max_msat: max.map(Msat),
+    };
+    let order = set(&town, Some(5_000), None);
+    town.must(BOB, order);
+    for (min, max) in [(None, Some(4_999)), (Some(7_000), Some(6_999))] {
+        let order = set(&town, min, max);
+        let error = town.must_fail(BOB, order);
+        assert!(error.code == -32_602 && error.message.contains("htlcmin"), "{error:?}");
+    }
+    let order = set(&town, None, Some(5_000));
+    town.must(BOB, order);
+    let order = set(&town, Some(5_001), None);
+    assert_eq!(town.must_fail(BOB, order).code, -32_602);
+}

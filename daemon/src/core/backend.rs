@@ -73,7 +73,7 @@ async fn either<T, F: Future<Output = Result<T, CommandError>>>(
 }
 
 fn stopping() -> CommandError {
-    CommandError { code: INTERNAL_ERROR, message: "chand is stopping: ask again when it runs".into() }
+    CommandError::new(INTERNAL_ERROR, "chand is stopping: ask again when it runs")
 }
 
 impl Backend for Daemon {

@@ -327,11 +327,10 @@ impl Heart {
         // The new node never heard of these, so it will not tell of their end.
         self.links.all().into_iter().for_each(|link| self.gossip.news(News::Unlinked { link }));
         self.links.forget();
-        let lost = CommandError {
-            code: INTERNAL_ERROR,
-            message: "chand met a bug and loaded its state again; whether this was done is shown by the list commands"
-                .into(),
-        };
+        let lost = CommandError::new(
+            INTERNAL_ERROR,
+            "chand met a bug and loaded its state again; whether this was done is shown by the list commands",
+        );
         self.waiting.fail_all(&lost);
         self.purse.fail_all(&lost);
         let rates = self.purse.rates();

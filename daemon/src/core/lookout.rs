@@ -152,5 +152,5 @@ fn unanswered(why: &str, unread: &str) -> CommandError {
     let message = format!(
         "{why}, and what was kept last cannot be shown ({unread}): ask again when there is room; nothing is lost"
     );
-    CommandError { code: INTERNAL_ERROR, message }
+    CommandError::new(INTERNAL_ERROR, message)
 }

@@ -134,7 +134,7 @@ impl Purse {
                  a block holds it: do not withdraw a second time",
                 PATIENCE.as_secs()
             );
-            let _ = waiting.to.send(Err(CommandError { code: NOT_BROADCAST, message }));
+            let _ = waiting.to.send(Err(CommandError::new(NOT_BROADCAST, message)));
         }
     }
 
@@ -212,7 +212,7 @@ impl Purse {
                     self.wallet.forget_unconfirmed(published.txid);
                     let message =
                         format!("the transaction was not taken and its coins are free again: {reason}");
-                    let _ = to.send(Err(CommandError { code: NOT_BROADCAST, message }));
+                    let _ = to.send(Err(CommandError::new(NOT_BROADCAST, message)));
                 }
             }
         }
@@ -290,8 +290,8 @@ impl Purse {
         let (txid, psbt, change) = (tx.compute_txid(), self.finished_psbt(&tx), self.wallet.take_change());
         let (Ok(psbt), Some(change)) = (psbt, change) else {
             self.wallet.forget_unconfirmed(txid);
-            let message = "the withdrawal could not be written down and is forgotten (a bug)".into();
-            let _ = to.send(Err(CommandError { code: INTERNAL_ERROR, message }));
+            let message = "the withdrawal could not be written down and is forgotten (a bug)";
+            let _ = to.send(Err(CommandError::new(INTERNAL_ERROR, message)));
             return self.loose_change();
         };
         let reply = WalletReply::Withdrawn { tx: tx.clone(), psbt: Box::new(psbt) };
@@ -340,7 +340,7 @@ fn refusal(error: &WalletError) -> CommandError {
         WalletError::FeerateTooLow(_) | WalletError::Coin { .. } => -32602,
         _ => INTERNAL_ERROR,
     };
-    CommandError { code, message: error.to_string() }
+    CommandError::new(code, error.to_string())
 }
 
 fn coin(output: WalletOutput, tip: Height) -> Coin {

@@ -87,7 +87,7 @@ mod tests {
         assert!(for_alice.try_recv().is_err());
         assert!(matches!(for_bob.try_recv(), Ok(Ok(Reply::Done))));
         waiting.answer(b, Ok(Reply::Done));
-        let lost = CommandError { code: -32603, message: "lost".into() };
+        let lost = CommandError::new(-32603, "lost");
         waiting.fail_all(&lost);
         assert!(matches!(for_alice.try_recv(), Ok(Err(error)) if error == lost));
     }

@@ -98,7 +98,12 @@ impl Reading<'_> {
 impl GossipHandle {
     /// One that knows nothing and hears nothing, for tests.
     pub fn idle(network: Network, us: NodeId) -> GossipHandle {
-        let machine = Gossip::new(Settings::new(network, us), Store::new(), Timestamp(0));
+        GossipHandle::knowing(network, us, Store::new())
+    }
+
+    /// One that knows just this and hears nothing, for tests.
+    pub fn knowing(network: Network, us: NodeId, store: Store) -> GossipHandle {
+        let machine = Gossip::new(Settings::new(network, us), store, Timestamp(0));
         let (events, _) = mpsc::unbounded_channel();
         GossipHandle { machine: Arc::new(RwLock::new(machine)), events }
     }

@@ -5,10 +5,13 @@ use super::*;
 use crate::routes::scores::{load, save};
 use chand_protocol::chain::Network;
 use chand_protocol::gossip::graph::Direction;
+use chand_protocol::gossip::{Kept, Store};
 use chand_protocol::id::{CommandId, NodeId, PaymentHash, ShortChannelId};
 use chand_protocol::node::routes::{Because, Passage, Purpose};
 use chand_protocol::route::Scorer;
 use chand_protocol::units::Msat;
+use chand_protocol::wire::gossip::{ChannelAnnouncement, ChannelUpdate};
+use chand_protocol::wire::Message;
 use secp256k1::{PublicKey, Secp256k1, SecretKey};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -39,13 +42,17 @@ fn request(purpose: Purpose) -> Box<RouteRequest> {
         max_blocks: 2_000,
         max_hops: 20,
         max_parts: 1,
+        invoiced: true,
         first: Vec::new(),
         hints: Vec::new(),
         paths: Vec::new(),
         not_channels: Default::default(),
+        busy: Default::default(),
+        failed: Vec::new(),
         not_nodes: Default::default(),
         in_flight: Vec::new(),
         told: Vec::new(),
+        anew: false,
         in_words: true,
     })
 }
@@ -76,16 +83,69 @@ fn scores_come_back_and_damage_costs_only_them() {
     assert!(save(&path, &scorer).is_err(), "a folder stands in its place");
 }
 
+/// A map of channels between nodes 2 and 3.
+fn map(channels: u64) -> GossipHandle {
+    let (secp, secret) = (Secp256k1::new(), SecretKey::from_slice(&[9; 32]).expect("a key"));
+    let signature = secp.sign_ecdsa(&secp256k1::Message::from_digest([1; 32]), &secret);
+    let chain_hash = Network::Regtest.chain_hash();
+    let mut ends = [node(2), node(3)];
+    ends.sort();
+    let mut store = Store::new();
+    let mut take = |message: Message, kept: fn(Box<[u8]>) -> Kept| {
+        let bytes = message.encode().expect("a message").into_boxed_slice();
+        store.restore(kept(bytes), &chain_hash, 1);
+    };
+    for scid in 1..=channels {
+        let announcement = ChannelAnnouncement {
+            node_signature_1: signature,
+            node_signature_2: signature,
+            bitcoin_signature_1: signature,
+            bitcoin_signature_2: signature,
+            features: Vec::new(),
+            chain_hash,
+            short_channel_id: ShortChannelId(scid),
+            node_id_1: ends[0],
+            node_id_2: ends[1],
+            bitcoin_key_1: ends[0].0,
+            bitcoin_key_2: ends[1].0,
+            tail: Vec::new(),
+        };
+        take(Message::ChannelAnnouncement(announcement), |announcement| Kept::Channel {
+            announcement,
+            funding: None,
+            since_s: 1,
+        });
+        let update = ChannelUpdate {
+            signature,
+            chain_hash,
+            short_channel_id: ShortChannelId(scid),
+            timestamp: 1,
+            message_flags: ChannelUpdate::MUST_BE_ONE,
+            channel_flags: 0,
+            cltv_expiry_delta: 34,
+            htlc_minimum_msat: Msat(1),
+            fee_base_msat: 0,
+            fee_proportional_millionths: 0,
+            htlc_maximum_msat: SIZE,
+            tail: Vec::new(),
+        };
+        take(Message::ChannelUpdate(update), |update| Kept::Update { update });
+    }
+    GossipHandle::knowing(Network::Regtest, node(1), store)
+}
+
 #[test]
 fn the_thread_saves_at_its_end_what_it_learned() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("scores.cache");
     let lesson = |scid| {
-        let hop = Passage { channel: ShortChannelId(scid), direction: Direction::Zero, amount: SIZE };
+        let mut ends = [node(2), node(3)];
+        ends.sort();
+        let hop = Passage { channel: ShortChannelId(scid), from: ends[0], to: ends[1], amount: SIZE };
         Box::new(Lesson { passed: Vec::new(), failed: Some((hop, Because::Room)), settled: false })
     };
     for known in 1..=2 {
-        let gossip = GossipHandle::idle(Network::Regtest, node(1));
+        let gossip = map(2);
         let (routes, answers, thread) = Routes::start(gossip, path.clone()).expect("a thread");
         routes.learn(lesson(known));
         drop(routes);

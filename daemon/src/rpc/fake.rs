@@ -249,6 +249,12 @@ pub fn pay(status: &'static str) -> view::Pay {
         created_index: 1,
         parts: 1,
         failure: (status == "failed").then(|| (203, "the payee does not know this payment".into())),
+        erring: (status == "failed").then(|| view::Erring {
+            index: 1,
+            failcode: 0x400f,
+            node: Some(node(2)),
+            channel: Some((ShortChannelId(103 << 40 | 1 << 16), 1)),
+        }),
         part: None,
     }
 }
@@ -314,7 +320,7 @@ impl FakeBackend {
             Command::SetChannel { .. } => Reply::PeerChannels(vec![channel(view::State::ChanneldNormal)]),
             Command::ListClosedChannels { .. } => Reply::ClosedChannels(vec![closed_channel()]),
             Command::Invoice(request) if request.label == "twice" => {
-                return Err(CommandError { code: 900, message: "this label is taken".into() })
+                return Err(CommandError::new(900, "this label is taken"))
             }
             Command::Invoice(_) | Command::CancelInvoice { .. } => Reply::Invoice(invoice("unpaid")),
             Command::SettleInvoice { .. } | Command::DelInvoice { .. } | Command::WaitAnyInvoice { .. } => {

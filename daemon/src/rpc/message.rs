@@ -61,7 +61,8 @@ impl RpcError {
 
 impl From<CommandError> for RpcError {
     fn from(error: CommandError) -> RpcError {
-        RpcError::new(error.code, error.message)
+        let data = error.payment.as_deref().map(super::show::sendpay);
+        RpcError { code: error.code, message: error.message, data }
     }
 }
 

@@ -302,7 +302,14 @@ impl FromArg for String {
 }
 impl FromArg for Label {
     fn from_arg(value: &Value) -> Result<Self, String> {
-        text_or_number(value, "a string or an integer").map(Label)
+        let whole = |n: &serde_json::Number| n.is_u64() || n.is_i64();
+        match value {
+            // What does not fit was read as a fraction, and would come back as another text.
+            Value::Number(n) if !whole(n) => {
+                Err("must be a string or an integer below 2^64: put a longer number in quotes".into())
+            }
+            _ => text_or_number(value, "a string or an integer").map(Label),
+        }
     }
 }
 impl FromArg for bool {

@@ -530,6 +530,7 @@ async fn refusals_name_the_parameter() {
         ("invoice", json!([0, "l", "d"]), -32602, "amount_msat"),
         ("invoice", json!(["twice", "twice", "d"]), -32602, "amount_msat"),
         ("invoice", json!(["any", "twice", "d"]), 900, "label"),
+        ("invoice", json!(["any", 18_446_744_073_709_551_616.0, "d"]), -32602, "label"),
         ("invoice", json!(["any", "l", "d".repeat(640)]), -32602, "deschashonly"),
         ("waitinvoice", json!(["late"]), 903, "expired"),
         ("waitsendpay", json!(["00".repeat(32)]), 203, "payee"),
@@ -574,4 +575,17 @@ async fn lists_are_filtered_and_paged() {
     assert!(none["invoices"].as_array().unwrap().is_empty());
     let other = call("listpeerchannels", json!({"short_channel_id": "1x1x1"})).await.unwrap();
     assert!(other["channels"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_gave_a_payment_back_is_told() {
+    let failed = call("waitsendpay", json!(["00".repeat(32)])).await.unwrap_err().data.expect("data");
+    let words = ["failure_reason", "failcodename", "erring_node", "erring_channel"];
+    assert!(words.iter().all(|word| failed[word].is_string()), "{failed}");
+    assert_eq!(failed["failcodename"], "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS");
+    let numbers = ["failure_code", "failcode", "erring_index", "erring_direction"];
+    assert!(numbers.iter().all(|word| failed[word].is_number()), "{failed}");
+    let pays = call("listpays", json!({"status": "failed"})).await.unwrap();
+    assert_eq!(pays["pays"][0]["failure_code"], 203);
+    assert!(pays["pays"][0]["failure_reason"].is_string());
 }

@@ -7,6 +7,7 @@
 use super::show_close;
 use chand_protocol::id::{to_hex, NodeId, Side};
 use chand_protocol::node::view;
+use chand_protocol::onion::failure::name_of;
 use chand_protocol::units::{Msat, Sat, Timestamp};
 use serde_json::{json, Map, Value};
 use std::net::{IpAddr, SocketAddr};
@@ -365,12 +366,15 @@ pub fn pay(p: &view::Pay) -> Value {
     .maybe("description", p.description.clone())
     .maybe("preimage", p.preimage.as_ref().filter(|_| complete).map(|x| to_hex(&x.0)))
     .maybe("number_of_parts", (complete && p.parts > 1).then_some(p.parts))
+    .maybe("failure_code", p.failure.as_ref().map(|(code, _)| *code)) // (chand)
+    .maybe("failure_reason", p.failure.as_ref().map(|(_, words)| words.clone())) // (chand)
     .build()
 }
 
 /// `listsendpays`, `sendpay`, `waitsendpay`
 pub fn sendpay(p: &view::Pay) -> Value {
     let complete = p.status == "complete";
+    let erring = p.erring.as_ref();
     Object::of(json!({
         "id": p.created_index,
         "created_index": p.created_index,
@@ -387,6 +391,14 @@ pub fn sendpay(p: &view::Pay) -> Value {
     .maybe("label", p.label.clone())
     .maybe("bolt11", p.bolt11.clone())
     .maybe("payment_preimage", p.preimage.as_ref().filter(|_| complete).map(|x| to_hex(&x.0)))
+    .maybe("failure_code", p.failure.as_ref().map(|(code, _)| *code)) // (chand)
+    .maybe("failure_reason", p.failure.as_ref().map(|(_, words)| words.clone())) // (chand)
+    .maybe("erring_index", erring.map(|e| e.index))
+    .maybe("failcode", erring.map(|e| e.failcode))
+    .maybe("failcodename", erring.map(|e| format!("WIRE_{}", name_of(e.failcode).to_uppercase())))
+    .maybe("erring_node", erring.and_then(|e| e.node).map(|id| id.to_string()))
+    .maybe("erring_channel", erring.and_then(|e| e.channel).map(|(scid, _)| scid.to_string()))
+    .maybe("erring_direction", erring.and_then(|e| e.channel).map(|(_, direction)| direction))
     .build()
 }
 

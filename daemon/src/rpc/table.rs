@@ -109,6 +109,7 @@ const MAX_DELAY: Param =
 const EXCLUDE: Param =
     opt("exclude", Kind::Excluded, "none", "channels (103x1x0/1) and nodes not to be used");
 const RETRY_FOR: Param = opt("retry_for", Kind::U32, "60", "seconds to go on trying");
+const LOCALINVREQID: Param = opt("localinvreqid", Kind::Hash, "none", "has no effect");
 const PAY_LABEL: Param = opt("label", Kind::Label, "none", "a name to find it by in lists");
 const STATUS: Param =
     opt("status", Kind::OneOf(&["pending", "complete", "failed"]), "all", "only those with this status");
@@ -501,7 +502,7 @@ pub static METHODS: &[Method] = &[
             RETRY_FOR,
             MAX_DELAY,
             opt("exemptfee", Kind::Msat, "5000", "fees up to this are never too much"),
-            later("localinvreqid"),
+            LOCALINVREQID,
             EXCLUDE,
             opt(
                 "maxfee",
@@ -528,7 +529,7 @@ pub static METHODS: &[Method] = &[
             MAX_DELAY,
             later("payer_note"),
             PAY_LABEL,
-            later("localinvreqid"),
+            LOCALINVREQID,
         ]
     ),
     method!(
@@ -597,7 +598,7 @@ pub static METHODS: &[Method] = &[
             opt("bolt11", Kind::Text, "none", "kept for lists"),
             opt("payment_secret", Kind::Secret, "none", "the invoice's; most payees demand it"),
             opt("partid", Kind::U64, "0", "not 0: one part of amount_msat, by this number"),
-            later("localinvreqid"),
+            LOCALINVREQID,
             opt("groupid", Kind::U64, "the last, or the next", "parts that make up a payment together"),
             later("payment_metadata"),
             later("description"),

@@ -8,7 +8,7 @@
 use crate::id::{NodeId, ShortChannelId};
 use crate::units::{Msat, Sat};
 use crate::wire::gossip::ChannelUpdate;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 /// Which way a channel is used: the bit `direction` of `channel_flags` (BOLT 7).
@@ -212,6 +212,8 @@ pub struct Graph {
     by_id: BTreeMap<[u8; 33], u32>,
     channels: BTreeMap<ShortChannelId, Channel>,
     free: Vec<u32>,
+    /// Nodes that ask for a feature which nobody here knows: nothing is routed through them.
+    foreign: BTreeSet<u32>,
 }
 
 impl Graph {
@@ -299,10 +301,26 @@ impl Graph {
             if arcs.is_empty() {
                 *arcs = Vec::new();
                 self.by_id.remove(&self.ids[to as usize].0.serialize());
+                self.foreign.remove(&to);
                 self.free.push(to);
             }
         }
         Some(view)
+    }
+
+    /// Notes whether a node asks for a feature that is not known here. False when it has no channel: then nothing is noted.
+    pub fn set_foreign(&mut self, node: &NodeId, foreign: bool) -> bool {
+        let Some(number) = self.number_of(node) else { return false };
+        match foreign {
+            true => self.foreign.insert(number),
+            false => self.foreign.remove(&number),
+        };
+        true
+    }
+
+    /// Whether a node asks for a feature that is not known here.
+    pub fn is_foreign(&self, node: &NodeId) -> bool {
+        self.number_of(node).is_some_and(|number| self.foreign.contains(&number))
     }
 
     /// Whether the channel is here.
@@ -393,6 +411,11 @@ impl Graph {
     /// Numbers of nodes are below this.
     pub(crate) fn node_slots(&self) -> usize {
         self.ids.len()
+    }
+
+    /// Nodes that nothing is routed through.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = u32> + '_ {
+        self.foreign.iter().copied()
     }
 
     pub(crate) fn number_of(&self, node: &NodeId) -> Option<u32> {

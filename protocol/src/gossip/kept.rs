@@ -211,3 +211,10 @@ pub(super) fn node_head(message: &[u8]) -> Option<([u8; 33], u32)> {
     };
     read().ok()
 }
+
+/// Whether a `node_announcement` has an even feature bit that no feature of BOLT 9 is known to have.
+pub(super) fn is_node_foreign(message: &[u8]) -> bool {
+    let mut r = Reader::new(message);
+    let features = r.take(2 + 64, "signature").and_then(|_| r.bytes16("features"));
+    features.is_ok_and(|features| Features::parse(features).unheard_of().is_some())
+}

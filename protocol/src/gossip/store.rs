@@ -195,6 +195,7 @@ impl Store {
         let (txid, capacity) = funding.unzip();
         if !foreign {
             self.graph.add_channel(scid, nodes, capacity);
+            nodes.iter().for_each(|id| self.note_features(id));
         }
         for id in nodes {
             self.ends.entry(id.0.serialize()).or_insert((id, 0)).1 += 1;
@@ -239,7 +240,16 @@ impl Store {
         self.newest = self.newest.max(m.timestamp);
         let kept = Kept::Node { announcement: bytes.clone() };
         self.nodes.insert(m.node_id.0.serialize(), Told { bytes, timestamp: m.timestamp });
+        self.note_features(&m.node_id);
         kept
+    }
+
+    /// "if features field contains unknown even bits: […] MUST NOT route a payment _through_ the node".
+    // BOLT 7 [7.node.14, 7.node.15].
+    fn note_features(&mut self, id: &NodeId) {
+        let told = self.nodes.get(&id.0.serialize());
+        let foreign = told.is_some_and(|told| kept::is_node_foreign(&told.bytes));
+        self.graph.set_foreign(id, foreign);
     }
 
     pub(super) fn remove(&mut self, scid: ShortChannelId) -> Option<Kept> {
@@ -323,9 +333,10 @@ impl Store {
             }
             Kept::Node { announcement } => {
                 let Some((key, timestamp)) = kept::node_head(&announcement) else { return };
-                if self.ends.contains_key(&key) {
+                if let Some((id, _)) = self.ends.get(&key).copied() {
                     self.newest = self.newest.max(timestamp);
                     self.nodes.insert(key, Told { bytes: announcement, timestamp });
+                    self.note_features(&id);
                 }
             }
             Kept::Gone { scid } => drop(self.remove(scid)),

@@ -524,6 +524,32 @@ fn channels_without_news_for_two_weeks_are_pruned() {
 }
 
 #[test]
+fn a_node_that_asks_for_an_unheard_of_feature_is_marked_as_long_as_it_does() {
+    // BOLT 7 [7.node.14, 7.node.15].
+    let mut world = World::new();
+    world.channel(500, 10, 11);
+    let say = |world: &mut World, ago: u64, features: &[u16]| {
+        let mut m = introduction(&world.crypto, 10, NOW_S - ago, vec![]);
+        m.features = Features::of(features).as_bytes().to_vec();
+        let digest = digest(&Message::NodeAnnouncement(m.clone()), 1);
+        m.signature = world.crypto.sign(&digest, &secret(10));
+        world.tell(CAROL, Message::NodeAnnouncement(m));
+        world.gossip.graph().is_foreign(&id(10))
+    };
+    assert!(!say(&mut world, 9, &[0, 9, 28, 34, 62]), "features of BOLT 9, implemented here or not");
+    assert!(!say(&mut world, 8, &[1_001]), "odd");
+    assert!(say(&mut world, 7, &[9, 1_000]));
+    assert!(!world.gossip.graph().is_foreign(&id(11)));
+    // A cache tells the same, in whichever order its records stand.
+    let mut copy = Store::new();
+    for kept in world.gossip.store().records().collect::<Vec<_>>() {
+        copy.restore(kept, &CHAIN.chain_hash(), NOW_S as u32);
+    }
+    assert!(copy.graph().is_foreign(&id(10)));
+    assert!(!say(&mut world, 6, &[9]));
+}
+
+#[test]
 fn addresses_of_nodes_decide_whether_they_are_passed_on() {
     // BOLT 7 [7.node.16].
     let mut world = World::new();

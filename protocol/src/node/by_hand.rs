@@ -59,6 +59,16 @@ impl HandPart {
         matches!(self.end, End::UnderWay { .. })
     }
 
+    /// Its `partid` and `groupid`.
+    pub(super) const fn name(&self) -> (u64, u64) {
+        (self.partid, self.groupid)
+    }
+
+    /// Whether it is this HTLC.
+    pub(super) fn is_at(&self, (channel, htlc): (ChannelId, u64)) -> bool {
+        self.end == End::UnderWay { channel, htlc }
+    }
+
     const fn has_failed(&self) -> bool {
         matches!(self.end, End::Failed { .. })
     }
@@ -103,6 +113,7 @@ impl Payment {
             preimage: whole.preimage.clone().filter(|_| status == "complete"),
             created_index: part.created_index,
             parts: 1,
+            erring: self.erring_of(part.name()).filter(|_| failure.is_some()),
             failure,
             part: Some((part.partid, part.groupid)),
             ..whole
@@ -255,6 +266,7 @@ impl Node {
         // Its own index comes with the first part.
         let mut payment = Payment::new(order, before.map_or(0, |p| p.created_index), at_s, self.now);
         payment.by_hand = before.map(|p| p.by_hand.clone()).unwrap_or_default();
+        payment.erring = before.map(|p| p.erring.clone()).unwrap_or_default();
         self.payments.by_hash.insert(hash, payment);
     }
 
@@ -309,7 +321,7 @@ impl Node {
     ) -> bool {
         let at_s = self.wall().seconds();
         let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return false };
-        let here = |p: &&mut HandPart| p.end == End::UnderWay { channel: place.0, htlc: place.1 };
+        let here = |p: &&mut HandPart| p.is_at(place);
         let Some(part) = payment.by_hand.iter_mut().find(here) else { return false };
         part.end = match failed {
             None => End::Taken { at_s },
@@ -348,8 +360,10 @@ impl Node {
                 Wait::Pay | Wait::SendPay(_) => None,
             };
             match ended {
-                Some(view::Pay { failure: Some((code, text)), .. }) => self.refuse(id, code, text),
-                Some(view) => self.reply(id, Ok(Reply::Sent(view))),
+                Some(view) => match view.failure.clone() {
+                    Some(why) => self.refuse_payment(id, why, view),
+                    None => self.reply(id, Ok(Reply::Sent(view))),
+                },
                 None => self.payments.payers.entry(hash).or_default().push((id, wait)),
             }
         }
@@ -366,9 +380,9 @@ impl Node {
         match payment.map(|p| (&p.status, p.view())) {
             None => self.refuse(id, code::NO_SUCH_PAYMENT, "no payment with this hash was ever tried"),
             Some((Status::Complete { .. }, view)) => self.reply(id, Ok(Reply::Sent(view))),
-            Some((Status::Failed { code, message, .. }, _)) => {
-                let (code, message) = (*code, message.clone());
-                self.refuse(id, code, message);
+            Some((Status::Failed { code, message, .. }, view)) => {
+                let why = (*code, message.clone());
+                self.refuse_payment(id, why, view);
             }
             Some(_) => self.payments.payers.entry(hash).or_default().push((id, Wait::SendPay(until))),
         }

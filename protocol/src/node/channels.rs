@@ -636,6 +636,13 @@ impl Node {
             Ok(None) => self.channels.values().filter(|c| c.wants_link()).map(Channel::id).collect(),
             Err((code, text)) => return self.refuse(id, code, text),
         };
+        let crossed = |c: &Channel| {
+            let low = htlc_min_msat.unwrap_or(c.policy.min);
+            htlc_max_msat.or(c.policy.max).filter(|high| low > *high).map(|high| (low, high))
+        };
+        if let Some((low, high)) = which.iter().filter_map(|c| self.channels.get(c)).find_map(crossed) {
+            return self.refuse(id, -32_602, format!("htlcmin: {low} is above htlcmax, {high}"));
+        }
         let tip = self.tip_height();
         let mut views = Vec::new();
         for channel_id in which {

@@ -500,4 +500,13 @@ pub struct CommandError {
     pub code: i32,
     /// In words.
     pub message: String,
+    /// Of `waitsendpay`: the payment, or the part of it, that failed.
+    pub payment: Option<Box<view::Pay>>,
+}
+
+impl CommandError {
+    /// One that says no more than this.
+    pub fn new(code: i32, message: impl Into<String>) -> CommandError {
+        CommandError { code, message: message.into(), payment: None }
+    }
 }

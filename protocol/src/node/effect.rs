@@ -8,7 +8,7 @@
 use crate::gossip::News;
 use crate::id::{ChannelId, CommandId, LinkId, NodeId};
 use crate::node::command::{Command, CommandError, Reply, RouteHop};
-use crate::node::routes::{Lesson, Purpose, RouteRequest};
+use crate::node::routes::{Lesson, NoWay, Purpose, RouteRequest};
 use crate::units::{Feerate, Height, Sat};
 use crate::wire::Message;
 use alloc::boxed::Box;
@@ -215,7 +215,7 @@ pub enum Input {
         /// The question's.
         purpose: Purpose,
         /// Ways that carry all of it together, each with the payee as its last hop; or why there are none.
-        result: Result<Vec<Vec<RouteHop>>, String>,
+        result: Result<Vec<Vec<RouteHop>>, NoWay>,
     },
 }
 

@@ -7,7 +7,7 @@
 //! * `peers` – links, `init`, pings, calling again
 //! * `channels` – opening, messages to channels, closing
 //! * `blocks` – what the chain does to channels
-//! * `receive`, `invoices` – being paid; `orders`, `routes`, `send` – paying; `forward`, `forwards` – between payer and payee
+//! * `receive`, `invoices` – being paid; `orders`, `routes`, `rest`, `send` – paying; `forward`, `forwards` – between payer and payee
 //! * `unblind` – what an onion asks of us; `paths` – being paid over blinded paths, `blinded` – paying over them
 //! * `announce` – what the network is told of us
 //! * `query` – answers that change nothing
@@ -34,6 +34,7 @@ mod payments;
 mod peers;
 mod query;
 mod receive;
+mod rest;
 mod restore;
 pub mod routes;
 mod send;
@@ -253,6 +254,7 @@ impl Node {
             self.peers_deadline(),
             self.receive_deadline(),
             self.send_deadline(),
+            self.rest_deadline(),
             closers,
             announce,
         ];
@@ -350,6 +352,7 @@ impl Node {
         self.peers_timers();
         self.receive_timers();
         self.send_timers();
+        self.rest_timers();
         self.close_timers();
         self.publish_timers();
         self.announce_timers();
@@ -358,6 +361,9 @@ impl Node {
     /// Signs what gathered in every touched channel, keeps what changed, and makes the batch.
     fn finish(&mut self) -> Batch {
         self.send_waiting();
+        if !self.touched.is_empty() {
+            self.stir_rests();
+        }
         let touched: Vec<ChannelId> = core::mem::take(&mut self.touched).into_iter().collect();
         for id in &touched {
             if let Some(Err(fault)) = self.act(*id, |c, cx, out| c.flush(cx, out)) {
@@ -507,7 +513,18 @@ impl Node {
     }
 
     fn refuse(&mut self, id: CommandId, code: i32, message: impl Into<String>) {
-        self.reply(id, Err(CommandError { code, message: message.into() }));
+        self.reply(id, Err(CommandError::new(code, message)));
+    }
+
+    /// The end of a payment that failed, with all that is known of it.
+    fn refuse_payment(&mut self, id: CommandId, (code, message): (i32, String), failed: view::Pay) {
+        self.reply(
+            id,
+            Err(CommandError {
+                payment: Some(alloc::boxed::Box::new(failed)),
+                ..CommandError::new(code, message)
+            }),
+        );
     }
 
     fn notice(&mut self, level: Level, text: impl Into<String>) {

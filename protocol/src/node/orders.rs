@@ -5,10 +5,13 @@
 //! Read next: `by_hand` (`sendpay`), `send`, `routes`.
 
 use crate::channel::Channel;
+use crate::gossip::graph::Direction;
 use crate::id::{CommandId, NodeId, PaymentHash, Preimage};
 use crate::invoice::{self, Currency, Description};
 use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
+use crate::node::routes::room_later;
+use crate::node::send::EXPIRY_SLACK_BLOCKS;
 use crate::node::{view, Node};
 use crate::onion::blind::PayPath;
 use crate::units::Msat;
@@ -88,7 +91,7 @@ impl Node {
                 return Err((code::PARAMS, "amount_msat: the invoice names none, so give one".into()))
             }
         };
-        if invoice.is_expired(self.wall().seconds()) && !self.is_known(&invoice.payment_hash) {
+        if invoice.is_expired(self.wall().seconds()) && !self.is_under_way_or_paid(&invoice.payment_hash) {
             return Err((
                 code::INVOICE_EXPIRED,
                 "the invoice has expired: ask the payee for a new one".into(),
@@ -129,8 +132,9 @@ impl Node {
         })
     }
 
-    fn is_known(&self, hash: &PaymentHash) -> bool {
-        self.payments.by_hash.contains_key(hash)
+    /// Whether asking to pay it once more sends nothing, however old the invoice is.
+    fn is_under_way_or_paid(&self, hash: &PaymentHash) -> bool {
+        self.payments.by_hash.get(hash).is_some_and(|p| !matches!(p.status, Status::Failed { .. }))
     }
 
     fn order_of_keysend(
@@ -200,39 +204,81 @@ impl Node {
         if let Final0::Blinded { paths } = &order.last {
             return self.check_paths(paths);
         }
-        let (whom, first, amount) = match order.route.first() {
-            Some(hop) => ("the first hop", hop.id, hop.amount_msat),
-            None => ("the payee", order.destination, order.amount),
-        };
-        let with: Vec<&Channel> =
-            self.channels.values().filter(|c| c.terms.peer == first && c.wants_link()).collect();
-        let most = with.iter().map(|c| c.to_us().saturating_sub(c.terms.remote.reserve.to_msat())).max();
-        let enough = most.is_some_and(|most| amount <= most);
-        if !order.route.is_empty() && enough {
-            return Ok(Start::Way(order.route.clone()));
+        match order.route.first() {
+            Some(first) => self.check_first(order, first),
+            None => self.check_payee(order),
         }
-        if order.route.is_empty() {
-            let others = self.channels.values().any(|c| c.terms.peer != first && c.wants_link());
-            if enough && (!others || with.iter().any(|c| c.is_usable())) {
-                return Ok(Start::Way(order.alone()));
-            }
-            if others || (with.len() > 1 && order.max_parts > 1) {
-                return Ok(Start::Search);
-            }
-        }
-        Err((code::ROUTE_NOT_FOUND, match most {
-            None if order.route.is_empty() => "no route: this node has no channel that could carry it. No money moved".into(),
+    }
+
+    /// A route of the user's: a channel with its first hop that could carry it.
+    fn check_first(&self, order: &Order, first: &RouteHop) -> Result<Start, (i32, String)> {
+        let with = self.channels.values().filter(|c| c.terms.peer == first.id && c.wants_link());
+        let text = match with.map(best_case).max() {
+            Some(most) if first.amount_msat <= most => return Ok(Start::Route(order.route.clone())),
             None => "no route: there is no channel with its first hop. No money moved".into(),
             Some(most) => format!(
-                "no route: {amount} is more than any channel to {whom} can send ({most} at most). No money moved"
+                "no route: {} is more than any channel to the first hop can send ({most} at most). No money moved",
+                first.amount_msat
             ),
-        }))
+        };
+        Err((code::ROUTE_NOT_FOUND, text))
+    }
+
+    /// A payee who is a peer is paid at once over a channel that has room and that the user does not exclude; ways to all
+    /// others, and around what is full, are looked for.
+    fn check_payee(&self, order: &Order) -> Result<Start, (i32, String)> {
+        let none = |text: String| Err((code::ROUTE_NOT_FOUND, format!("no route: {text}. No money moved")));
+        let limits = &order.limits;
+        if limits.not_nodes.contains(&order.destination) {
+            return none("the payee is excluded".into());
+        }
+        if limits.max_hops == Some(0) {
+            return none("maxhops allows no hop".into());
+        }
+        let blocks = order.final_cltv_blocks.saturating_add(EXPIRY_SLACK_BLOCKS);
+        if let Some(most) = limits.max_blocks.filter(|most| blocks > *most) {
+            return none(format!(
+                "maxdelay: the payee alone asks for {} blocks, with {EXPIRY_SLACK_BLOCKS} that may be mined meanwhile \
+                 that is more than the {most} allowed",
+                order.final_cltv_blocks
+            ));
+        }
+        let way = |c: &Channel| Direction::between(&self.id, &c.terms.peer);
+        let excluded = |c: &&Channel| {
+            c.short_channel_id().is_some_and(|scid| limits.not_channels.contains(&(scid, way(c))))
+        };
+        let open: Vec<&Channel> = self.channels.values().filter(|c| c.wants_link()).collect();
+        if open.is_empty() {
+            return none("this node has no channel that could carry it".into());
+        }
+        let open: Vec<&Channel> = open.into_iter().filter(|c| !excluded(c)).collect();
+        let (to_payee, others): (Vec<&Channel>, Vec<&Channel>) =
+            open.into_iter().partition(|c| c.terms.peer == order.destination);
+        let expiry = self.tip_height().plus(blocks);
+        let fits = |c: &&&Channel| c.check_offer(order.amount, expiry, Node::max_dust()).is_ok();
+        if let Some(channel) = to_payee.iter().find(fits) {
+            return Ok(Start::Way(order.over(channel)));
+        }
+        let splits = to_payee.len() > 1 && order.max_parts > 1;
+        if !others.is_empty() || splits {
+            let later = to_payee.iter().find(|c| room_later(c) >= order.amount && !fits(c));
+            return Ok(Start::Search(later.map(|c| order.over(c))));
+        }
+        match to_payee.iter().max_by_key(|c| best_case(c)) {
+            Some(channel) if order.amount <= best_case(channel) => Ok(Start::Way(order.over(channel))),
+            Some(channel) => none(format!(
+                "{} is more than any channel to the payee can send ({} at most)",
+                order.amount,
+                best_case(channel)
+            )),
+            None => none("every channel of this node is excluded".into()),
+        }
     }
 
     /// Over blinded paths a way is always looked for.
     fn check_paths(&self, paths: &[PayPath]) -> Result<Start, (i32, String)> {
         let text = match (paths.is_empty(), self.channels.values().any(|c| c.wants_link())) {
-            (false, true) => return Ok(Start::Search),
+            (false, true) => return Ok(Start::Search(None)),
             (true, _) => {
                 "no route: no blinded path of the invoice leads from here to its payee. No money moved"
             }
@@ -266,18 +312,29 @@ impl Node {
 
 /// How a payment begins.
 pub(super) enum Start {
-    /// Along this way, and no other.
+    /// Along the user's route, and no other.
+    Route(Vec<RouteHop>),
+    /// Along this way, unless it comes back or has no room.
     Way(Vec<RouteHop>),
-    /// Along ways that are asked for.
-    Search,
+    /// Along ways that are asked for; when there is none, along this one as soon as it has room.
+    Search(Option<Vec<RouteHop>>),
 }
 
 impl Order {
     /// The way to a payee who is a peer.
-    fn alone(&self) -> Vec<RouteHop> {
-        let delay_blocks = self.final_cltv_blocks;
-        alloc::vec![RouteHop { id: self.destination, channel: None, amount_msat: self.amount, delay_blocks }]
+    fn over(&self, channel: &Channel) -> Vec<RouteHop> {
+        alloc::vec![RouteHop {
+            id: self.destination,
+            channel: channel.short_channel_id(),
+            amount_msat: self.amount,
+            delay_blocks: self.final_cltv_blocks,
+        }]
     }
+}
+
+/// What a channel could send if nothing stood in the way.
+fn best_case(channel: &Channel) -> Msat {
+    channel.to_us().saturating_sub(channel.terms.remote.reserve.to_msat())
 }
 
 /// A route that can be sent along: it goes on, and neither amounts nor expiries grow on the way. Gives its last hop.

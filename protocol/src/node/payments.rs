@@ -9,6 +9,7 @@ use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret, Preima
 use crate::invoice::RouteHintHop;
 use crate::node::by_hand::HandPart;
 use crate::node::command::{RouteHop, RouteLimits};
+use crate::node::rest::Rests;
 use crate::node::routes::Search;
 use crate::node::view;
 use crate::onion::blind::PayPath;
@@ -121,6 +122,8 @@ pub(super) struct Payment {
     pub(super) count: u32,
     /// When the user sends it part by part: every part that is kept, the oldest first.
     pub(super) by_hand: Vec<HandPart>,
+    /// Who gave it back last, by the `partid` and `groupid` of a part by hand, or zeros.
+    pub(super) erring: Vec<((u64, u64), view::Erring)>,
 }
 
 impl Payment {
@@ -151,18 +154,21 @@ impl Payment {
             sent: Msat::ZERO,
             count: 0,
             by_hand: Vec::new(),
+            erring: Vec::new(),
         }
     }
 
-    /// From its record, also from one of before there were routes, or parts, or parts by hand.
+    /// From its record, also from one of before there were routes, or parts, or parts by hand, or who gave it back.
     ///
     /// # Errors
     /// [`BadRecord`].
     pub(super) fn from_record(bytes: &[u8]) -> Result<Payment, BadRecord> {
         let no_route = (Vec::<RouteHop>::new(), Vec::<SharedSecret>::new());
-        let none_by_hand = (Vec::<HandPart>::new(),);
+        let no_erring = (Vec::<((u64, u64), view::Erring)>::new(),);
+        let none_by_hand = (Vec::<HandPart>::new(), no_erring.clone());
         let no_parts = (Vec::<Part>::new(), Msat::ZERO, 0u32, none_by_hand.clone());
-        let mut payment: Payment = decode_grown(bytes, &none_by_hand)
+        let mut payment: Payment = decode_grown(bytes, &no_erring)
+            .or_else(|_| decode_grown(bytes, &none_by_hand))
             .or_else(|_| decode_grown(bytes, &no_parts))
             .or_else(|_| decode_grown(bytes, &(no_route, no_parts)))?;
         let sent = payment.old_route.first().map_or(payment.amount, |hop| hop.amount_msat);
@@ -211,9 +217,23 @@ impl Payment {
             preimage,
             created_index: self.created_index,
             parts: self.count.max(1),
+            erring: self.erring_of((0, 0)).filter(|_| failure.is_some()),
             failure,
             part: None,
         }
+    }
+
+    /// Who gave it, or a part of it by hand, back last.
+    pub(super) fn erring_of(&self, part: (u64, u64)) -> Option<view::Erring> {
+        self.erring.iter().find(|(of, _)| *of == part).map(|(_, erring)| erring.clone())
+    }
+
+    /// Notes who gave a part back.
+    pub(super) fn note_erring(&mut self, place: (ChannelId, u64), erring: view::Erring) {
+        let part = self.by_hand.iter().find(|part| part.is_at(place)).map_or((0, 0), HandPart::name);
+        let kept: Vec<(u64, u64)> = self.by_hand.iter().map(HandPart::name).collect();
+        self.erring.retain(|(of, _)| *of != part && (*of == (0, 0) || kept.contains(of)));
+        self.erring.push((part, erring));
     }
 }
 
@@ -227,6 +247,10 @@ pub(super) struct Payments {
     pub(super) queue: VecDeque<PaymentHash>,
     /// What is to be tried, of those that may still send.
     pub(super) plans: BTreeMap<PaymentHash, Plan>,
+    /// Those without a way that are to ask again.
+    pub(super) rests: Rests,
+    /// The number of the last question.
+    pub(super) questions: u32,
     pub(super) payers: BTreeMap<PaymentHash, Vec<(CommandId, Wait)>>,
 }
 
@@ -318,6 +342,9 @@ impl Payments {
         bytes.extend(
             format!("{:?}{:?}{:?}{:?}", self.queue, self.by_htlc, self.payers, self.plans).into_bytes(),
         );
+        if !self.rests.is_empty() {
+            bytes.extend(format!("{:?}", self.rests).into_bytes());
+        }
     }
 }
 

@@ -7,14 +7,15 @@
 //! In: payments that need a way, answers, HTLCs that came back. Out: ways for `send`, questions, lessons.
 //! Read next: `send`, `crate::route`.
 
+use crate::channel::{Channel, Phase};
 use crate::gossip::graph::Direction;
-use crate::id::{CommandId, NodeId, PaymentHash, ShortChannelId};
+use crate::id::{CommandId, NodeId, PaymentHash, ShortChannelId, Side};
 use crate::invoice::RouteHintHop;
 use crate::node::blinded::{PathHint, Tried};
 use crate::node::command::{Command, Reply, RouteHop};
 use crate::node::effect::{Effect, Input};
 use crate::node::orders::{MAX_BLOCKS, MAX_HOPS};
-use crate::node::payments::{code, Order, Part};
+use crate::node::payments::{code, Final0, Order, Part};
 use crate::node::send::EXPIRY_SLACK_BLOCKS;
 use crate::node::terms::{self, Told};
 use crate::node::Node;
@@ -30,6 +31,8 @@ use alloc::vec::Vec;
 const NO_LIMIT: Msat = Msat(u64::MAX);
 /// HTLCs that are sent for one payment before it is given up.
 const MAX_TRIES: u32 = 60;
+/// HTLCs that are sent after each rest.
+const TRIES_AGAIN: u32 = 20;
 
 /// How often one payment tries a channel that has no room, with less each time.
 const MAX_TIMES_FULL: u8 = 3;
@@ -55,6 +58,8 @@ pub struct FirstHop {
     pub peer: NodeId,
     /// The largest HTLC that it takes now.
     pub spendable: Msat,
+    /// The largest that it may take once what is under way has ended and its peer is back.
+    pub later: Msat,
     /// The smallest.
     pub minimum: Msat,
 }
@@ -80,6 +85,8 @@ pub struct RouteRequest {
     pub max_hops: usize,
     /// The most ways.
     pub max_parts: u32,
+    /// The payee's own invoice asks for it.
+    pub invoiced: bool,
     /// Our channels, as they are now.
     pub first: Vec<FirstHop>,
     /// Ways to the payee over channels that are not public (BOLT 11).
@@ -88,32 +95,70 @@ pub struct RouteRequest {
     pub paths: Vec<PathHint>,
     /// Channels, each with its direction, not to be used.
     pub not_channels: BTreeSet<(ShortChannelId, Direction)>,
+    /// Channels of ours that had no room a moment ago.
+    pub busy: BTreeSet<(ShortChannelId, Direction)>,
+    /// Channels that did not carry what this payment's tries gave them.
+    pub failed: Vec<Trouble>,
     /// Nodes not to be gone through.
     pub not_nodes: BTreeSet<NodeId>,
     /// What HTLCs of ours take up on their way already.
     pub in_flight: Vec<Passage>,
     /// What channels ask for by word of their owners to this payment alone.
     pub told: Vec<Told>,
+    /// Whether to forget what was learned of channels should that leave no way: it was a while ago.
+    pub anew: bool,
     /// Whether somebody will read why there is none; to find that out takes many searches more.
     pub in_words: bool,
+}
+
+/// There is no way now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NoWay {
+    /// What stood in the way, for the user; empty when nobody was to read it.
+    pub why: String,
+    /// Whether there would be one, had all channels the room that they may have later.
+    pub later: bool,
+    /// Whether what is ours alone stands in the way: our channels, and our HTLCs on their way.
+    pub own: bool,
 }
 
 impl RouteRequest {
     /// The answer when there is no way.
     pub fn none(&self, why: impl Into<String>) -> Input {
-        Input::Routes { purpose: self.purpose, result: Err(why.into()) }
+        Input::Routes {
+            purpose: self.purpose,
+            result: Err(NoWay { why: why.into(), later: false, own: false }),
+        }
     }
 }
 
-/// One channel that an HTLC was to pass.
+/// One channel that an HTLC was to pass. Its name alone may be another's: hints of invoices name what they like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Passage {
     /// Its name.
     pub channel: ShortChannelId,
-    /// Which way it was used.
-    pub direction: Direction,
+    /// Who was to send on over it.
+    pub from: NodeId,
+    /// To whom.
+    pub to: NodeId,
     /// What it was to carry.
     pub amount: Msat,
+}
+
+impl Passage {
+    /// Which way it was used.
+    pub fn direction(&self) -> Direction {
+        Direction::between(&self.from, &self.to)
+    }
+}
+
+/// A channel of others that failed a payment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// Which, with the most that it is to be tried with again; nothing: it is not to be used.
+    pub hop: Passage,
+    /// Time does not mend it.
+    pub gone: bool,
 }
 
 /// What an HTLC that ended teaches of the channels on its way, our own apart.
@@ -148,6 +193,31 @@ impl Because {
     }
 }
 
+/// How a channel failed one payment.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    to: NodeId,
+    /// How often it had no room, and the least that it had none for.
+    times: u8,
+    least: Msat,
+    /// For another reason, which time does not mend.
+    gone: bool,
+}
+
+impl Failed {
+    const fn is_avoided(&self) -> bool {
+        self.gone || self.times > MAX_TIMES_FULL
+    }
+
+    /// The most that it is tried with again.
+    const fn most(&self) -> Msat {
+        match self.is_avoided() {
+            true => Msat::ZERO,
+            false => Msat(self.least.0.saturating_sub(1)),
+        }
+    }
+}
+
 /// How ways of one payment are looked for.
 #[derive(Clone, Debug)]
 pub(super) struct Search {
@@ -158,15 +228,18 @@ pub(super) struct Search {
     hints: Vec<Vec<RouteHintHop>>,
     /// The question that is not answered yet.
     pub(super) asked: Option<u32>,
-    questions: u32,
     tries: u32,
     not_channels: BTreeSet<(ShortChannelId, Direction)>,
     not_nodes: BTreeSet<NodeId>,
-    /// How often channels had no room.
-    full: BTreeMap<(ShortChannelId, Direction), u8>,
+    /// Channels of others that failed, by their names and who was to send on over them.
+    failed: BTreeMap<(ShortChannelId, NodeId), Failed>,
     /// Channels of ours that had no room, and the way that waits for it should there be no other.
     busy: BTreeSet<(ShortChannelId, Direction)>,
     spare: Option<Vec<RouteHop>>,
+    /// How often it rested, what stood in the way at the first time, and whether it has just rested.
+    pub(super) rests: u32,
+    pub(super) why: Option<String>,
+    anew: bool,
     /// Terms that failures brought, of each channel those that came first.
     told: Vec<Told>,
     /// Blinded paths that failed.
@@ -183,13 +256,15 @@ impl Search {
             max_parts: order.max_parts,
             hints: core::mem::take(&mut order.hints),
             asked: None,
-            questions: 0,
             tries: 0,
             not_channels: limits.not_channels.into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
-            full: BTreeMap::new(),
+            failed: BTreeMap::new(),
             busy: BTreeSet::new(),
             spare: None,
+            rests: 0,
+            why: None,
+            anew: false,
             told: Vec::new(),
             tried: Tried::default(),
         }
@@ -200,28 +275,55 @@ impl Search {
         self.busy.clear();
     }
 
+    /// With a way that waits for room, should there be no other.
+    pub(super) fn or_along(self, spare: Option<Vec<RouteHop>>) -> Search {
+        Search { spare, ..self }
+    }
+
+    /// After a rest channels that had no room are tried again.
+    pub(super) fn wake(&mut self) {
+        self.room_may_be();
+        self.failed.retain(|_, failed| failed.gone);
+        self.tries = self.tries.min(MAX_TRIES - TRIES_AGAIN);
+        self.anew = true;
+    }
+
+    /// Whether a way may use this channel of ours to that peer.
+    pub(super) fn allows(&self, us: &NodeId, channel: &Channel) -> bool {
+        let way = Direction::between(us, &channel.terms.peer);
+        channel.short_channel_id().is_none_or(|scid| !self.not_channels.contains(&(scid, way)))
+    }
+
     pub(super) fn count_try(&mut self) {
         self.room_may_be();
         self.tries = self.tries.saturating_add(1);
     }
 
-    /// A channel that has no room for this amount may have it for less, as far as its score says; not for ever.
+    /// A channel that has no room for this amount may have it for less; not for ever. `false` when it was avoided before.
     fn avoid_channel(&mut self, hop: &Passage, because: Because) -> bool {
-        let name = (hop.channel, hop.direction);
-        if because == Because::Room {
-            let times = self.full.entry(name).or_default();
-            *times = times.saturating_add(1);
-            if *times <= MAX_TIMES_FULL {
-                return true;
-            }
+        let new = Failed { to: hop.to, times: 0, least: hop.amount, gone: false };
+        let failed = self.failed.entry((hop.channel, hop.from)).or_insert(new);
+        let avoided = failed.is_avoided();
+        failed.least = failed.least.min(hop.amount);
+        match because {
+            Because::Room => failed.times = failed.times.saturating_add(1),
+            Because::Gone | Because::Other => failed.gone = true,
         }
-        self.not_channels.insert(name)
+        !avoided
+    }
+
+    fn failed(&self) -> Vec<Trouble> {
+        let trouble = |((channel, from), failed): (&(ShortChannelId, NodeId), &Failed)| Trouble {
+            hop: Passage { channel: *channel, from: *from, to: failed.to, amount: failed.most() },
+            gone: failed.gone,
+        };
+        self.failed.iter().map(trouble).collect()
     }
 
     /// A channel's new terms, for the next tries; not twice: whoever asks for more each time is gone around. `false` when
     /// they are not believed.
     fn believe(&mut self, told: Told) -> bool {
-        let known = self.told.iter().any(|t| (t.channel, t.direction) == (told.channel, told.direction));
+        let known = self.told.iter().any(|t| (t.channel, t.from) == (told.channel, told.from));
         if known || self.told.len() >= MAX_TOLD {
             return false;
         }
@@ -234,12 +336,31 @@ impl Search {
     }
 }
 
+/// The largest HTLC that a channel of ours takes now.
+pub(super) fn room_now(c: &Channel) -> Msat {
+    if c.is_usable() {
+        c.ledger.spendable(&c.terms, Side::Local)
+    } else {
+        Msat::ZERO
+    }
+}
+
+/// The largest that it may take once what is under way has ended and its peer is back.
+pub(super) fn room_later(c: &Channel) -> Msat {
+    let now = room_now(c);
+    if c.phase != Phase::Open || c.doubt || c.is_usable() && c.ledger.htlcs.is_empty() {
+        return now;
+    }
+    let coming = c.ledger.htlcs.values().filter(|h| h.id.offered_by == Side::Remote);
+    let most = coming.fold(c.to_us(), |sum, h| sum.saturating_add(h.amount));
+    most.saturating_sub(c.terms.remote.reserve.to_msat()).min(c.terms.remote.max_in_flight).max(now)
+}
+
 /// The channels after the first of a way.
 fn passages(route: &[RouteHop]) -> Vec<Passage> {
     let passage = |pair: &[RouteHop]| {
         let [from, to] = pair else { return None };
-        let direction = Direction::between(&from.id, &to.id);
-        Some(Passage { channel: to.channel?, direction, amount: to.amount_msat })
+        Some(Passage { channel: to.channel?, from: from.id, to: to.id, amount: to.amount_msat })
     };
     route.windows(2).filter_map(passage).collect()
 }
@@ -251,16 +372,16 @@ pub(super) fn lesson_of_success(part: &Part) -> Option<Lesson> {
 }
 
 impl Node {
-    /// Our channels as a way may begin with them now.
+    /// Our channels as a way may begin with them, now or later.
     fn first_hops(&self) -> Vec<FirstHop> {
-        let hop = |c: &crate::channel::Channel| {
-            let spendable = c.ledger.spendable(&c.terms, crate::id::Side::Local);
+        let hop = |c: &Channel| {
+            let (now, later) = (room_now(c), room_later(c));
             let channel = c.short_channel_id()?;
             let minimum = c.terms.remote.htlc_minimum;
-            Some(FirstHop { channel, peer: c.terms.peer, spendable, minimum })
+            Some(FirstHop { channel, peer: c.terms.peer, spendable: now, later, minimum })
         };
-        let usable = self.channels.values().filter(|c| c.is_usable());
-        usable.filter_map(hop).filter(|hop| hop.spendable > Msat::ZERO).collect()
+        let open = self.channels.values().filter(|c| c.phase == Phase::Open);
+        open.filter_map(hop).filter(|hop| hop.later > Msat::ZERO).collect()
     }
 
     /// Where HTLCs of ours are on their way through channels of others.
@@ -272,6 +393,7 @@ impl Node {
 
     /// Asks for ways for what the payee was not sent yet.
     pub(super) fn ask_routes(&mut self, hash: PaymentHash) {
+        self.payments.rests.remove(&hash);
         let (first, in_flight) = (self.first_hops(), self.in_flight());
         let (Some(payment), Some(plan)) =
             (self.payments.by_hash.get(&hash), self.payments.plans.get_mut(&hash))
@@ -283,16 +405,18 @@ impl Node {
             .parts
             .iter()
             .fold(Msat::ZERO, |sum, p| sum.saturating_add(p.sent.saturating_sub(p.amount)));
-        search.questions = search.questions.wrapping_add(1);
-        search.asked = Some(search.questions);
+        // No number is used twice, so that no answer is taken for that of another try.
+        self.payments.questions = self.payments.questions.wrapping_add(1);
+        search.asked = Some(self.payments.questions);
         let parts = u32::try_from(payment.parts.len()).unwrap_or(u32::MAX);
         let (paths, most_hops) = payment.path_hints(&search.tried, &first);
         if payment.is_blinded() && paths.is_empty() {
             search.asked = None;
-            return self.no_routes(hash, "no blinded path of the invoice is left");
+            let why = "no blinded path of the invoice is left".into();
+            return self.no_routes(hash, NoWay { why, later: false, own: false });
         }
         let request = RouteRequest {
-            purpose: Purpose::Payment(hash, search.questions),
+            purpose: Purpose::Payment(hash, self.payments.questions),
             us: self.id,
             payee: payment.destination,
             amount: payment.missing(),
@@ -301,15 +425,19 @@ impl Node {
             max_blocks: search.max_blocks.saturating_sub(EXPIRY_SLACK_BLOCKS),
             max_hops: search.max_hops.min(most_hops),
             max_parts: search.max_parts.saturating_sub(parts).max(1),
+            invoiced: !matches!(payment.last, Final0::Keysend { .. }),
             first,
             hints: search.hints.clone(),
             paths,
-            not_channels: search.not_channels.union(&search.busy).copied().collect(),
+            not_channels: search.not_channels.clone(),
+            busy: search.busy.clone(),
+            failed: search.failed(),
             not_nodes: search.not_nodes.clone(),
             in_flight,
             told: search.told.clone(),
+            anew: core::mem::take(&mut search.anew),
             // A way that waits for room is what is taken then.
-            in_words: search.spare.is_none(),
+            in_words: search.spare.is_none() && search.why.is_none(),
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
@@ -339,32 +467,37 @@ impl Node {
                 .saturating_sub(EXPIRY_SLACK_BLOCKS),
             max_hops: limits.max_hops.map_or(MAX_HOPS, |hops| hops.min(MAX_HOPS)),
             max_parts: 1,
+            invoiced: false,
             first: self.first_hops(),
             hints: Vec::new(),
             paths: Vec::new(),
             not_channels: limits.not_channels.into_iter().collect(),
+            busy: BTreeSet::new(),
+            failed: Vec::new(),
             not_nodes: limits.not_nodes.into_iter().collect(),
             in_flight: self.in_flight(),
             told: Vec::new(),
+            anew: false,
             in_words: true,
         };
         self.out.effects.push(Effect::FindRoutes(Box::new(request)));
     }
 
     /// Ways, or why there are none.
-    pub(super) fn on_routes(&mut self, purpose: Purpose, result: Result<Vec<Vec<RouteHop>>, String>) {
+    pub(super) fn on_routes(&mut self, purpose: Purpose, result: Result<Vec<Vec<RouteHop>>, NoWay>) {
         match (purpose, result) {
             (Purpose::Question(id), Ok(mut routes)) => {
                 let route = routes.pop().unwrap_or_default();
                 self.reply(id, Ok(Reply::Route(route)));
             }
-            (Purpose::Question(id), Err(why)) => {
-                self.refuse(id, code::ROUTE_NOT_FOUND, format!("no route: {why}"));
+            (Purpose::Question(id), Err(no)) => {
+                self.refuse(id, code::ROUTE_NOT_FOUND, format!("no route: {}", no.why));
             }
             (Purpose::Payment(hash, number), result) if self.is_asked(&hash, number) => {
-                match result.and_then(|routes| self.check_routes(&hash, routes)) {
+                let nonsense = |why| NoWay { why, later: false, own: false };
+                match result.and_then(|routes| self.check_routes(&hash, routes).map_err(nonsense)) {
                     Ok(routes) => self.take_routes(hash, routes),
-                    Err(why) => self.no_routes(hash, &why),
+                    Err(no) => self.no_routes(hash, no),
                 }
             }
             // Of a payment that ended meanwhile, or from before a restart.
@@ -421,19 +554,29 @@ impl Node {
         self.wait_for_turn(hash);
     }
 
-    fn no_routes(&mut self, hash: PaymentHash, why: &str) {
+    fn no_routes(&mut self, hash: PaymentHash, no: NoWay) {
+        let us = self.id;
+        let in_time = self.payments.by_hash.get(&hash).is_some_and(|p| p.retry_until > self.now);
         let Some(plan) = self.payments.plans.get_mut(&hash) else { return };
         let Some(search) = plan.search.as_mut() else { return };
         if let Some(way) = search.spare.take() {
             // The way that had no room is the only one: it waits for it, and no other is asked for until it has left.
+            let first =
+                way.first().and_then(|first| Some((first.channel?, Direction::between(&us, &first.id))));
+            search.busy.extend(first);
             plan.ways = core::iter::once(way).collect();
             return self.wait_for_turn(hash);
+        }
+        let why = search.why.take().unwrap_or(no.why);
+        if no.later && in_time && !search.is_tired() {
+            search.why = Some(why);
+            return self.rest(hash, no.own);
         }
         // What went wrong before says more than that nothing is left.
         let verdict = plan.verdict.take();
         let text = match &verdict {
             None => format!("no route: {why}. No money moved"),
-            Some((_, before)) => format!("{before}; and there is no other route: {why}"),
+            Some((_, before)) => format!("{before}; and there is no other route: {why}. Nothing was paid"),
         };
         let code = if verdict.is_some() { code::TRY_OTHER_ROUTE } else { code::ROUTE_NOT_FOUND };
         self.give_up(hash, code, text);
@@ -448,6 +591,10 @@ impl Node {
         let Some(way) = plan.ways.front() else { return false };
         let Some(first) = way.first() else { return false };
         let Some(channel) = first.channel else { return false };
+        let elsewhere = |c: &Channel| c.is_usable() && c.short_channel_id() != Some(channel);
+        if !self.channels.values().any(elsewhere) {
+            return false;
+        }
         if !search.busy.insert((channel, Direction::between(&us, &first.id))) {
             return false;
         }
@@ -467,7 +614,7 @@ impl Node {
     ) -> bool {
         let last = part.route.len().saturating_sub(1);
         let hops = passages(&part.route);
-        let passed = hops.get(..erring.unwrap_or(0)).unwrap_or_default().to_vec();
+        let passed = hops.get(..erring.unwrap_or(0).min(hops.len())).unwrap_or_default().to_vec();
         let failed = erring.filter(|at| *at < last).and_then(|at| hops.get(at).copied());
         let failed = failed.map(|hop| (hop, Because::of(failure)));
         if !hops.is_empty() && erring.is_some() {
@@ -496,11 +643,7 @@ impl Node {
                 None => false,
             },
             // Nobody knows who it was: none of them is gone over again.
-            (None, _) => {
-                let before = search.not_channels.len();
-                search.not_channels.extend(hops.iter().map(|hop| (hop.channel, hop.direction)));
-                search.not_channels.len() > before
-            }
+            (None, _) => hops.iter().fold(false, |new, hop| search.avoid_channel(hop, Because::Other) || new),
         }
     }
 }

@@ -10,13 +10,14 @@ use crate::channel::htlc::Removal;
 use crate::channel::ledger::Refusal;
 use crate::channel::update::CannotOffer;
 use crate::channel::Channel;
+use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, HtlcId, NodeId, PaymentHash, Preimage, ShortChannelId};
 use crate::node::command::{Reply, RouteHop};
 use crate::node::effect::Effect;
 use crate::node::orders::Start;
 use crate::node::payments::{code, explain, Final0, Order, Part, Payment, Plan, Status, Wait};
 use crate::node::routes::{lesson_of_success, Search};
-use crate::node::Node;
+use crate::node::{view, Node};
 use crate::onchain::Standing;
 use crate::onion::payload::{self, Final};
 use crate::onion::sphinx::build;
@@ -45,11 +46,15 @@ impl Node {
         if let Some(index) = old {
             self.payments.by_index.remove(&index);
         }
-        let searches = matches!(start, Start::Search);
-        let plan = match start {
-            Start::Way(way) => Plan { ways: core::iter::once(way).collect(), ..Plan::default() },
-            Start::Search => Plan { search: Some(Search::new(&mut order)), ..Plan::default() },
+        self.payments.rests.remove(&hash);
+        let (ways, spare, search): (Option<Vec<RouteHop>>, _, _) = match start {
+            Start::Route(way) => (Some(way), None, None),
+            Start::Way(way) => (Some(way), None, Some(Search::new(&mut order))),
+            Start::Search(spare) => (None, spare, Some(Search::new(&mut order))),
         };
+        let searches = ways.is_none();
+        let search = search.map(|search: Search| search.or_along(spare));
+        let plan = Plan { ways: ways.into_iter().collect(), search, ..Plan::default() };
         let retry_until = self.now.plus_ms(order.retry_for_s.saturating_mul(1_000));
         let payment = Payment::new(order, self.counters.next_payment(), self.wall().seconds(), retry_until);
         self.payments.restore(payment);
@@ -123,9 +128,9 @@ impl Node {
         if amount > payment.missing() {
             return Err(Retry::Never(-1, "internal: a part would be more than is missing".into()));
         }
-        let searched = self.payments.plans.get(&hash).is_some_and(|plan| plan.search.is_some());
+        let search = self.payments.plans.get(&hash).and_then(|plan| plan.search.as_ref());
         let (hops, expiry, path_key) = self.layers(payment, &way);
-        let channel = match self.room_for(first, searched, expiry) {
+        let channel = match self.room_for(first, search, expiry) {
             Ok(channel) => channel,
             Err(refusal) => return Err(self.why_not(payment, first.id, refusal)),
         };
@@ -146,18 +151,18 @@ impl Node {
         Ok(())
     }
 
-    /// The channel for a way's first HTLC.
+    /// The channel for a way's first HTLC; of a way that was looked for, any other to the same peer that the user allows will do.
     fn room_for(
         &self,
         first: &RouteHop,
-        any: bool,
+        search: Option<&Search>,
         expiry: Height,
     ) -> Result<ChannelId, Option<CannotOffer>> {
         let mut refusal = None;
         let is_named = |c: &Channel| first.channel.is_none_or(|scid| c.short_channel_id() == Some(scid));
         let with = || self.channels.values().filter(|c| c.terms.peer == first.id);
         let named = with().filter(|c| is_named(c));
-        let others = with().filter(|c| any && !is_named(c));
+        let others = with().filter(|c| !is_named(c) && search.is_some_and(|s| s.allows(&self.id, c)));
         // BOLT 4 [4.packet.1].
         for channel in named.chain(others) {
             match channel.check_offer(first.amount_msat, expiry, Node::max_dust()) {
@@ -263,6 +268,7 @@ impl Node {
         }
         // The secret is the receipt for all of it; parts still under way end as they may.
         self.payments.plans.remove(&hash);
+        self.payments.rests.remove(&hash);
         self.end_hand_part(hash, (channel, id.id), None);
         if matches!(self.payments.by_hash.get(&hash).map(|p| &p.status), Some(Status::Pending)) {
             let at_s = self.wall().seconds();
@@ -324,7 +330,9 @@ impl Node {
             }
         };
         let other_way = self.avoid(hash, &part, erring, failure.as_ref());
+        let by_payee = erring.is_some_and(|at| at >= part.route.len().saturating_sub(1));
         let (code, text) = self.in_words(&part, erring, failure.as_ref());
+        self.note_erring(hash, &part, erring, failure.as_ref());
         if self.hand_part_failed(hash, (channel, id.id), (code, format!("{text}. Nothing was paid"))) {
             return;
         }
@@ -343,7 +351,35 @@ impl Node {
             plan.ways.clear();
             plan.search.iter_mut().for_each(Search::room_may_be);
         }
-        self.ask_routes(hash);
+        match by_payee {
+            // It could not take it just now.
+            true => self.rest(hash, false),
+            false => self.ask_routes(hash),
+        }
+    }
+
+    fn note_erring(&mut self, hash: PaymentHash, part: &Part, at: Option<usize>, failure: Option<&Failure>) {
+        let (Some(at), Some(failure)) = (at, failure) else { return };
+        let own = self.channels.get(&part.channel);
+        let Some(payment) = self.payments.by_hash.get_mut(&hash) else { return };
+        let hop = |at: usize| part.route.get(at);
+        let here = hop(at).map(|hop| hop.id).or_else(|| part.route.is_empty().then_some(payment.destination));
+        // Who stands last has sent nothing on: what led to it is named.
+        let (from, to, channel) = match (hop(at), at.checked_add(1).and_then(hop)) {
+            (Some(here), Some(next)) => (here.id, next.id, next.channel),
+            (Some(here), None) if at > 0 => match hop(at.saturating_sub(1)) {
+                Some(before) => (before.id, here.id, here.channel),
+                None => (self.id, here.id, None),
+            },
+            _ => (self.id, payment.destination, own.and_then(Channel::short_channel_id)),
+        };
+        let erring = view::Erring {
+            index: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
+            failcode: failure.code(),
+            node: here,
+            channel: channel.map(|scid| (scid, Direction::between(&from, &to).index() as u8)),
+        };
+        payment.note_erring((part.channel, part.htlc), erring);
     }
 
     fn on_chain_words(&self, channel: ChannelId) -> &'static str {
@@ -381,6 +417,7 @@ impl Node {
 
     /// No more is sent of a payment: it has failed as soon as nothing of it is under way.
     pub(super) fn give_up(&mut self, hash: PaymentHash, code: i32, message: String) {
+        self.payments.rests.remove(&hash);
         let plan = self.payments.plans.entry(hash).or_default();
         plan.ways.clear();
         // What made it be given up is its end, not what the parts say that come back afterwards.
@@ -411,7 +448,8 @@ impl Node {
             match (&view.failure, wait) {
                 // Each part has its own end.
                 (_, Wait::Part { .. }) => self.payments.payers.entry(hash).or_default().push((id, wait)),
-                (Some((code, message)), _) => self.refuse(id, *code, message.clone()),
+                (Some((code, message)), Wait::Pay) => self.refuse(id, *code, message.clone()),
+                (Some(why), Wait::SendPay(_)) => self.refuse_payment(id, why.clone(), view.clone()),
                 (None, Wait::Pay) => self.reply(id, Ok(Reply::Paid(view.clone()))),
                 (None, Wait::SendPay(_)) => self.reply(id, Ok(Reply::Sent(view.clone()))),
             }

@@ -22,8 +22,10 @@ const UPDATE_TYPE: [u8; 2] = 258u16.to_be_bytes();
 pub struct Told {
     /// Its name, as the onion had it.
     pub channel: ShortChannelId,
-    /// Which way.
-    pub direction: Direction,
+    /// Who asks.
+    pub from: NodeId,
+    /// For sending on to whom.
+    pub to: NodeId,
     /// The terms.
     pub policy: Policy,
 }
@@ -35,8 +37,8 @@ struct Duty {
     node: NodeId,
     /// Over this channel.
     channel: ShortChannelId,
-    /// Which way.
-    direction: Direction,
+    /// To whom.
+    next: NodeId,
     /// What came to it, and what was to go on.
     amounts: (Msat, Msat),
     /// Blocks between the expiries of the two.
@@ -56,7 +58,7 @@ pub(super) fn told(
     let duty = Duty {
         node: here.id,
         channel: next.channel?,
-        direction: Direction::between(&here.id, &next.id),
+        next: next.id,
         amounts: (here.amount_msat, next.amount_msat),
         blocks: here.delay_blocks.saturating_sub(next.delay_blocks),
     };
@@ -68,7 +70,7 @@ fn believed(crypto: &dyn Crypto, chain_hash: &[u8; 32], duty: &Duty, bytes: &[u8
     let bytes = typed.unwrap_or_else(|| [&UPDATE_TYPE, bytes].concat());
     let Ok(Message::ChannelUpdate(m)) = Message::decode(&bytes) else { return None };
     let named = (m.chain_hash, m.short_channel_id, Direction::from_flags(m.channel_flags));
-    if named != (*chain_hash, duty.channel, duty.direction) || m.is_disabled() {
+    if named != (*chain_hash, duty.channel, Direction::between(&duty.node, &duty.next)) || m.is_disabled() {
         return None;
     }
     let policy = Policy::from(&m);
@@ -77,7 +79,7 @@ fn believed(crypto: &dyn Crypto, chain_hash: &[u8; 32], duty: &Duty, bytes: &[u8
     }
     let digest = signed_digest(&bytes, 1)?;
     let signed = crypto.verify(&digest, &m.signature, &duty.node.0);
-    signed.then_some(Told { channel: duty.channel, direction: duty.direction, policy })
+    signed.then_some(Told { channel: duty.channel, from: duty.node, to: duty.next, policy })
 }
 
 impl Duty {

@@ -263,8 +263,23 @@ pub struct Pay {
     pub parts: u32,
     /// When failed: code and words.
     pub failure: Option<(i32, String)>,
+    /// Who gave it back, of several parts the last one, when that could be read.
+    pub erring: Option<Erring>,
     /// Of one part that the user sent by hand: its `partid` and `groupid`.
     pub part: Option<(u64, u64)>,
+}
+
+/// Who gave an HTLC of a payment back, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erring {
+    /// Where it stands on the way; we are 0.
+    pub index: u32,
+    /// BOLT 4's code.
+    pub failcode: u16,
+    /// Who; `None` inside a blinded path.
+    pub node: Option<NodeId>,
+    /// The channel that it was to send on over, or over which it came to the payee; and which way.
+    pub channel: Option<(ShortChannelId, u8)>,
 }
 
 /// One HTLC that went on through us.

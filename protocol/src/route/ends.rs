@@ -1,36 +1,14 @@
 //! Both ends of a query that the graph does not know: our own channels, the hints of an invoice, nodes without public channels.
 //!
 //! In: a query and the graph. Out: numbers for nodes the graph has none for, channels beside it, and which of our own
-//! channels leads to a node. Read next: `search`.
+//! channels leads to a node. Read next: `beside`, `search`.
 
-use super::query::{Exclude, FirstHop, Hint, Query};
+use super::beside::{is_in_graph, Edge};
+use super::query::{Exclude, FirstHop, Hint, Query, Route};
 use super::taken::Taken;
 use crate::gossip::graph::{Direction, Graph};
 use crate::id::{NodeId, ShortChannelId};
-use crate::node::terms::Told;
 use alloc::vec::Vec;
-
-/// A channel that a hint names, or that asks for other terms than the graph says; the last of a blinded path stands for all
-/// of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Edge {
-    pub(super) from: u32,
-    pub(super) to: u32,
-    /// `None` for a blinded path.
-    pub(super) channel: Option<(ShortChannelId, Direction)>,
-    pub(super) fee_base: u32,
-    pub(super) fee_millionths: u32,
-    pub(super) cltv_delta: u16,
-    pub(super) htlc_minimum: u64,
-    pub(super) htlc_maximum: u64,
-    /// What it is believed to hold, msat.
-    pub(super) size: u64,
-    /// Which hint; `None` for a channel of the graph.
-    pub(super) hint: Option<usize>,
-}
-
-/// What a private channel is believed to hold: hints do not say, and their makers know.
-pub(super) const PRIVATE_SIZE: u64 = 1 << 60;
 
 pub(super) struct Ends<'a> {
     /// The payee's number.
@@ -46,7 +24,8 @@ pub(super) struct Ends<'a> {
     /// Nodes that a route may pass though they have one public channel.
     gates: Vec<u32>,
     pub(super) excluded: Vec<u32>,
-    told: &'a [Told],
+    /// Channels of the graph whose owners told other terms.
+    outdated: Vec<(ShortChannelId, Direction)>,
 }
 
 impl<'a> Ends<'a> {
@@ -60,7 +39,7 @@ impl<'a> Ends<'a> {
             slots: graph.node_slots() as u32,
             gates: Vec::new(),
             excluded: Vec::new(),
-            told: query.told,
+            outdated: Vec::new(),
         };
         let blinded = query.hints.iter().any(|hint| matches!(hint, Hint::Blinded(_)));
         ends.payee = if blinded { ends.enter(query.payee) } else { ends.number(graph, query.payee) };
@@ -68,7 +47,9 @@ impl<'a> Ends<'a> {
             ends.add_hint(graph, query, index, hint);
         }
         for told in query.told {
-            ends.edges.extend(edge_told(graph, told));
+            let Some(edge) = Edge::of_told(graph, told) else { continue };
+            ends.outdated.extend(edge.channel);
+            ends.edges.push(edge);
         }
         if let Some(hops) = query.first_hops {
             let usable = hops.iter().filter(|hop| hop.spendable.0 > 0);
@@ -107,54 +88,27 @@ impl<'a> Ends<'a> {
     fn add_hint(&mut self, graph: &Graph, query: &Query, index: usize, hint: &Hint) {
         match hint {
             Hint::Blinded(path) => {
-                let edge = Edge {
-                    from: self.number(graph, path.introduction),
-                    to: self.payee,
-                    channel: None,
-                    fee_base: path.fee_base_msat,
-                    fee_millionths: path.fee_proportional_millionths,
-                    cltv_delta: path.cltv_expiry_delta,
-                    htlc_minimum: path.htlc_minimum.0,
-                    htlc_maximum: path.htlc_maximum.0,
-                    size: PRIVATE_SIZE,
-                    hint: Some(index),
-                };
-                self.edges.push(edge);
+                let ends = (self.number(graph, path.introduction), self.payee);
+                self.edges.push(Edge::of_path(ends, path, index));
             }
             Hint::Private(hops) => {
                 let next = hops.iter().skip(1).map(|hop| hop.node_id).chain([query.payee]);
                 for (hop, next) in hops.iter().zip(next) {
-                    let (scid, direction) = (hop.short_channel_id, Direction::between(&hop.node_id, &next));
-                    let mut edge = Edge {
-                        from: self.number(graph, hop.node_id),
-                        to: self.number(graph, next),
-                        channel: Some((scid, direction)),
-                        fee_base: hop.fee_base_msat,
-                        fee_millionths: hop.fee_proportional_millionths,
-                        cltv_delta: hop.cltv_expiry_delta_blocks,
-                        htlc_minimum: 0,
-                        htlc_maximum: u64::MAX,
-                        size: PRIVATE_SIZE,
-                        hint: Some(index),
-                    };
-                    if let Some(told) = self.told_of(scid, direction) {
-                        edge = Edge { hint: edge.hint, size: edge.size, ..edge_of(told, edge.from, edge.to) };
+                    let ends = (self.number(graph, hop.node_id), self.number(graph, next));
+                    if is_in_graph(graph, hop.short_channel_id, &hop.node_id, &next) {
+                        self.gates.extend([ends.0, ends.1]);
+                    } else {
+                        self.edges.push(Edge::of_hop(ends, hop, &next, query, index));
                     }
-                    self.edges.push(edge);
                 }
             }
         }
     }
 
-    /// What a channel asks for in place of what is known of it.
-    fn told_of(&self, scid: ShortChannelId, direction: Direction) -> Option<&'a Told> {
-        self.told.iter().find(|told| (told.channel, told.direction) == (scid, direction))
-    }
-
     /// Whether an arc of the graph is not what its owner asks for now: an edge stands for it.
     #[inline]
     pub(super) fn is_outdated(&self, scid: ShortChannelId, direction: Direction) -> bool {
-        !self.told.is_empty() && self.told_of(scid, direction).is_some()
+        !self.outdated.is_empty() && self.outdated.contains(&(scid, direction))
     }
 
     /// How many numbers there are.
@@ -198,6 +152,14 @@ impl<'a> Ends<'a> {
         self.own.as_ref().map(|own| own.iter().map(|(_, hop)| left(hop)).max().unwrap_or(0))
     }
 
+    /// What the channel of ours that a route begins with has left beside it, msat; nothing when ours were not given.
+    pub(super) fn own_left(&self, route: &Route, taken: &Taken, us: &NodeId) -> u64 {
+        let (Some(own), Some(first)) = (self.own.as_ref(), route.hops.first()) else { return 0 };
+        let Some((_, hop)) = own.iter().find(|(_, hop)| hop.scid == first.scid) else { return 0 };
+        let other = taken.of(hop.scid, Direction::between(us, &hop.peer));
+        hop.spendable.0.saturating_sub(other).min(hop.htlc_maximum.0).saturating_sub(first.amount.0)
+    }
+
     /// The tightest of our channels to `peer` that can still carry `amount`.
     pub(super) fn own_for(&self, peer: u32, us: &NodeId, amount: u64, taken: &Taken) -> Option<&'a FirstHop> {
         self.own_to(peer).find(|hop| {
@@ -205,35 +167,5 @@ impl<'a> Ends<'a> {
             let fits = other.checked_add(amount).is_some_and(|sum| sum <= hop.spendable.0);
             fits && hop.htlc_minimum.0 <= amount && amount <= hop.htlc_maximum.0
         })
-    }
-}
-
-/// A channel of the graph on the terms that its owner told.
-fn edge_told(graph: &Graph, told: &Told) -> Option<Edge> {
-    let view = graph.channel(told.channel)?;
-    let [first, second] = view.nodes.map(|id| graph.number_of(&id));
-    let (from, to) = match told.direction {
-        Direction::Zero => (first?, second?),
-        Direction::One => (second?, first?),
-    };
-    let arc =
-        graph.arcs_into(to).iter().find(|arc| (arc.scid, arc.direction) == (told.channel, told.direction));
-    let size = arc.map_or(told.policy.htlc_maximum.0, |arc| arc.size());
-    Some(Edge { size, ..edge_of(told, from, to) })
-}
-
-fn edge_of(told: &Told, from: u32, to: u32) -> Edge {
-    let policy = &told.policy;
-    Edge {
-        from,
-        to,
-        channel: Some((told.channel, told.direction)),
-        fee_base: policy.fee_base_msat,
-        fee_millionths: policy.fee_proportional_millionths,
-        cltv_delta: policy.cltv_expiry_delta,
-        htlc_minimum: policy.htlc_minimum.0,
-        htlc_maximum: policy.htlc_maximum.0,
-        size: PRIVATE_SIZE,
-        hint: None,
     }
 }

@@ -40,6 +40,8 @@ pub struct Query<'a> {
     pub exclude: &'a [Exclude],
     /// What other HTLCs of ours take up on their way, so that they are not counted on twice. Not our own channels.
     pub in_flight: &'a [(ShortChannelId, Direction, Msat)],
+    /// What this payment saw of channels that hints name and the graph has not.
+    pub beside: &'a [Beside],
     /// What channels ask for in place of what the graph or a hint says.
     pub told: &'a [Told],
     /// What was learned fades with time.
@@ -87,6 +89,20 @@ pub struct BlindedHint {
     pub htlc_maximum: Msat,
 }
 
+/// What one payment saw of a channel that is not in the graph. Its name is what its owner is told; another node may have one
+/// of the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beside {
+    /// Its name in the hint.
+    pub scid: ShortChannelId,
+    /// Who sends on over it.
+    pub from: NodeId,
+    /// The most that is tried over it beside what is taken; nothing: it is not used.
+    pub most: Msat,
+    /// What HTLCs of ours take up there.
+    pub taken: Msat,
+}
+
 /// What must not be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exclude {
@@ -111,6 +127,8 @@ pub struct Hop {
     pub delay_blocks: u32,
     /// What its channel is believed to hold; for what is learned from the outcome.
     pub size: Msat,
+    /// The channel is not in the graph, a hint names it: nothing is learned of it.
+    pub beside: bool,
 }
 
 impl From<&Hop> for RouteHop {
@@ -183,6 +201,8 @@ pub enum Relaxed {
     Cltv,
     /// `max_hops`.
     Hops,
+    /// `max_parts`.
+    Parts,
     /// `exclude`.
     Excluded,
     /// What our own channels can send.
@@ -191,6 +211,8 @@ pub enum Relaxed {
     Learned,
     /// The amount: the route is for less.
     Amount,
+    /// The least that channels take: the route is for more.
+    Minimum,
     /// Every limit at once, the amount apart.
     All,
 }

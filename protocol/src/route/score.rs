@@ -105,7 +105,7 @@ impl Scorer {
 
     /// A part of a route arrived: its money moved at every hop.
     pub fn route_settled(&mut self, route: &Route, now: Timestamp) {
-        for hop in route.hops.iter().filter(|hop| hop.size > Msat::ZERO) {
+        for hop in route.hops.iter().filter(is_foreign) {
             self.settle(hop.scid, hop.direction, hop.amount, hop.size, now);
         }
     }
@@ -113,11 +113,10 @@ impl Scorer {
     /// A part failed for lack of liquidity in the channel to hop `at`; past the last hop means that the payee refused
     /// it. Everything before had enough. Of our own channels there is nothing to learn.
     pub fn route_failed(&mut self, route: &Route, at: usize, now: Timestamp) {
-        let foreign = |hop: &&Hop| hop.size > Msat::ZERO;
-        for hop in route.hops.iter().take(at).filter(foreign) {
+        for hop in route.hops.iter().take(at).filter(is_foreign) {
             self.pass(hop.scid, hop.direction, hop.amount, hop.size, now);
         }
-        if let Some(hop) = route.hops.get(at).filter(foreign) {
+        if let Some(hop) = route.hops.get(at).filter(is_foreign) {
             self.fail(hop.scid, hop.direction, hop.amount, hop.size, now);
         }
     }
@@ -281,6 +280,11 @@ impl Known {
     fn newest(&self) -> u32 {
         self.low_at.max(self.high_at)
     }
+}
+
+/// Of our own channels nothing is learned, nor of those that a hint names.
+fn is_foreign(hop: &&Hop) -> bool {
+    hop.size > Msat::ZERO && !hop.beside
 }
 
 /// Half of it every half-life, in a straight line between.

@@ -6,8 +6,9 @@
 //! end it: the search is made again with that limit's own measure in front, until a route keeps them all.
 //! Read next: `cost`, `split`, `why`.
 
+use super::beside::Edge;
 use super::cost::{Aim, Prices, HOP_RISK};
-use super::ends::{Edge, Ends};
+use super::ends::Ends;
 use super::query::{Hop, NoRoute, Query, Route};
 use super::score::Scorer;
 use super::taken::Taken;
@@ -207,7 +208,10 @@ impl Search {
         self.generation += 1;
         // Our own channels were given: no way leads through ourselves.
         let us = task.ends.us.filter(|_| task.ends.has_own());
-        for node in task.ends.excluded.iter().copied().chain(us) {
+        // BOLT 7 [7.node.15].
+        let foreign =
+            task.graph.foreign().filter(|node| *node != task.ends.payee && Some(*node) != task.ends.us);
+        for node in task.ends.excluded.iter().copied().chain(us).chain(foreign) {
             self.labels[node as usize].closed = self.generation;
         }
         let payee = &mut self.labels[task.ends.payee as usize];
@@ -321,6 +325,7 @@ impl Search {
                 amount: Msat(label.amount),
                 delay_blocks: label.cltv,
                 size: Msat::ZERO,
+                beside: false,
             })
         } else if task.ends.us == Some(node) {
             None
@@ -337,17 +342,21 @@ impl Search {
         let now_s = u32::try_from(task.query.now.seconds()).unwrap_or(u32::MAX);
         while here.next != END {
             let next = self.labels[here.next as usize];
-            let (channel, size) = if here.arc & BESIDE != 0 {
+            let (channel, size, beside) = if here.arc & BESIDE != 0 {
                 let edge = &task.ends.edges[(here.arc & !BESIDE) as usize];
                 hint = edge.hint.or(hint);
-                (edge.channel, edge.size)
+                (edge.channel, edge.size, edge.is_beside())
             } else {
                 let arc = &task.graph.arcs_into(here.next)[here.arc as usize];
-                (Some((arc.scid, arc.direction)), arc.size())
+                (Some((arc.scid, arc.direction)), arc.size(), false)
             };
             if let Some((scid, direction)) = channel {
-                let sum = next.amount.saturating_add(task.taken.of(scid, direction));
-                let more = task.scorer.risk((scid, direction, size), (sum, sum), now_s).unwrap_or(0);
+                let more = if beside {
+                    0
+                } else {
+                    let sum = next.amount.saturating_add(task.taken.of(scid, direction));
+                    task.scorer.risk((scid, direction, size), (sum, sum), now_s).unwrap_or(0)
+                };
                 risk = risk.saturating_add(more + HOP_RISK);
                 hops.push(Hop {
                     scid,
@@ -356,6 +365,7 @@ impl Search {
                     amount: Msat(next.amount),
                     delay_blocks: next.cltv,
                     size: Msat(size),
+                    beside,
                 });
             }
             here = next;
@@ -372,6 +382,11 @@ fn beside(task: &Task, edge: &Edge, label: &Label, on: u64, place: u32, now_s: u
     }
     let risk = match edge.channel {
         None => 0,
+        Some(name) if edge.is_beside() => {
+            let taken = task.taken.of_beside(name, &edge.owner);
+            label.amount.checked_add(taken).filter(|sum| *sum <= edge.size)?;
+            0
+        }
         Some((scid, direction)) => {
             let sum = label.amount.checked_add(task.taken.of(scid, direction)).filter(|s| *s <= edge.size)?;
             task.scorer.risk((scid, direction, edge.size), (sum, sum), now_s)?

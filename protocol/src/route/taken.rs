@@ -6,7 +6,7 @@
 use super::marks::Marks;
 use super::query::{Exclude, Query, Route};
 use crate::gossip::graph::Direction;
-use crate::id::ShortChannelId;
+use crate::id::{NodeId, ShortChannelId};
 use alloc::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
@@ -14,11 +14,13 @@ pub(super) struct Taken {
     marks: Marks,
     /// Msat.
     amounts: BTreeMap<(ShortChannelId, Direction), u64>,
+    /// The same of channels beside the graph, by who sends on over them.
+    beside: BTreeMap<(ShortChannelId, NodeId), u64>,
 }
 
 impl Taken {
     pub(super) fn by_user(query: &Query) -> Taken {
-        let mut taken = Taken { marks: Marks::new(), amounts: BTreeMap::new() };
+        let mut taken = Taken { marks: Marks::new(), amounts: BTreeMap::new(), beside: BTreeMap::new() };
         for exclude in query.exclude {
             if let Exclude::Channel(scid, direction) = exclude {
                 taken.add(*scid, *direction, u64::MAX);
@@ -26,6 +28,9 @@ impl Taken {
         }
         for (scid, direction, amount) in query.in_flight {
             taken.add(*scid, *direction, amount.0);
+        }
+        for seen in query.beside {
+            taken.add_beside(seen.scid, seen.from, seen.taken.0);
         }
         taken
     }
@@ -36,10 +41,28 @@ impl Taken {
         *sum = sum.saturating_add(amount);
     }
 
+    fn add_beside(&mut self, scid: ShortChannelId, owner: NodeId, amount: u64) {
+        let sum = self.beside.entry((scid, owner)).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+
     /// One more part goes this way.
-    pub(super) fn add_route(&mut self, route: &Route) {
+    pub(super) fn add_route(&mut self, us: &NodeId, route: &Route) {
+        let mut owner = *us;
         for hop in &route.hops {
-            self.add(hop.scid, hop.direction, hop.amount.0);
+            match hop.beside {
+                true => self.add_beside(hop.scid, owner, hop.amount.0),
+                false => self.add(hop.scid, hop.direction, hop.amount.0),
+            }
+            owner = hop.node;
+        }
+    }
+
+    /// Of a channel beside the graph, msat; `u64::MAX` when the user excludes its name.
+    pub(super) fn of_beside(&self, (scid, direction): (ShortChannelId, Direction), owner: &NodeId) -> u64 {
+        match self.of(scid, direction) {
+            u64::MAX => u64::MAX,
+            _ => self.beside.get(&(scid, *owner)).copied().unwrap_or(0),
         }
     }
 

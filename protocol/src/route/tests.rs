@@ -12,6 +12,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use secp256k1::{Secp256k1, SecretKey};
 
+mod beside;
 mod brute;
 mod split;
 mod why;
@@ -74,6 +75,7 @@ pub(super) fn query<'a>(to: usize, amount: u64) -> Query<'a> {
         hints: &[],
         exclude: &[],
         in_flight: &[],
+        beside: &[],
         told: &[],
         now: Timestamp(1_000_000),
     }
@@ -231,10 +233,13 @@ fn a_hint_leads_over_private_channels() {
     assert_eq!(passes(&route), wanted);
     assert_eq!(route.hint, Some(1));
     assert_eq!(route.hops[3].scid, ShortChannelId(23));
-    // One of its channels failed: the other hint.
+    // One of its channels failed: the other hint. No score remembers it.
     let mut scorer = Scorer::new();
     scorer.route_failed(&route, 3, asked.now);
-    let route = Search::new().route(&graph, &scorer, &asked).unwrap();
+    assert_eq!(scorer.len(), 2);
+    let failed = [Beside { scid: ShortChannelId(23), from: id(8), most: Msat(999_999), taken: Msat::ZERO }];
+    let asked = Query { beside: &failed, ..asked };
+    let route = Search::new().route(&graph, &Scorer::new(), &asked).unwrap();
     assert_eq!((route.hint, route.hops[1].scid), (Some(0), ShortChannelId(21)));
 }
 
@@ -336,4 +341,25 @@ fn a_way_never_leads_through_ourselves_nor_through_what_is_off() {
     assert!(Search::new().route(&graph, &Scorer::new(), &asked).is_err());
     graph.set_policy(ShortChannelId(3), Direction::between(&id(BOB), &id(CAROL)), FREE);
     assert_eq!(find(&graph, &asked).hops.len(), 2);
+}
+
+#[test]
+fn nothing_is_routed_through_a_node_that_asks_for_what_nobody_knows() {
+    // BOLT 7 [7.node.14, 7.node.15].
+    let mut graph = diamond();
+    assert!(graph.set_foreign(&id(BOB), true) && !graph.set_foreign(&id(9), true));
+    let asked = query(CAROL, 4_999_999);
+    assert_eq!(find(&graph, &asked).hops[0].node, id(DAVE));
+    // To it, with its own invoice.
+    assert_eq!(find(&graph, &query(BOB, 1_000_000)).hops.len(), 1);
+    graph.set_foreign(&id(DAVE), true);
+    assert!(Search::new().try_route(&graph, &Scorer::new(), &asked).is_none());
+    graph.set_foreign(&id(BOB), false);
+    assert_eq!(find(&graph, &asked).hops[0].node, id(BOB));
+    // It lost all channels: its number may be another's.
+    graph.remove_channel(ShortChannelId(3));
+    graph.remove_channel(ShortChannelId(4));
+    assert!(!graph.is_foreign(&id(DAVE)));
+    open(&mut graph, 9, (CAROL, 8), 1_000_000, [FREE; 2]);
+    assert!(!graph.is_foreign(&id(8)));
 }

@@ -16,6 +16,9 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+/// As many parts as a payment goes in.
+const MANY_PARTS: usize = 16;
+
 pub(super) fn explain(search: &mut Search, graph: &Graph, scorer: &Scorer, query: &Query) -> NoRoute {
     if let Some(text) = hopeless(graph, query) {
         return NoRoute { text, ways: Vec::new() };
@@ -27,6 +30,7 @@ pub(super) fn explain(search: &mut Search, graph: &Graph, scorer: &Scorer, query
         Relaxed::Fee,
         Relaxed::Cltv,
         Relaxed::Hops,
+        Relaxed::Parts,
         Relaxed::Excluded,
         Relaxed::OwnLiquidity,
         Relaxed::Learned,
@@ -36,6 +40,11 @@ pub(super) fn explain(search: &mut Search, graph: &Graph, scorer: &Scorer, query
         if let Some(parts) = without(search, graph, scorer, query, relaxed) {
             ways.push(Way { relaxed, parts });
         }
+    }
+    if ways.is_empty() && all.is_none() {
+        // Whatever is taken away: perhaps no channel takes so little.
+        let least = search.least(graph, scorer, query);
+        ways.extend(least.map(|route| Way { relaxed: Relaxed::Minimum, parts: vec![route] }));
     }
     if ways.is_empty() {
         ways.extend(all.map(|parts| Way { relaxed: Relaxed::All, parts }));
@@ -98,6 +107,8 @@ fn without(
         Relaxed::Fee => (free.max_fee, aim) = (Msat(u64::MAX), Aim::Cheapest),
         Relaxed::Cltv => (free.max_cltv_blocks, aim) = (u32::MAX, Aim::Earliest),
         Relaxed::Hops => (free.max_hops, aim) = (20, Aim::Shortest),
+        Relaxed::Parts if query.max_parts >= MANY_PARTS => return None,
+        Relaxed::Parts => free.max_parts = MANY_PARTS,
         Relaxed::Excluded if query.exclude.is_empty() => return None,
         Relaxed::Excluded => free.exclude = &[],
         Relaxed::OwnLiquidity => {
@@ -107,11 +118,13 @@ fn without(
         Relaxed::Learned if scorer.is_empty() => return None,
         Relaxed::Learned => scores = &nothing,
         Relaxed::Amount => return search.largest(graph, scorer, query).map(|route| vec![route]),
+        Relaxed::Minimum => return None,
         Relaxed::All => {
             own = unlimited(query.first_hops.unwrap_or(&[]));
             free.first_hops = query.first_hops.map(|_| own.as_slice());
             (free.max_fee, free.max_cltv_blocks, free.max_hops) = (Msat(u64::MAX), u32::MAX, 20);
             (free.exclude, scores) = (&[], &nothing);
+            free.max_parts = query.max_parts.max(MANY_PARTS);
         }
     }
     search.some_parts(graph, scores, &free, aim)
@@ -143,19 +156,14 @@ fn sentence(query: &Query, Way { relaxed, parts }: &Way) -> String {
         Relaxed::Cltv => {
             format!("the expiry: the earliest is {blocks} blocks, and {} are allowed", query.max_cltv_blocks)
         }
+        Relaxed::Parts => {
+            format!("the parts: {} would carry it for {fee}, and {} may be sent", parts.len(), query.max_parts)
+        }
         Relaxed::Hops => {
             format!("the hops: the shortest way has {hops}, and {} are allowed", query.max_hops)
         }
-        Relaxed::Excluded => format!("what is excluded: without that there is a way for {fee}"),
-        Relaxed::OwnLiquidity => {
-            let spendable = query.first_hops.unwrap_or(&[]).iter().map(|hop| hop.spendable);
-            let sum = Msat(spendable.clone().map(|m| m.0).fold(0, u64::saturating_add));
-            let most = spendable.max().unwrap_or(Msat::ZERO);
-            format!(
-                "our own channels: {} are needed with a fee of {fee}, and they can send {sum} ({most} over one)",
-                query.amount.saturating_add(fee)
-            )
-        }
+        Relaxed::Excluded => format!("what is excluded, or has failed before: without that there is a way for {fee}"),
+        Relaxed::OwnLiquidity => own_words(query, parts, query.amount.saturating_add(fee), fee),
         Relaxed::Learned => format!(
             "what was learned of channels on the way: it may have changed; without it there is a way for {fee}"
         ),
@@ -163,8 +171,42 @@ fn sentence(query: &Query, Way { relaxed, parts }: &Way) -> String {
             let most = parts.first().map_or(Msat::ZERO, |route| route.amount);
             format!("the amount: about {most} find a way in one part, for {fee}")
         }
+        Relaxed::Minimum => {
+            let least = parts.first().map_or(Msat::ZERO, |route| route.amount);
+            format!("the amount: channels on the way take no HTLC that small, about {least} is the least")
+        }
         Relaxed::All => format!(
             "several limits at once: without them there is a way for {fee} over {hops} hops and {blocks} blocks"
         ),
     }
+}
+
+/// What our own channels lack: money in all, in one, or in the one that leads there.
+fn own_words(query: &Query, parts: &[Route], needed: Msat, fee: Msat) -> String {
+    let own = query.first_hops.unwrap_or(&[]);
+    let sum = Msat(own.iter().map(|hop| hop.spendable.0).fold(0, u64::saturating_add));
+    let most = own.iter().map(|hop| hop.spendable).max().unwrap_or(Msat::ZERO);
+    if needed > sum {
+        return format!(
+            "our own channels: {needed} are needed with a fee of {fee}, and they can send {sum} ({most} over one)"
+        );
+    }
+    if query.max_parts == 1 && needed > most {
+        return format!(
+            "our own channels: {needed} are needed over one, with a fee of {fee}, as it may go in one part only, and {most} \
+             is the most that one can send"
+        );
+    }
+    let short = |route: &&Route| own.iter().any(|hop| is_first(hop, route) && hop.spendable < route.sent());
+    let Some(route) = parts.iter().find(short).or(parts.first()) else { return "our own channels".into() };
+    let has = own.iter().find(|hop| is_first(hop, route)).map_or(Msat::ZERO, |hop| hop.spendable);
+    let name = route.hops.first().map(|hop| hop.scid.to_string()).unwrap_or_default();
+    format!(
+        "our own channels: they can send {sum}, and not where the way begins: {} are needed over {name}, and it can send {has}",
+        route.sent()
+    )
+}
+
+fn is_first(own: &FirstHop, route: &Route) -> bool {
+    route.hops.first().is_some_and(|hop| hop.scid == own.scid)
 }

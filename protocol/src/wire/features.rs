@@ -239,6 +239,12 @@ impl Features {
         self.bits().find(|bit| bit % 2 == 0 && !IMPLEMENTED.iter().any(|f| u32::from(f.even()) == *bit))
     }
 
+    /// The lowest required bit of no feature that BOLT 9 has. A node that asks for one is nobody's way; what it asks of its
+    /// peers alone is not the payer's matter, implemented here or not.
+    pub fn unheard_of(&self) -> Option<u32> {
+        self.bits().find(|bit| bit % 2 == 0 && !Feature::ALL.iter().any(|f| u32::from(f.even()) == *bit))
+    }
+
     /// The lowest required bit of a feature that `ours` does not offer: stricter than [`Features::unknown_even`]
     /// when something implemented is switched off.
     pub fn required_beyond(&self, ours: &Features) -> Option<u32> {

@@ -102,6 +102,7 @@ fn measure(kind: &Kind, graph: &Graph, map: &Map, ids: &[NodeId]) {
             hints: &[],
             exclude: &[],
             in_flight: &[],
+            beside: &[],
             told: &[],
             now: Timestamp(1_000_000),
         };

@@ -81,6 +81,7 @@ impl Town {
             }
             After::FindRoutes(request) => {
                 let (map, now) = (self.map(), self.now);
+                self.questions += 1;
                 let answer = self.routers[seat].find(&map, &request, now);
                 self.seats[seat].inbox.push_back(answer);
             }

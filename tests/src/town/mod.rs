@@ -65,6 +65,8 @@ pub struct Town {
     pub routers: Vec<Router>,
     /// How often one learned something.
     pub lessons: usize,
+    /// How often one asked for a way.
+    pub questions: usize,
     /// Channels that are on nobody's map.
     pub private: BTreeSet<ShortChannelId>,
     /// What everybody sees of the network, when that is not what it is now.
@@ -127,6 +129,7 @@ impl Town {
             crashes: Vec::new(),
             routers: (0..count).map(|_| Router::default()).collect(),
             lessons: 0,
+            questions: 0,
             private: BTreeSet::new(),
             frozen: None,
             expected_errors: Vec::new(),

@@ -13,9 +13,6 @@ use chand_protocol::node::view;
 use serde_json::{json, Value};
 use std::sync::Arc;
 
-/// The payment failed for good.
-const FAILED: i32 = 203;
-
 /// The `partid`, unless it is that of a payment in one part.
 fn partid(args: &Args) -> Result<Option<u64>, RpcError> {
     Ok(args.opt::<u64>("partid")?.filter(|partid| *partid != 0))
@@ -69,11 +66,10 @@ pub async fn waitsendpay(cx: Arc<Context>, args: Args) -> Outcome {
         Some(partid) => Command::WaitSendPart { payment_hash, partid, groupid, timeout_s },
     };
     let payment = sent(&cx, command, "waitsendpay").await?;
-    if payment.status != "failed" {
-        return Ok(show::sendpay(&payment));
+    match payment.failure.clone() {
+        None => Ok(show::sendpay(&payment)),
+        Some((code, message)) => Err(RpcError { code, message, data: Some(show::sendpay(&payment)) }),
     }
-    let (code, words) = payment.failure.clone().unwrap_or((FAILED, "the payment failed".into()));
-    Err(RpcError { code, message: words, data: Some(show::sendpay(&payment)) })
 }
 
 /// Payments, part by part.

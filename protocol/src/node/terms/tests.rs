@@ -48,7 +48,7 @@ fn duty(crypto: &dyn Crypto) -> Duty {
     Duty {
         node: bob(crypto),
         channel: ShortChannelId(5),
-        direction: Direction::between(&bob(crypto), &carol(crypto)),
+        next: carol(crypto),
         amounts: (Msat(501_000), Msat(500_000)),
         blocks: 40,
     }
@@ -62,7 +62,7 @@ fn only_the_erring_nodes_own_new_terms_are_believed() {
     let ask = |bytes: &[u8]| believed(&crypto, &[7; 32], &duty, bytes);
     let good = signed(&crypto, &key(2), |_| {});
     let told = ask(&good).unwrap();
-    assert_eq!((told.channel, told.direction), (duty.channel, duty.direction));
+    assert_eq!((told.channel, told.from, told.to), (duty.channel, duty.node, duty.next));
     assert_eq!((told.policy.fee_base_msat, told.policy.cltv_expiry_delta), (2_000, 40));
     assert_eq!(ask(&good[2..]), Some(told), "without its type");
     // By another key, or with any byte changed.

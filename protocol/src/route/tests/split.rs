@@ -90,6 +90,29 @@ fn all_parts_together_stay_within_the_fee() {
 }
 
 #[test]
+fn what_just_fits_is_found_though_fees_come_on_top() {
+    let graph = two_ways();
+    // 50,000 sat carry 49,994,001 msat and their fee of 5,999; 30,000 sat carry 29,996,001 and 3,999.
+    let ours = [own(1, BOB, 50_000_000), own(3, CAROL, 30_000_000)];
+    for count in [2, 3, 16] {
+        let asked = Query { max_parts: count, first_hops: Some(&ours), ..query(DAVE, 79_990_002) };
+        assert_eq!(cut(&graph, &asked).len(), 2);
+        let more = Query { amount: Msat(79_990_003), ..asked };
+        assert!(Search::new().parts(&graph, &Scorer::new(), &more).is_err());
+    }
+    // The same where channels of others are what bounds it.
+    let mut graph = Graph::new();
+    open(&mut graph, 1, (ALICE, BOB), 60_000, [FREE; 2]);
+    open(&mut graph, 2, (BOB, DAVE), 40_000, [asks(1_000, 100, 10), FREE]);
+    open(&mut graph, 3, (ALICE, CAROL), 60_000, [FREE; 2]);
+    open(&mut graph, 4, (CAROL, DAVE), 25_000, [asks(1_000, 100, 10), FREE]);
+    let asked = Query { max_parts: 2, ..query(DAVE, 65_000_000) };
+    assert_eq!(cut(&graph, &asked).len(), 2);
+    let more = Query { amount: Msat(65_000_001), ..asked };
+    assert!(Search::new().parts(&graph, &Scorer::new(), &more).is_err());
+}
+
+#[test]
 fn whatever_is_found_fits_together() {
     let mut dice = Entropy::new([4; 32]);
     let mut roll = move |n: u64| dice.u64() % n;

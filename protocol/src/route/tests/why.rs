@@ -5,7 +5,8 @@
 use super::*;
 use crate::id::PaymentHash;
 use crate::node::effect::Input;
-use crate::node::routes::{Purpose, RouteRequest};
+use crate::node::routes::{NoWay, Purpose, RouteRequest};
+use alloc::format;
 use alloc::string::{String, ToString};
 
 /// Alice – Bob – Dave, dear; Alice – Carol – 4 – Dave, cheaper and longer.
@@ -82,6 +83,43 @@ fn our_own_liquidity() {
 }
 
 #[test]
+fn our_own_channels_are_not_said_to_lack_what_they_have() {
+    // Carol leads nowhere.
+    let mut graph = Graph::new();
+    open(&mut graph, 1, (ALICE, BOB), 1_000_000, [FREE; 2]);
+    open(&mut graph, 2, (BOB, DAVE), 1_000_000, [asks(5_000, 0, 40), FREE]);
+    open(&mut graph, 3, (ALICE, CAROL), 1_000_000, [FREE; 2]);
+    let ours = [own(1, BOB, 500_000), own(3, CAROL, 5_000_000)];
+    let asked = Query { first_hops: Some(&ours), ..query(DAVE, 1_000_000) };
+    let no = refused(&graph, &Scorer::new(), &asked);
+    let words = format!(
+        "they can send 5500000 msat, and not where the way begins: 1005000 msat are needed over {}, and it can send \
+         500000 msat",
+        ShortChannelId(1)
+    );
+    assert!(no.text.contains(&words), "{no}");
+    // Enough together, too little each, and one part only.
+    let ours = [own(1, BOB, 600_000), own(3, BOB, 600_000)];
+    let asked = Query { first_hops: Some(&ours), ..asked };
+    let no = refused(&graph, &Scorer::new(), &asked);
+    assert!(no.text.contains("1005000 msat are needed over one"), "{no}");
+    assert!(no.text.contains("600000 msat is the most that one can send"), "{no}");
+    assert!(no.text.contains("the parts: 2 would carry it for 10000 msat, and 1 may be sent"), "{no}");
+}
+
+#[test]
+fn what_is_less_than_channels_take() {
+    let mut graph = Graph::new();
+    let coarse = Policy { htlc_minimum: Msat(50_000), ..asks(1_000, 0, 40) };
+    open(&mut graph, 1, (ALICE, BOB), 1_000_000, [FREE; 2]);
+    open(&mut graph, 2, (BOB, DAVE), 1_000_000, [coarse, FREE]);
+    let no = refused(&graph, &Scorer::new(), &query(DAVE, 1_000));
+    let least = only(&no, Relaxed::Minimum).amount.0;
+    assert!((50_000..=51_000).contains(&least), "{least}");
+    assert!(no.text.contains("take no HTLC that small"), "{no}");
+}
+
+#[test]
 fn what_was_learned() {
     let asked = query(DAVE, 1_000_000);
     let mut scorer = Scorer::new();
@@ -140,13 +178,17 @@ fn words_only_for_who_reads_them() {
         max_blocks: 2_016,
         max_hops: 20,
         max_parts: 1,
+        invoiced: true,
         first: [own_hop(1, BOB), own_hop(3, CAROL)].into(),
         hints: Vec::new(),
         paths: Vec::new(),
         not_channels: Default::default(),
+        busy: Default::default(),
+        failed: Vec::new(),
         not_nodes: Default::default(),
         in_flight: Vec::new(),
         told: Vec::new(),
+        anew: false,
         in_words: true,
     };
     let mut router = Router::default();
@@ -154,14 +196,14 @@ fn words_only_for_who_reads_them() {
         Input::Routes { result, .. } => result,
         other => panic!("{other:?}"),
     };
-    assert!(ask(&request).is_err_and(|words| words.contains("the fee")));
+    assert!(ask(&request).is_err_and(|no| no.why.contains("the fee")));
     request.in_words = false;
-    assert_eq!(ask(&request), Err(String::new()));
+    assert_eq!(ask(&request), Err(NoWay { why: String::new(), later: false, own: false }));
     request.max_fee = Msat(5_000);
     assert!(ask(&request).is_ok_and(|ways| ways.len() == 1));
 }
 
 fn own_hop(scid: u64, peer: usize) -> crate::node::routes::FirstHop {
     let FirstHop { scid: channel, peer, spendable, .. } = own(scid, peer, 900_000_000);
-    crate::node::routes::FirstHop { channel, peer, spendable, minimum: Msat(1) }
+    crate::node::routes::FirstHop { channel, peer, spendable, later: spendable, minimum: Msat(1) }
 }

@@ -68,6 +68,7 @@ impl Side for Ours<'_> {
             hints: &[],
             exclude: &[],
             in_flight: &self.in_flight,
+            beside: &[],
             told: &[],
             now: Timestamp(ask.now_s * 1_000),
         };
