@@ -65,6 +65,11 @@ impl Forward {
         }
     }
 
+    /// It has no end yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.status == Status::Offered
+    }
+
     pub(super) fn view(&self) -> view::Forward {
         let (status, resolved) = match self.status {
             Status::Offered => ("offered", None),
@@ -200,6 +205,11 @@ impl Forwards {
     pub(super) fn count_over(&self, channel: ChannelId, from: impl Fn(&ChannelId) -> bool) -> usize {
         let range = Place { channel, htlc: 0 }..=Place { channel, htlc: u64::MAX };
         self.by_outgoing.range(range).filter(|(_, incoming)| from(&incoming.channel)).count()
+    }
+
+    /// Each of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Forward> {
+        self.by_incoming.values()
     }
 
     /// The rows of `listforwards`, oldest first.

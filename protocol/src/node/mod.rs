@@ -13,11 +13,13 @@
 //! * `announce` – what the network is told of us
 //! * `drain` – nothing new before a stop
 //! * `query` – answers that change nothing
+//! * `audit` – whether records fit each other
 //! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
 mod announce;
+pub mod audit;
 pub mod blinded;
 mod blocks;
 mod by_hand;
