@@ -4,6 +4,7 @@
 //! Read next: `core` (the single writer), then `peer`, `chain`, `rpc`.
 
 pub mod chain;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod core;
@@ -14,6 +15,7 @@ pub mod gossip;
 pub mod hostile;
 pub mod log;
 pub mod manual;
+pub mod notify;
 pub mod peer;
 pub mod regtest;
 pub mod routes;

@@ -13,6 +13,7 @@ use crate::core::{peer_queue, Birth, Core, Daemon, Parts};
 use crate::crypto::ParallelCrypto;
 use crate::gossip;
 use crate::log;
+use crate::notify::Notifier;
 use crate::peer::{os_ephemeral, Limits, Peers};
 use crate::rpc::{self, About, Backend as _, ConfigEntry, ConfigValue};
 use crate::seed::{Created, Seed};
@@ -22,6 +23,7 @@ use chand_protocol::chain::Network;
 use chand_protocol::entropy::Entropy;
 use chand_protocol::id::{to_hex, NodeId};
 use chand_protocol::keys::NodeKeys;
+use chand_protocol::node::command::Command;
 use chand_protocol::node::effect::Fees;
 use chand_protocol::node::{Dormant, GossipConfig, Node, NodeConfig};
 use chand_protocol::sign::Crypto;
@@ -42,7 +44,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 /// A new wallet begins so many blocks below the tip: deeper reorganisations than this have never been.
@@ -77,6 +79,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let (stop, mut stopping) = watch::channel(false);
     let drainer = Drainer::default();
     let signals = tokio::spawn(signals_draining(stop.clone(), drainer.clone()));
+    let notifier = Arc::new(Notifier::of(&|name| std::env::var_os(name), std::process::id()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -150,12 +153,15 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         "chand {} is ready", env!("CARGO_PKG_VERSION")
     );
 
+    tokio::spawn(tell_manager(Arc::clone(&notifier), core.daemon()));
+
     tokio::select! {
         () = core.ended() => {}
         // A gone sender means to stop, too.
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     tracing::info!("stopping");
+    notifier.stopping("everything under way is being kept");
     stop.send_replace(true);
     // From here on a second signal ends the process at once.
     let ended = tokio::task::spawn_blocking(move || {
@@ -173,6 +179,23 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     ended.map_err(because)?;
     tracing::info!("stopped; everything is kept");
     Ok(())
+}
+
+/// Tells a service manager that the node can be asked, and then, as often as it wants, that it still can.
+async fn tell_manager(notifier: Arc<Notifier>, daemon: Arc<Daemon>) {
+    if daemon.command(Command::GetInfo).await.is_err() {
+        return;
+    }
+    notifier.ready("the control socket answers");
+    let Some(within) = notifier.alive_within() else { return };
+    let every = within / 2;
+    loop {
+        sleep(every).await;
+        // One whose core does not answer is to be started again.
+        if matches!(timeout(every, daemon.command(Command::GetInfo)).await, Ok(Ok(_))) {
+            notifier.alive();
+        }
+    }
 }
 
 /// Whom a signal asks to drain before the stop, and for how long; nobody until the core runs, or without `--drain`.
@@ -306,8 +329,25 @@ fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
     Ok(bytes)
 }
 
+/// Whose database a folder holds, and how node and wallet are made of it: for who only looks. Nothing is made or changed.
+pub(crate) fn of_folder(config: &Config) -> Result<(Owner, Birth), StartError> {
+    let seed = match config.dev.as_ref().and_then(|d| d.force_bip32_seed.as_ref()) {
+        Some(forced) => Seed::dev_from_bip32_seed(forced.reveal()),
+        None => Seed::load(&config.seed_path()).map_err(because)?.ok_or_else(|| {
+            let path = config.seed_path();
+            StartError(format!("there is no seed {}: is this the data folder of a chand?", path.display()))
+        })?,
+    };
+    let keys = Keys::of(config, &seed)?;
+    Ok((owner(config, keys.node_id), birth(config, &keys, seed, OwnAddresses::default())))
+}
+
+fn owner(config: &Config, node_id: NodeId) -> Owner {
+    Owner { network: config.network.name.into(), node: node_id.to_string() }
+}
+
 fn open_store(config: &Config, node_id: NodeId) -> Result<SledStore, StartError> {
-    let owner = Owner { network: config.network.name.into(), node: node_id.to_string() };
+    let owner = owner(config, node_id);
     if config.restored {
         // The first thing that is kept then is the doubt, and until it is the copy counts as old.
         return SledStore::open_old_copy(&config.store_dir(), &owner).map_err(because);

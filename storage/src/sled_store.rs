@@ -21,9 +21,9 @@ use std::io::{self, ErrorKind};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// Empty but while a commit asks whether there is room.
-const ROOM: &str = "room";
+pub(crate) const ROOM: &str = "room";
 /// What sled writes of a commit, by measure (docs/STORAGE.md) and rounded up: so much, …
 const COMMIT_BYTES: u64 = 16 * 1024;
 /// … so much for each key, and each value twice.
@@ -117,6 +117,11 @@ impl SledStore {
         if let Err(e) = files::write_number(&self.acknowledged, self.last.commit) {
             tracing::warn!(error = %e, "the number of the last commit could not be noted beside the database");
         }
+    }
+
+    /// How many commits it holds.
+    pub(crate) const fn commits(&self) -> u64 {
+        self.last.commit
     }
 
     /// The bytes of all files on disk, the log's dead entries included.

@@ -7,6 +7,7 @@
 
 mod backend;
 mod blinded;
+mod check;
 mod cli;
 mod close;
 mod disk;
@@ -21,6 +22,7 @@ mod hold;
 mod kill;
 mod line;
 mod many;
+mod notify;
 mod onchain;
 mod pay;
 mod penalty;

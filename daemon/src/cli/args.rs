@@ -248,7 +248,10 @@ mod tests {
                 let line =
                     [Some(name), value.map(String::from), Some("close".into()), Some("id=1x1x1".into())];
                 let words: Vec<String> = line.into_iter().flatten().collect();
-                assert!(parse(&words, &|_| Some("/home/alice".into())).is_ok(), "{words:?}");
+                assert!(
+                    parse(&words, &|name| (name == "HOME").then(|| "/home/alice".into())).is_ok(),
+                    "{words:?}"
+                );
             }
             let named = crate::cli::usage().contains(&long);
             assert!(named || flag.short.is_some(), "{long} is not in the help");

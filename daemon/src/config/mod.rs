@@ -15,7 +15,7 @@ pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
 use crate::tower::{self, TowerAddress};
-use crate::{demo, manual, regtest};
+use crate::{check, demo, manual, regtest};
 use options::Settings;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
@@ -64,6 +64,9 @@ pub enum Program {
     Watchtower(tower::Options),
     /// The tour: a chain and two nodes, played before your eyes
     Demo(demo::Args),
+    /// Whether the database of a node that is not running is whole; changes nothing
+    #[command(hide = true)]
+    Check(check::Options),
     /// Completions for a shell
     #[command(hide = true)]
     Completions {

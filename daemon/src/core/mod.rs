@@ -40,6 +40,7 @@ mod writer;
 
 pub use backend::Daemon;
 pub use drain::{words, Drained};
+pub use purse::coins;
 
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;

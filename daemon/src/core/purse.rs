@@ -238,12 +238,7 @@ impl Purse {
                     Err(error) => Err(refusal(&error)),
                 }
             }
-            WalletRequest::ListCoins { spent } => {
-                let tip = self.wallet.tip().0;
-                let outputs = self.wallet.outputs().into_iter();
-                let coins = outputs.filter(|o| spent || o.status != OutputStatus::Spent);
-                Ok(WalletReply::Coins(coins.map(|o| coin(o, tip)).collect()))
-            }
+            WalletRequest::ListCoins { spent } => Ok(WalletReply::Coins(coins(&self.wallet, spent))),
             WalletRequest::MostFundable { anchors, feerate } => {
                 let feerate = feerate.or(self.rates.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
                 // The channel that is to be opened will need its share like the others.
@@ -343,6 +338,13 @@ fn refusal(error: &WalletError) -> CommandError {
         _ => INTERNAL_ERROR,
     };
     CommandError::new(code, error.to_string())
+}
+
+/// The coins of a wallet, spent ones too if wanted.
+pub fn coins(wallet: &Wallet, spent: bool) -> Vec<Coin> {
+    let tip = wallet.tip().0;
+    let outputs = wallet.outputs().into_iter().filter(|o| spent || o.status != OutputStatus::Spent);
+    outputs.map(|o| coin(o, tip)).collect()
 }
 
 fn coin(output: WalletOutput, tip: Height) -> Coin {

@@ -54,7 +54,11 @@ fn scripts_name_every_method_parameter_and_option() {
                 }
             }
         }
-        assert!(!text.contains("dev-"), "{shell}: what is for tests is shown to nobody");
+        let hidden = ["dev-fail", "dev-feerate", "dev-force", "dev-fast"];
+        assert!(
+            hidden.iter().all(|name| !text.contains(name)),
+            "{shell}: what is for tests is shown to nobody"
+        );
         if let Some(verdict) = read_by(shell, &text) {
             assert_eq!(verdict, Ok(()), "{shell}");
         }
@@ -125,4 +129,81 @@ fn no_text_becomes_a_command_of_roff() {
         }
         assert!(page.starts_with(".TH "), "{name}");
     }
+}
+
+/// The lines of a page's shell examples.
+fn examples(page: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in page.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => lines.push(line.to_string()),
+            _ => {}
+        }
+    }
+    lines
+}
+
+fn document(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn the_commands_of_the_handbook_are_those_of_the_programs() {
+    let mut seen = 0;
+    for line in examples(&document("OPERATIONS.md")) {
+        let line = line.strip_prefix("sudo -u chand ").unwrap_or(&line);
+        let line = line.split(" > ").next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.first() {
+            Some(&"chand") => {
+                use clap::Parser as _;
+                let read = crate::config::Cli::try_parse_from(&words);
+                assert!(read.is_ok(), "{line}: {}", read.err().map(|e| e.to_string()).unwrap_or_default());
+                if let ["chand", "man", name] = words.as_slice() {
+                    assert!(page(name).is_some(), "{line}");
+                }
+                seen += 1;
+            }
+            Some(&"chan-cli") => {
+                let mut rest = words.into_iter().skip(1);
+                let method = loop {
+                    match rest.next().expect("a method") {
+                        "-H" => {}
+                        "--network" | "--data-dir" => drop(rest.next()),
+                        word => break word,
+                    }
+                };
+                let method = users_methods().find(|m| m.name == method).unwrap_or_else(|| panic!("{line}"));
+                for word in rest {
+                    let name = word.split('=').next().unwrap_or_default();
+                    assert!(method.params.iter().any(|p| p.name == name && p.kind != Kind::NotYet), "{line}");
+                }
+                seen += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(seen > 25, "only {seen} commands were found");
+}
+
+#[test]
+fn the_unit_starts_the_daemon_with_options_that_it_has() {
+    use clap::Parser as _;
+    let unit = document("systemd/chand.service");
+    let value = |name: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let words: Vec<&str> = value("ExecStart").split_whitespace().collect();
+    assert_eq!(words[0], "/usr/local/bin/chand");
+    let cli = crate::config::Cli::try_parse_from(&words).expect("options of chand");
+    assert!(cli.command.is_none());
+    let at = words.iter().position(|word| *word == "--drain").expect("a drain");
+    let (drain, stop) = (words[at + 1].parse::<u64>(), value("TimeoutStopSec").parse::<u64>());
+    assert!(drain.expect("seconds") + 60 < stop.expect("seconds"), "it is killed while it drains");
+    assert_eq!((value("Type"), value("NotifyAccess")), ("notify", "main"));
 }

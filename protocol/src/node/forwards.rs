@@ -65,6 +65,11 @@ impl Forward {
         }
     }
 
+    /// It has no end yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.status == Status::Offered
+    }
+
     pub(super) fn view(&self) -> view::Forward {
         let (status, resolved) = match self.status {
             Status::Offered => ("offered", None),
@@ -203,6 +208,11 @@ impl Forwards {
         let amounts =
             of_them.map(|(_, incoming)| self.by_incoming.get(incoming).map_or(Msat::ZERO, |f| f.out_msat));
         amounts.fold((0, Msat::ZERO), |(count, sum), amount| (count + 1, sum.saturating_add(amount)))
+    }
+
+    /// Each of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Forward> {
+        self.by_incoming.values()
     }
 
     /// The rows of `listforwards`, oldest first.

@@ -14,12 +14,14 @@
 //! * `announce` – what the network is told of us; `alias` – names of channels that tell nothing
 //! * `drain` – nothing new before a stop; `published` – what the backend says of our transactions
 //! * `query` – answers that change nothing
+//! * `audit` – whether records fit each other
 //! * `restore` – a node from its records; `dormant` – before it does anything; `fork` – a second one of the same state, for simulators
 //!
 //! Read next: `effect` (inputs and effects), then `channels`.
 
 mod alias;
 mod announce;
+pub mod audit;
 pub mod blinded;
 mod blocks;
 mod by_hand;

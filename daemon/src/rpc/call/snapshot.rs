@@ -41,13 +41,16 @@ pub async fn balance(cx: Arc<Context>, _: Args) -> Outcome {
         return Err(RpcError::unexpected("balance"));
     };
     let coins = coins(&cx, false).await?;
-    let balance = render(&list, &coins)
+    let balance = add_up(&list, &coins)
         .map_err(|problem| RpcError::new(INTERNAL_ERROR, format!("balance: {problem}")))?;
     Ok(ChainWarnings::ask(&cx).await?.onto(Object::of(balance)).build())
 }
 
 /// Adds everything up.
-fn render(list: &[ChannelBalance], coins: &[Coin]) -> Result<Value, String> {
+///
+/// # Errors
+/// Words that name the term that does not.
+pub fn add_up(list: &[ChannelBalance], coins: &[Coin]) -> Result<Value, String> {
     let mut channels = Vec::new();
     let mut ours = Msat::ZERO;
     for channel in list {
@@ -186,22 +189,22 @@ mod tests {
     #[test]
     fn terms_add_up_or_are_named() {
         let good = fake::channel_balance();
-        let json = render(std::slice::from_ref(&good), &fake::coins()).unwrap();
+        let json = add_up(std::slice::from_ref(&good), &fake::coins()).unwrap();
         let ours = json["in_channels_msat"].as_u64().unwrap();
         assert_eq!(json["total_msat"].as_u64(), Some(ours + json["onchain_msat"].as_u64().unwrap()));
         assert_eq!(ours + good.their_msat.0 + good.htlcs_in_msat.0, good.capacity.to_msat().0);
 
         let mut bad = good.clone();
         bad.their_msat = Msat(bad.their_msat.0 - 1);
-        let words = render(&[bad], &[]).unwrap_err();
+        let words = add_up(&[bad], &[]).unwrap_err();
         assert!(words.contains("1 msat missing") && words.contains("total_msat"), "{words}");
 
         let mut bad = good.clone();
         bad.their_msat = Msat(u64::MAX);
-        assert!(render(&[bad], &[]).unwrap_err().contains("their_msat"));
+        assert!(add_up(&[bad], &[]).unwrap_err().contains("their_msat"));
 
         let mut bad = good;
         bad.dust_msat = Msat(bad.capacity.to_msat().0);
-        assert!(render(&[bad], &[]).unwrap_err().contains("dust_msat"));
+        assert!(add_up(&[bad], &[]).unwrap_err().contains("dust_msat"));
     }
 }
