@@ -66,6 +66,10 @@ fn words(kind: Kind) -> (&'static str, &'static str) {
         ),
         Kind::Reserved => ("a funding transaction in the making", "its coins stay reserved until they are spent otherwise"),
         Kind::Snapshot | Kind::Annals | Kind::ClosedChannel => ("a piece of the history", PAST),
+        Kind::Aliases => (
+            "what both ends call a channel",
+            "no money: payments on their way by that name are given back, and invoices that hold it may not be paid",
+        ),
         Kind::Announce => ("what the network is told", "no money: the channel may be announced again late"),
         Kind::Invoice => (
             "an invoice",

@@ -35,10 +35,24 @@ use secp256k1::PublicKey;
 /// Blocks added to what the invoice asks for: one may be mined while the payment is on its way (BOLT 11).
 pub(super) const EXPIRY_SLACK_BLOCKS: u32 = 3;
 
+/// Of a payment that a start found with nothing under way.
+const STOPPED: &str = "this node stopped before it was sent (again). No money moved";
+
 impl Node {
-    /// Whether a payment waits for its turn: its record, if any, is of an earlier try.
+    /// Whether a payment waits for its turn or for room, with nothing under way: its record, if any, is of an earlier try, and
+    /// whoever comes back gives it up.
     pub fn waits_to_pay(&self, hash: &PaymentHash) -> bool {
-        self.payments.by_hash.get(hash).is_some_and(|p| matches!(p.status, Status::Queued))
+        self.payments.by_hash.get(hash).is_some_and(|p| match p.status {
+            Status::Queued => true,
+            Status::Pending => p.parts.is_empty(),
+            _ => false,
+        })
+    }
+
+    /// Whether a start found it with nothing under way, and gave it up.
+    pub fn gave_up_at_start(&self, hash: &PaymentHash) -> bool {
+        let stopped = |p: &Payment| matches!(&p.status, Status::Failed { message, .. } if message == STOPPED);
+        self.payments.by_hash.get(hash).is_some_and(stopped)
     }
 
     pub(super) fn start_payment(&mut self, mut order: Order, start: Start) {
@@ -514,8 +528,7 @@ impl Node {
         let idle = |p: &&Payment| p.parts.is_empty() && matches!(p.status, Status::Queued | Status::Pending);
         let lost: Vec<PaymentHash> = self.payments.by_hash.values().filter(idle).map(|p| p.hash).collect();
         for hash in lost {
-            let text = "this node stopped before it was sent (again). No money moved";
-            self.end_payment(hash, code::STOPPED_RETRYING, text.into());
+            self.end_payment(hash, code::STOPPED_RETRYING, STOPPED.into());
         }
     }
 }

@@ -21,10 +21,14 @@ fn shown(key: &[u8]) -> String {
     format!("{kind} {}", chand_protocol::id::to_hex(key.get(1..).unwrap_or(&[])))
 }
 
+fn payment_of(key: &[u8]) -> Option<PaymentHash> {
+    let hash = key.get(1..33)?.try_into().ok().map(PaymentHash);
+    hash.filter(|_| Kind::of(key) == Some(Kind::Payment))
+}
+
 /// Whether the record of a payment is of an earlier try than the one that waits now.
 fn is_old_try(node: &Node, key: &[u8]) -> bool {
-    let hash = key.get(1..33).and_then(|b| b.try_into().ok()).map(PaymentHash);
-    Kind::of(key) == Some(Kind::Payment) && hash.is_some_and(|h| node.waits_to_pay(&h))
+    payment_of(key).is_some_and(|hash| node.waits_to_pay(&hash))
 }
 
 /// Whether a store holds what a node would write now, no more and no less.
@@ -33,11 +37,15 @@ fn is_old_try(node: &Node, key: &[u8]) -> bool {
 /// The first record that is missing, old or left over.
 pub fn compare(stored: &BTreeMap<Vec<u8>, Vec<u8>>, wanted: Vec<Entry>, node: &Node) -> Result<(), String> {
     let wanted: BTreeMap<Vec<u8>, Vec<u8>> = wanted.into_iter().collect();
-    // Who comes back gives up what waited, and counts that as a change.
-    let gave_up = stored.keys().any(|key| is_old_try(node, key));
+    // Who comes back gives up what waits, and counts that as a change.
+    let back = &wanted != &node.records().into_iter().collect::<BTreeMap<_, _>>();
+    let waits = |key: &[u8]| {
+        back && is_old_try(node, key) || payment_of(key).is_some_and(|hash| node.gave_up_at_start(&hash))
+    };
+    let gave_up = stored.keys().any(|key| waits(key));
     for (key, value) in &wanted {
         match stored.get(key) {
-            Some(_) if gave_up && Kind::of(key) == Some(Kind::Counters) => {}
+            Some(_) if waits(key) || gave_up && Kind::of(key) == Some(Kind::Counters) => {}
             None => return Err(format!("the store lacks {}", shown(key))),
             Some(kept) if kept != value => {
                 let hex = chand_protocol::id::to_hex;
