@@ -45,6 +45,16 @@ fn pass(duet: &mut Duet, minutes: u64) {
     }
 }
 
+/// A payment that is not tried again.
+fn once(bolt11: &str) -> Command {
+    match pay(bolt11, None) {
+        Command::Pay { bolt11, amount_msat, label, limits, .. } => {
+            Command::Pay { bolt11, amount_msat, label, limits, retry_for_s: 0 }
+        }
+        other => other,
+    }
+}
+
 fn backend(duet: &mut Duet, seat: usize, reachable: bool) {
     duet.expected_errors = vec!["cannot be reached"];
     duet.step(seat, vec![Input::ChainReachable(reachable)]);
@@ -66,7 +76,7 @@ fn pay_held(duet: &mut Duet, number: u64, blocks: u32) -> CommandId {
     let wish =
         InvoiceRequest { hold, cltv_blocks: Some(blocks), ..request(&format!("{number}"), Some(AMOUNT)) };
     let bolt11 = duet.invoice(BOB, wish).bolt11;
-    let id = duet.tell(ALICE, pay(&bolt11, None));
+    let id = duet.tell(ALICE, once(&bolt11));
     duet.run();
     id
 }
@@ -83,7 +93,7 @@ fn a_slow_block_holds_nothing_up() {
     // its payer is told at once.
     pass(&mut duet, 10);
     let bill = duet.invoice(BOB, request("too old", Some(AMOUNT)));
-    let error = duet.must_not_move(ALICE, pay(&bill.bolt11, None));
+    let error = duet.must_not_move(ALICE, once(&bill.bolt11));
     assert!(error.message.contains("temporary_node_failure"), "{}", error.message);
     // Who left more time is paid.
     let wish = InvoiceRequest { cltv_blocks: Some(40), ..request("patient", Some(AMOUNT)) };
