@@ -643,7 +643,11 @@ impl Node {
                 None => false,
             },
             // Nobody knows who it was: none of them is gone over again.
-            (None, _) => hops.iter().fold(false, |new, hop| search.avoid_channel(hop, Because::Other) || new),
+            (None, _) => {
+                // Each of them, also when the first was news.
+                let news = hops.iter().filter(|hop| search.avoid_channel(hop, Because::Other));
+                news.count() > 0
+            }
         }
     }
 }

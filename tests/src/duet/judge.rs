@@ -38,7 +38,7 @@ fn is_old_try(node: &Node, key: &[u8]) -> bool {
 pub fn compare(stored: &BTreeMap<Vec<u8>, Vec<u8>>, wanted: Vec<Entry>, node: &Node) -> Result<(), String> {
     let wanted: BTreeMap<Vec<u8>, Vec<u8>> = wanted.into_iter().collect();
     // Who comes back gives up what waits, and counts that as a change.
-    let back = &wanted != &node.records().into_iter().collect::<BTreeMap<_, _>>();
+    let back = wanted != node.records().into_iter().collect::<BTreeMap<_, _>>();
     let waits = |key: &[u8]| {
         back && is_old_try(node, key) || payment_of(key).is_some_and(|hash| node.gave_up_at_start(&hash))
     };
