@@ -548,8 +548,7 @@ fn channels_without_news_for_two_weeks_are_pruned() {
 }
 
 #[test]
-fn addresses_of_nodes_decide_whether_they_are_passed_on() {
-    // BOLT 7 [7.node.16].
+fn a_nodes_addresses_must_not_end_inside_one_and_a_node_has_a_channel() {
     let mut world = World::new();
     world.channel(500, 10, 11);
     let name = |text: &[u8]| [&[5, text.len() as u8], text, &[0, 9]].concat();
