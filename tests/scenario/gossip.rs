@@ -347,6 +347,18 @@ fn key(n: u8) -> SecretKey {
 #[test]
 fn nodes_whose_names_were_lost_are_asked_for_again() {
     let mut town = announced(4, 12);
+    // They are older than what a filter reaches back to, behind the newest that is known.
+    (0..8).for_each(|_| town.wait_ms(15 * 60_000));
+    let order = Command::SetChannel {
+        channel: None,
+        fee_base_msat: Some(77),
+        fee_ppm: None,
+        htlc_min_msat: None,
+        htlc_max_msat: None,
+    };
+    town.must(BOB, order);
+    spread(&mut town);
+    assert_eq!(town.policy_seen(3, BOB, CAROL).map(|p| p.fee_base_msat), Some(77));
     town.forget_names(3);
     let named = |town: &Town| {
         let store = town.gossip(3).store();

@@ -54,7 +54,13 @@ impl Waiting {
             Waiter::Node(to) => to.is_closed(),
             Waiter::Wallet(to, _) => to.is_closed(),
         };
-        self.waiters().by_id.extract_if(.., |_, waiter| left(waiter)).map(|(id, _)| id).collect()
+        let mut waiters = self.waiters();
+        let gone: Vec<CommandId> =
+            waiters.by_id.iter().filter(|(_, waiter)| left(waiter)).map(|(id, _)| *id).collect();
+        for id in &gone {
+            waiters.by_id.remove(id);
+        }
+        gone
     }
 
     /// Hands out a released answer.

@@ -574,8 +574,7 @@ fn a_node_that_asks_for_an_unheard_of_feature_is_marked_as_long_as_it_does() {
 }
 
 #[test]
-fn addresses_of_nodes_decide_whether_they_are_passed_on() {
-    // BOLT 7 [7.node.16].
+fn a_nodes_addresses_must_not_end_inside_one_and_a_node_has_a_channel() {
     let mut world = World::new();
     world.channel(500, 10, 11);
     let name = |text: &[u8]| [&[5, text.len() as u8], text, &[0, 9]].concat();
