@@ -140,7 +140,7 @@ part_process() { cargo test --release --locked --workspace --test process -- --t
 part_litecoin() {
     command -v litecoind >/dev/null || install litecoind
     CHAND_TEST_CHAIN=litecoind cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS" \
-        backend:: close:: forward:: hold:: kill:: onchain:: pay:: penalty:: restart:: --skip with_anchors
+        backend:: close:: forward:: hold:: onchain:: pay:: penalty:: restart:: --skip with_anchors
 }
 
 part_demo() { target/release/chand demo; }
