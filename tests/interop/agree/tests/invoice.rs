@@ -118,6 +118,9 @@ fn ldk_writes(asked: &NewInvoice, key: &SecretKey) -> Bolt11Invoice {
         Currency::Testnet => lightning_invoice::Currency::BitcoinTestnet,
         Currency::Regtest => lightning_invoice::Currency::Regtest,
         Currency::Signet => lightning_invoice::Currency::Signet,
+        Currency::Litecoin | Currency::LitecoinTestnet | Currency::LitecoinRegtest => {
+            panic!("LDK makes no invoices of Litecoin: none is asked for")
+        }
     };
     let description = match &asked.description {
         Description::Text(text) => Bolt11InvoiceDescription::Direct(
