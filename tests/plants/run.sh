@@ -30,7 +30,7 @@ SOUND_SEEDS=${SOUND_SEEDS:-300}
 SOUND_TOWNS=${SOUND_TOWNS:-100}
 # States that the explorer may look at.
 STATES=${STATES:-30000}
-LIMIT_S=${LIMIT_S:-100}
+LIMIT_S=${LIMIT_S:-200}
 
 head_of() { sed -n "s/^$2: //p;/^diff /q" "$HERE/$1.patch"; }
 
