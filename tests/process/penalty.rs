@@ -57,10 +57,13 @@ pub fn takeable(commitment: &Transaction) -> Vec<OutPoint> {
     all.filter(|(_, o)| o.value.to_sat() != ANCHOR_SAT).map(|(vout, _)| OutPoint { txid, vout }).collect()
 }
 
-/// Waits until spends of all outputs are in the mempool, and mines them. A batch that comes apart just then leaves some
-/// for the next block.
+/// Waits until spends of all outputs are in the mempool, and mines them.
 fn take(world: &World, commitment: &Transaction) {
-    let mut left = takeable(commitment);
+    take_all(world, takeable(commitment));
+}
+
+/// The same of these outputs. A batch that comes apart just then leaves some for the next block.
+fn take_all(world: &World, mut left: Vec<OutPoint>) {
     for _ in 0..3 {
         for outpoint in &left {
             wait_spender(&world.chain, outpoint);
@@ -205,11 +208,7 @@ fn second_level_outputs_are_taken(kind: ChannelType) {
     world.alice.launch();
     let index = success.input.iter().position(|i| i.previous_output == htlc).expect("its input");
     let second = OutPoint { txid: success.compute_txid(), vout: u32::try_from(index).expect("an index") };
-    wait_spender(&world.chain, &second);
-    for outpoint in takeable(&commitment).into_iter().filter(|o| *o != htlc) {
-        wait_spender(&world.chain, &outpoint);
-    }
-    world.mine(1);
+    take_all(&world, takeable(&commitment).into_iter().filter(|o| *o != htlc).chain([second]).collect());
     let trail = Trail::read(&world.chain, &commitment, born, &[&world.alice, &world.bob]);
     accounts(&world, before, &trail, 0);
     assert_eq!(trail.of(30_000).owner, Some("Alice"), "{trail:?}");
@@ -323,8 +322,12 @@ fn a_cheat_while_the_backend_is_away() {
     for outpoint in takeable(&commitment) {
         wait_spender(&world.chain, &outpoint);
     }
+    // Bob is to hear it from the chain, and Alice's error could reach him sooner.
+    world.alice.stop();
     world.bob.launch();
-    world.mine(1);
+    world.bob.wait_height(world.chain.height());
+    world.alice.launch();
+    take(&world, &commitment);
     judge(&world, before, &commitment, born, &world.bob);
 }
 

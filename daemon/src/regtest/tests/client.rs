@@ -165,7 +165,8 @@ impl Harness {
         tx
     }
 
-    /// Signs every P2WPKH input of the test's key.
+    /// Signs every P2WPKH input of the test's key. All signatures are equally long, so that transactions of one shape
+    /// have one size and fees can be told to the satoshi.
     pub fn sign(&self, tx: &mut Transaction, coins: &[(OutPoint, u64)]) {
         let unsigned = tx.clone();
         let mut cache = SighashCache::new(&unsigned);
@@ -173,7 +174,11 @@ impl Harness {
             let hash = cache
                 .p2wpkh_signature_hash(index, &self.script(), Amount::from_sat(*sat), EcdsaSighashType::All)
                 .unwrap();
-            let signature = self.secp.sign_ecdsa(&Message::from_digest(hash.to_byte_array()), &self.key);
+            let message = Message::from_digest(hash.to_byte_array());
+            let signature = (0..=u8::MAX)
+                .map(|nonce| self.secp.sign_ecdsa_with_noncedata(&message, &self.key, &[nonce; 32]))
+                .find(|signature| signature.serialize_der().len() == 70)
+                .expect("half of all signatures are of that length");
             let signature = bitcoin::ecdsa::Signature { signature, sighash_type: EcdsaSighashType::All };
             tx.input[index].witness = Witness::p2wpkh(&signature, &self.key.public_key(&self.secp));
         }
