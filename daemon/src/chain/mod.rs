@@ -9,7 +9,7 @@ pub mod follow;
 mod mweb;
 mod rpc;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod url;
 mod verify;
 

@@ -1,6 +1,6 @@
 //! The client against a fake backend: every way in which it can be away, wrong or strange.
 
-mod fake;
+pub(crate) mod fake;
 mod follow;
 mod litecoin;
 
