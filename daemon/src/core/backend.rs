@@ -8,6 +8,7 @@
 use super::drain::{Drain, Drained};
 use super::inbox::Order;
 use super::lookout::{Kept, Lookout};
+use crate::chain::{Chain, Report};
 use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
 use crate::tower::{TowerStatus, Towers};
@@ -29,6 +30,7 @@ pub struct Daemon {
     lookout: Lookout,
     towers: Towers,
     gossip: GossipHandle,
+    chain: Chain,
     about: About,
     configs: Vec<ConfigEntry>,
 }
@@ -40,11 +42,12 @@ impl Daemon {
         lookout: Lookout,
         towers: Towers,
         gossip: GossipHandle,
+        chain: Chain,
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
         let drain = Drain::new(orders.clone(), stop.clone());
-        Daemon { orders, stop, drain, lookout, towers, gossip, about, configs }
+        Daemon { orders, stop, drain, lookout, towers, gossip, chain, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -144,6 +147,10 @@ impl Backend for Daemon {
 
     fn gossip(&self) -> GossipHandle {
         self.gossip.clone()
+    }
+
+    fn chains(&self) -> Vec<Report> {
+        self.chain.report()
     }
 
     fn about(&self) -> About {

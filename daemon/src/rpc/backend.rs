@@ -47,6 +47,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The watchtowers that were named at the start.
     fn towers(&self) -> Vec<TowerStatus>;
 
+    /// The chain backends that were named at the start.
+    fn chains(&self) -> Vec<crate::chain::Report>;
+
     /// What is known of the network.
     fn gossip(&self) -> GossipHandle;
 

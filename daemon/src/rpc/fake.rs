@@ -443,6 +443,11 @@ fn funded() -> Reply {
 }
 
 impl Backend for FakeBackend {
+    fn chains(&self) -> Vec<crate::chain::Report> {
+        let place = "127.0.0.1:18443".into();
+        vec![crate::chain::Report { place, active: true, tip: None, trouble: None }]
+    }
+
     fn command(&self, command: Command) -> Pending<Result<Reply, CommandError>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(command.clone());
         let waits = matches!(command, Command::WaitAnyInvoice { .. });

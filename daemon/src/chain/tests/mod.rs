@@ -3,6 +3,7 @@
 pub(crate) mod fake;
 mod follow;
 mod litecoin;
+mod several;
 
 use super::*;
 use fake::{Fake, Mood};

@@ -85,6 +85,13 @@ pub static METHODS: &[Method] = &[
         ]
     ),
     method!(
+        "listbackends",
+        "node",
+        "(chand) The chain backends named by --bitcoin-rpc, which of them is followed, and what is wrong with the others.",
+        node::listbackends,
+        []
+    ),
+    method!(
         "listwatchtowers",
         "node",
         "(chand) The watchtowers named by --watchtower, and how far each has the revoked states.",
