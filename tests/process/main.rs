@@ -21,6 +21,7 @@ mod gossip;
 mod hold;
 mod kill;
 mod line;
+mod litecoind;
 mod many;
 mod notify;
 mod onchain;

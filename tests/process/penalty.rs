@@ -58,7 +58,7 @@ pub fn takeable(commitment: &Transaction) -> Vec<OutPoint> {
 }
 
 /// Waits until spends of all outputs are in the mempool, and mines them.
-fn take(world: &World, commitment: &Transaction) {
+pub fn take(world: &World, commitment: &Transaction) {
     take_all(world, takeable(commitment));
 }
 
