@@ -62,7 +62,7 @@ pub enum Program {
     Regtest(regtest::Options),
     /// Punishes breaches for nodes that are off
     Watchtower(tower::Options),
-    /// The tour: a chain and two nodes, played before your eyes
+    /// The tour: a chain and four nodes, played before your eyes
     Demo(demo::Args),
     /// Whether the database of a node that is not running is whole; changes nothing
     #[command(hide = true)]

@@ -664,10 +664,13 @@ impl Node {
         };
         let crossed = |c: &Channel| {
             let low = htlc_min_msat.unwrap_or(c.policy.min);
-            htlc_max_msat.or(c.policy.max).filter(|high| low > *high).map(|high| (low, high))
+            // Above all that it holds nothing would ever go on, and no update may say so.
+            let high =
+                htlc_max_msat.or(c.policy.max).unwrap_or(Msat(u64::MAX)).min(c.terms.capacity.to_msat());
+            (low > high).then_some((low, high))
         };
         if let Some((low, high)) = which.iter().filter_map(|c| self.channels.get(c)).find_map(crossed) {
-            return self.refuse(id, -32_602, format!("htlcmin: {low} is above htlcmax, {high}"));
+            return self.refuse(id, -32_602, format!("htlcmin: {low} is above the largest, {high}"));
         }
         let tip = self.tip_height();
         let mut views = Vec::new();

@@ -360,7 +360,7 @@ pub static METHODS: &[Method] = &[
     method!(
         "waitinvoice",
         "payments",
-        "Wait until an invoice is paid or expires.",
+        "Wait until an invoice is paid, expires, or is cancelled or deleted.",
         invoice::waitinvoice,
         [req("label", Kind::Label, "its label"),]
     ),
@@ -561,7 +561,7 @@ pub static METHODS: &[Method] = &[
     method!(
         "listsendpays",
         "payments",
-        "Payments we made or tried, part by part.",
+        "Payments we made or tried: parts that `sendpay` sent one by one, what `pay` sent as a whole.",
         sendpay::listsendpays,
         [
             opt("bolt11", Kind::Text, "all", "only for this invoice"),
