@@ -8,10 +8,15 @@
 use super::drain::{Drain, Drained};
 use super::inbox::Order;
 use super::lookout::{Kept, Lookout};
+use crate::chain::Chain;
 use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
 use crate::tower::{TowerStatus, Towers};
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{Transaction, Txid};
 use chand_protocol::node::command::{Command, CommandError, Reply};
+use chand_protocol::units::Sat;
+use serde_json::json;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +34,7 @@ pub struct Daemon {
     lookout: Lookout,
     towers: Towers,
     gossip: GossipHandle,
+    chain: Chain,
     about: About,
     configs: Vec<ConfigEntry>,
 }
@@ -40,11 +46,12 @@ impl Daemon {
         lookout: Lookout,
         towers: Towers,
         gossip: GossipHandle,
+        chain: Chain,
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
         let drain = Drain::new(orders.clone(), stop.clone());
-        Daemon { orders, stop, drain, lookout, towers, gossip, about, configs }
+        Daemon { orders, stop, drain, lookout, towers, gossip, chain, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -93,6 +100,15 @@ async fn either<T, F: Future<Output = Result<T, CommandError>>>(
         answer = &mut live => return answer,
     };
     from_kept(kept).await
+}
+
+/// What the mempool has under this id; a backend that is away has nothing.
+async fn in_mempool(chain: &Chain, txid: Txid) -> Option<(Transaction, Option<Sat>)> {
+    let entry = chain.rpc().call("getmempoolentry", json!([txid.to_string()])).await.ok()?;
+    let raw = chain.rpc().call("getrawtransaction", json!([txid.to_string()])).await.ok()?;
+    let tx: Transaction = deserialize_hex(raw.as_str()?).ok()?;
+    let fee = entry["fees"]["base"].as_f64().and_then(|btc| bitcoin::Amount::from_btc(btc).ok());
+    (tx.compute_txid() == txid).then(|| (tx, fee.map(|fee| Sat(fee.to_sat()))))
 }
 
 fn stopping() -> CommandError {
@@ -144,6 +160,11 @@ impl Backend for Daemon {
 
     fn gossip(&self) -> GossipHandle {
         self.gossip.clone()
+    }
+
+    fn mempool(&self, txid: Txid) -> Pending<Option<(Transaction, Option<Sat>)>> {
+        let chain = self.chain.clone();
+        Box::pin(async move { in_mempool(&chain, txid).await })
     }
 
     fn about(&self) -> About {

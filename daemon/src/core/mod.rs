@@ -201,7 +201,16 @@ impl Core {
             routes: routes_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(orders, stop, lookout, towers, gossip.clone(), about, configs));
+        let daemon = Arc::new(Daemon::new(
+            orders,
+            stop,
+            lookout,
+            towers,
+            gossip.clone(),
+            chain.clone(),
+            about,
+            configs,
+        ));
         let (node, wallet) = alive;
         let heart = Heart {
             node,
