@@ -18,6 +18,7 @@ mod files;
 mod flood;
 mod forward;
 mod gossip;
+mod hardware;
 mod hold;
 mod kill;
 mod line;

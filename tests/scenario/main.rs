@@ -21,6 +21,7 @@ mod faults;
 mod faults2;
 mod forget;
 mod forward;
+mod funding;
 mod golden;
 mod gossip;
 mod greet;

@@ -12,7 +12,11 @@ use crate::chain::{Chain, Report};
 use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
 use crate::tower::{TowerStatus, Towers};
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{Transaction, Txid};
 use chand_protocol::node::command::{Command, CommandError, Reply};
+use chand_protocol::units::Sat;
+use serde_json::json;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +102,15 @@ async fn either<T, F: Future<Output = Result<T, CommandError>>>(
     from_kept(kept).await
 }
 
+/// What the mempool has under this id; a backend that is away has nothing.
+async fn in_mempool(chain: &Chain, txid: Txid) -> Option<(Transaction, Option<Sat>)> {
+    let entry = chain.rpc().call("getmempoolentry", json!([txid.to_string()])).await.ok()?;
+    let raw = chain.rpc().call("getrawtransaction", json!([txid.to_string()])).await.ok()?;
+    let tx: Transaction = deserialize_hex(raw.as_str()?).ok()?;
+    let fee = entry["fees"]["base"].as_f64().and_then(|btc| bitcoin::Amount::from_btc(btc).ok());
+    (tx.compute_txid() == txid).then(|| (tx, fee.map(|fee| Sat(fee.to_sat()))))
+}
+
 fn stopping() -> CommandError {
     CommandError::new(INTERNAL_ERROR, "chand is stopping: ask again when it runs")
 }
@@ -151,6 +164,11 @@ impl Backend for Daemon {
 
     fn chains(&self) -> Vec<Report> {
         self.chain.report()
+    }
+
+    fn mempool(&self, txid: Txid) -> Pending<Option<(Transaction, Option<Sat>)>> {
+        let chain = self.chain.clone();
+        Box::pin(async move { in_mempool(&chain, txid).await })
     }
 
     fn about(&self) -> About {

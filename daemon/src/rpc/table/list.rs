@@ -3,7 +3,7 @@
 //! In: nothing. Out: a row a method: name, area, one line for people, parameters in order, the function that does it.
 //! Read next: `crate::rpc::call`.
 
-use super::{later, opt, req, Method};
+use super::{later, opt, req, Method, DRY_RUN};
 use crate::rpc::call::{
     channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wait, wallet,
 };
@@ -24,8 +24,8 @@ const LOCALINVREQID: Param = opt("localinvreqid", Kind::Hash, "none", "has no ef
 const STATUS: Param =
     opt("status", Kind::OneOf(&["pending", "complete", "failed"]), "all", "only those with this status");
 
-/// All of them.
-pub static METHODS: &[Method] = &[
+/// All but those of `psbt`.
+pub(super) const LIST: &[Method] = &[
     // ---- node
     method!("getinfo", "node", "Who this node is and where it stands.", node::getinfo, []),
     method!(
@@ -174,6 +174,7 @@ pub static METHODS: &[Method] = &[
             ),
             opt("minconf", Kind::U32, "1", "how deep the coins spent must be"),
             opt("utxos", Kind::Outpoints, "the wallet chooses", "spend these coins and no others"),
+            DRY_RUN,
         ]
     ),
     method!(
@@ -229,6 +230,7 @@ pub static METHODS: &[Method] = &[
                 "anchors if both can; not announced, with scid_alias",
                 "[12] static_remotekey, [12,22] with anchors; with 46 too, scid_alias"
             ),
+            DRY_RUN,
         ]
     ),
     method!(
@@ -249,6 +251,7 @@ pub static METHODS: &[Method] = &[
                 "what is sensible now",
                 "lowest and highest feerate of the close"
             ),
+            DRY_RUN,
         ]
     ),
     method!(
