@@ -10,6 +10,7 @@ use super::inbox::Order;
 use super::lookout::{Kept, Lookout};
 use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
+use crate::runes::Authority;
 use crate::tower::{TowerStatus, Towers};
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use std::future::Future;
@@ -29,6 +30,7 @@ pub struct Daemon {
     lookout: Lookout,
     towers: Towers,
     gossip: GossipHandle,
+    runes: Arc<Authority>,
     about: About,
     configs: Vec<ConfigEntry>,
 }
@@ -40,11 +42,12 @@ impl Daemon {
         lookout: Lookout,
         towers: Towers,
         gossip: GossipHandle,
+        runes: Arc<Authority>,
         about: About,
         configs: Vec<ConfigEntry>,
     ) -> Daemon {
         let drain = Drain::new(orders.clone(), stop.clone());
-        Daemon { orders, stop, drain, lookout, towers, gossip, about, configs }
+        Daemon { orders, stop, drain, lookout, towers, gossip, runes, about, configs }
     }
 
     fn ask<T: Send + 'static>(
@@ -144,6 +147,10 @@ impl Backend for Daemon {
 
     fn gossip(&self) -> GossipHandle {
         self.gossip.clone()
+    }
+
+    fn runes(&self) -> Arc<Authority> {
+        Arc::clone(&self.runes)
     }
 
     fn about(&self) -> About {

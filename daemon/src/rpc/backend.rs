@@ -6,6 +6,7 @@
 
 use crate::core::Drained;
 use crate::gossip::GossipHandle;
+use crate::runes::Authority;
 use crate::tower::TowerStatus;
 use chand_protocol::id::NodeId;
 use chand_protocol::node::command::{Command, CommandError, Reply};
@@ -15,6 +16,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An answer that will come.
@@ -49,6 +51,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What is known of the network.
     fn gossip(&self) -> GossipHandle;
+
+    /// Who makes and checks runes.
+    fn runes(&self) -> Arc<Authority>;
 
     /// What stays the same while the daemon runs.
     fn about(&self) -> About;
