@@ -1,5 +1,6 @@
 //! Runes and budgets at the real port of `--http`: what each allows, under many payers at once and past kills.
 
+use crate::line::{ready, Line, TERMS};
 use chand_tests::http::Http;
 use chand_tests::{ports, wait_for, ChannelType, Node, World};
 use serde_json::{json, Value};
@@ -197,4 +198,36 @@ fn with_tls_there_is_nothing_else_and_its_files_are_private() {
     let cert = std::fs::read(dir.join("http-cert.pem")).expect("read");
     world.alice.kill_and_launch();
     assert_eq!(std::fs::read(dir.join("http-cert.pem")).expect("read"), cert, "the same at the next start");
+}
+
+#[test]
+fn fees_on_the_way_are_of_the_budget() {
+    let mut line = Line::new(true);
+    let port = serve(&mut line.world.alice, &TERMS);
+    ready(&line.world.alice, &line.world.bob);
+    Line::wait_map(&line.world.alice);
+    let alice = &line.world.alice;
+    // What Dave gets, and 100,000,000 msat for each of the two between.
+    let (amount, cost) = (10_000_000_u64, 210_000_000_u64);
+    let pay = |budget: u64, label: &str| {
+        let shown = rune(alice, json!([["method=pay"], [format!("budget_msat={budget}")]]));
+        let params = json!({ "bolt11": line.dave.invoice(amount, label), "maxfee": 1_000_000_000_u64, "retry_for": 5 });
+        let (status, answer) = Http::new(port, &shown).call("pay", &params).expect("an answer");
+        (status, answer, stand(alice, &shown))
+    };
+    let (status, answer, after) = pay(cost - 1, "one too few");
+    assert!(
+        status == 500 && answer["message"].as_str().is_some_and(|m| m.contains("No money moved")),
+        "{answer}"
+    );
+    assert_eq!(after, (0, 0, cost - 1), "it is all there again");
+    let (status, answer, after) = pay(cost, "just enough");
+    assert_eq!(
+        (status, answer["amount_sent_msat"].as_u64(), after),
+        (201, Some(cost), (cost, 0, 0)),
+        "{answer}"
+    );
+    let (status, answer, after) = pay(cost + 5_000, "more than enough");
+    assert_eq!((status, after), (201, (cost, 0, 5_000)), "{answer}");
+    line.wait_no_htlcs();
 }

@@ -285,6 +285,10 @@ async fn slow_big_and_broken_requests_end() {
     );
     let text = s.raw(one.repeat(20).as_bytes()).await;
     assert_eq!(text.matches("HTTP/1.1 201").count(), 20);
+    // A connection that is kept and not used any more is closed.
+    let begun = Instant::now();
+    assert_eq!(s.raw(one.as_bytes()).await.matches("HTTP/1.1 201").count(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     s.end().await;
 }
 
@@ -491,6 +495,33 @@ async fn a_rune_in_the_first_message() {
     assert!(ws.closes().await);
     assert_eq!(Bare::open(&s, "rune: AAAA\r\n").await.0, 401);
     assert_eq!(Bare::open(&s, "origin: http://evil.example\r\n").await.0, 403);
+    s.end().await;
+}
+
+#[tokio::test]
+async fn who_asks_and_never_reads_is_hung_up_on() {
+    let s = served().await;
+    let rune = s.rune(&[]).await;
+    let head =
+        format!("POST /v1/help HTTP/1.1\r\nhost: localhost\r\nrune: {rune}\r\ncontent-length: 0\r\n\r\n");
+    let mut ask = vec![0x81, 0x80 | 26, 0, 0, 0, 0];
+    ask.extend(br#"{"id":1, "method": "help"}"#);
+    let (_, ws) = Bare::open(&s, &format!("rune: {rune}\r\n")).await;
+    for (mut stream, ask) in [(s.dial().await, head.into_bytes()), (ws.0, ask)] {
+        let begun = Instant::now();
+        let mut at = 0;
+        // Asked on and on, until the other side has gone; a write that stands still is tried again.
+        loop {
+            match timeout(Duration::from_millis(50), stream.write(&ask[at..])).await {
+                Ok(Ok(n)) => at = (at + n) % ask.len(),
+                Ok(Err(_)) => break,
+                Err(_) => {}
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "it waits for ever");
+        }
+    }
+    // Others are served meanwhile and afterwards.
+    assert_eq!(s.call(&rune, "getinfo", json!({})).await.0, 201);
     s.end().await;
 }
 

@@ -3,6 +3,8 @@
 //! In: two PEM files. Out: an acceptor. A certificate of our own making is signed by itself: clients are to be given it. The key's
 //! file is 0600, and a key that others may read is refused. Read next: `super`.
 
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
 use rcgen::{generate_simple_self_signed, CertifiedKey};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -82,10 +84,25 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
 fn create(files: &Files, names: &[String]) -> Result<(), TlsError> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(names.to_vec()).map_err(|e| bad(&files.cert, e))?;
-    let secret = Zeroizing::new(signing_key.serialize_pem());
+    let secret = Zeroizing::new(signing_key.serialize_der());
+    let secret = pem("PRIVATE KEY", &secret);
     // The key first: a certificate without its key would be in the way of the next start.
     write_new(&files.key, secret.as_bytes()).map_err(|e| bad(&files.key, e))?;
-    write_new(&files.cert, cert.pem().as_bytes()).map_err(|e| bad(&files.cert, e))
+    write_new(&files.cert, pem("CERTIFICATE", cert.der()).as_bytes()).map_err(|e| bad(&files.cert, e))
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let base64 = Zeroizing::new(STANDARD.encode(der));
+    // Room for all of it at once: a growing string would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(base64.len() * 2 + 100));
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
+    for line in base64.as_bytes().chunks(64) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
