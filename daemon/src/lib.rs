@@ -13,6 +13,7 @@ pub mod demo;
 pub mod gossip;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
+pub mod http;
 pub mod log;
 pub mod manual;
 pub mod notify;
@@ -20,6 +21,7 @@ pub mod peer;
 pub mod regtest;
 pub mod routes;
 pub mod rpc;
+pub mod runes;
 pub mod seed;
 pub mod start;
 pub mod tower;

@@ -12,10 +12,12 @@ use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
 use crate::core::{peer_queue, Birth, Core, Daemon, Parts};
 use crate::crypto::ParallelCrypto;
 use crate::gossip;
+use crate::http;
 use crate::log;
 use crate::notify::Notifier;
 use crate::peer::{os_ephemeral, Limits, Peers};
 use crate::rpc::{self, About, Backend as _, ConfigEntry, ConfigValue};
+use crate::runes::Authority;
 use crate::seed::{Created, Seed};
 use crate::tower::Towers;
 use crate::wallet::{AddressKind, Wallet};
@@ -109,6 +111,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     // Said once: the ports are open for as long as the daemon lives.
     let _ = own.set(announced(&config, &bindings));
     node.set_addresses(own.get().cloned().unwrap_or_default());
+    let door = open_http(&config).await?;
     let socket = rpc::bind(&config.rpc_socket).map_err(because)?;
 
     let tower_key = keys.lightning()?.tower_client_secret();
@@ -138,6 +141,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         stop: stop.clone(),
         towers: towers.clone(),
         gossip,
+        runes: Arc::new(Authority::new(keys.lightning()?.rune_secret())),
         about: about(&config, keys.node_id, bindings.clone(), own.get()),
         configs: config.settings.iter().filter_map(entry).collect(),
         runtime: Handle::current(),
@@ -147,6 +151,10 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         let _ = drainer.set((core.daemon(), Duration::from_secs(config.drain_s.into())));
     }
     towers.serve(&config.watchtowers, tower_key, core.daemon());
+    let http_serving = door.map(|door| {
+        let context = Arc::new(rpc::call::Context::new(core.daemon(), ring.clone()));
+        tokio::spawn(http::serve(door, context, http::Limits::default(), stop.subscribe()))
+    });
     let served = rpc::serve(socket, core.daemon(), ring, rpc::Limits::default(), stop.subscribe());
     let serving = tokio::spawn(served);
     tracing::info!(
@@ -176,6 +184,9 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         tracing::debug!("some links did not flush in time");
     }
     let _ = serving.await;
+    if let Some(serving) = http_serving {
+        let _ = serving.await;
+    }
     signals.abort();
     ended.map_err(because)?;
     tracing::info!("stopped; everything is kept");
@@ -499,6 +510,21 @@ async fn begin_wallet(
     let hash = hash
         .ok_or_else(|| StartError("the chain backend lost its tip while it was asked: start again".into()))?;
     wallet.start_at(height, hash).map_err(because)
+}
+
+/// Opens the port for whoever has a rune, if it is wanted.
+async fn open_http(config: &Config) -> Result<Option<http::Bound>, StartError> {
+    let Some(wanted) = &config.http else { return Ok(None) };
+    let tls = match &wanted.tls {
+        Some(files) => Some(http::tls::acceptor(files, &wanted.cert_names()).map_err(because)?),
+        None => None,
+    };
+    let with_tls = tls.is_some();
+    let bound = http::bind(wanted.address, tls, wanted.names.clone()).await;
+    let bound = bound.map_err(|e| StartError(format!("--http {}: {e}", wanted.address)))?;
+    let address = bound.address().map_err(because)?;
+    tracing::info!(%address, tls = with_tls, "whoever has a rune is served over HTTP");
+    Ok(Some(bound))
 }
 
 /// Opens the peer ports; on regtest another one when the usual is taken.

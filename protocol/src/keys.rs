@@ -10,7 +10,7 @@ use crate::tx::keys::ChannelSecrets;
 use hkdf::Hkdf;
 use secp256k1::{All, Secp256k1, SecretKey};
 use sha2::Sha256;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The root of all secrets; wiped when dropped, never printed.
 #[derive(Clone)]
@@ -98,6 +98,11 @@ impl NodeKeys {
         expand_key(&self.root, "watchtower client", 0)
     }
 
+    /// What the authentication codes of runes grow from.
+    pub fn rune_secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(expand(&self.root, "runes", 0))
+    }
+
     /// The secrets of channel number `index`.
     pub fn channel_secrets(&self, index: u64) -> ChannelSecrets {
         if let Some(secrets) = &self.dev_channel {
@@ -133,5 +138,7 @@ mod tests {
             assert!(all.iter().skip(i + 1).all(|b| a != b));
         }
         assert_ne!(one.shachain_seed, two.shachain_seed);
+        assert_eq!(keys.rune_secret(), again.rune_secret());
+        assert_ne!(keys.rune_secret(), other.rune_secret());
     }
 }

@@ -70,6 +70,12 @@ pub enum Kind {
     NodeAnnounced = b'z',
     /// What both ends of a channel call it.
     Aliases = b'l',
+    /// What runes are made with, and which are refused.
+    Runes = b'R',
+    /// A rune that was made here.
+    Rune = b'U',
+    /// What was spent of a budget.
+    Account = b'B',
 }
 
 impl Kind {
@@ -102,6 +108,9 @@ impl Kind {
             Announce,
             NodeAnnounced,
             Aliases,
+            Runes,
+            Rune,
+            Account,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -225,6 +234,21 @@ pub fn block_key(height: Height) -> Vec<u8> {
 /// The key of the node's counters.
 pub fn counters_key() -> Vec<u8> {
     key(Kind::Counters, &[])
+}
+
+/// The key of what runes are made with.
+pub fn runes_key() -> Vec<u8> {
+    key(Kind::Runes, &[])
+}
+
+/// The key of the rune of this number.
+pub fn rune_key(id: u64) -> Vec<u8> {
+    key(Kind::Rune, &[&id.to_be_bytes()])
+}
+
+/// The key of a budget's account.
+pub fn account_key(account: &[u8; 32]) -> Vec<u8> {
+    key(Kind::Account, &[account])
 }
 
 /// The key of when we last told who we are.

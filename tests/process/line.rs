@@ -8,7 +8,7 @@ use chand_tests::{wait_for, wait_until, Chain, Node, World};
 use serde_json::{json, Value};
 
 /// 0.001 BTC for each payment that goes on, a day between two expiries; news spread at once.
-const TERMS: [&str; 6] = ["--fee-base", "100000000", "--fee-per-satoshi", "0", "--cltv-delta", "144"];
+pub const TERMS: [&str; 6] = ["--fee-base", "100000000", "--fee-per-satoshi", "0", "--cltv-delta", "144"];
 const CAPACITY_SAT: u64 = 10_000_000;
 const PUSHED_MSAT: u64 = 1_000_000_000;
 /// Blocks after which a channel may be announced.

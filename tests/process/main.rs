@@ -5,6 +5,7 @@
 //! Each module is one side of it; `chand_tests` (tests/src) is what they drive the programs with.
 //! Read next: `pay` (the plain story), then `kill` (the hard one).
 
+mod access;
 mod backend;
 mod blinded;
 mod check;

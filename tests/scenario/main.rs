@@ -4,6 +4,7 @@
 mod alias;
 mod alias_paid;
 mod blinded;
+mod budget;
 mod by_hand;
 mod chaos;
 mod claims;

@@ -14,6 +14,7 @@ pub mod explore;
 pub mod fuzz;
 pub mod gate;
 pub mod hash;
+pub mod http;
 pub mod litecoin;
 pub mod map;
 pub mod node;

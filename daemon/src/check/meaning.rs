@@ -31,6 +31,9 @@ pub(super) const fn is_of_channel(kind: Kind) -> bool {
             | Kind::Wallet
             | Kind::Payment
             | Kind::NodeAnnounced
+            | Kind::Runes
+            | Kind::Rune
+            | Kind::Account
     )
 }
 
@@ -87,6 +90,10 @@ fn words(kind: Kind) -> (&'static str, &'static str) {
             "a change of the wallet",
             "coins on chain may not be shown; the seed's 24 words give all of them back",
         ),
+        Kind::Runes | Kind::Rune => {
+            ("what is known of runes", "no money of itself: runes that were refused might be taken again. Refuse them anew")
+        }
+        Kind::Account => ("what was spent of a rune's budget", "whoever has the rune could spend what it allows once more"),
         Kind::NodeAnnounced => ("when we last told who we are", "no money"),
     }
 }

@@ -6,11 +6,13 @@
 
 pub mod chain;
 pub mod dev;
+pub mod http;
 pub mod network;
 pub mod options;
 
 pub use chain::{BitcoinRpc, Hidden, RpcAuth};
 pub use dev::{ChannelSecrets, Dev};
+pub use http::Http;
 pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
@@ -165,6 +167,8 @@ pub struct Config {
     pub watchtowers: Vec<TowerAddress>,
     /// How long a stop by a signal lets payments under way end, in seconds.
     pub drain_s: u32,
+    /// Where whoever has a rune is served.
+    pub http: Option<Http>,
     /// Present with `--dev`.
     pub dev: Option<Dev>,
     /// Every option, its value and where it came from; nothing secret (`listconfigs`).
@@ -209,6 +213,7 @@ impl Config {
             restored: s.switch_once("restored")?,
             watchtowers: watchtowers(&mut s)?,
             drain_s: s.number("drain", 0, MOST_DRAIN_S)?,
+            http: http::read(&mut s, &dir)?,
             network,
             dir,
             rpc_socket,

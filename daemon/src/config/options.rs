@@ -42,7 +42,7 @@ const fn secret(name: &'static str, form: &'static str, help: &'static str) -> O
     Opt { name, kind: Kind::One(form), default: None, secret: true, help }
 }
 
-static OPTIONS: [Opt; 28] = [
+static OPTIONS: [Opt; 33] = [
     opt("data-dir", Kind::One("DIR"), None, "Where everything is kept [~/.chand]"),
     opt(
         "network",
@@ -66,7 +66,12 @@ static OPTIONS: [Opt; 28] = [
         )
     },
     opt("bitcoin-rpc-cookie", Kind::Many("FILE"), None, "Its cookie file, instead of user and password"),
-    opt("alias", Kind::One("NAME"), None, "Our name for others, at most 32 bytes"),
+    opt(
+        "alias",
+        Kind::One("NAME"),
+        None,
+        "Our name for others, at most 32 bytes; --rgb RRGGBB is our colour",
+    ),
     opt("rgb", Kind::One("RRGGBB"), None, "Our colour for others"),
     opt("log-level", Kind::One("LEVEL"), Some("info"), "error, warn, info, debug or trace [info]"),
     opt("fee-base", Kind::One("MSAT"), Some("1000"), "What forwarding one payment costs [1000]"),
@@ -110,6 +115,16 @@ static OPTIONS: [Opt; 28] = [
         Some("0"),
         "How long payments under way may take to end at a stop by signal [0]",
     ),
+    opt(
+        "http",
+        Kind::One("ADDR:PORT"),
+        None,
+        "Serve holders of runes; with --http-tls, --http-host, --tls-cert, --tls-key",
+    ),
+    opt("http-tls", Kind::One("WHEN"), Some("auto"), "always, never, or auto: beyond this machine [auto]"),
+    opt("http-host", Kind::Many("NAME"), None, "A name that --http may be called by; repeatable"),
+    opt("tls-cert", Kind::One("FILE"), None, "Its certificate, PEM [DIR/NETWORK/http-cert.pem, made]"),
+    opt("tls-key", Kind::One("FILE"), None, "The certificate's key, PEM [DIR/NETWORK/http-key.pem, made]"),
     opt("dev", Kind::Switch, None, "Allow dev-... methods and --dev-... options: only for tests"),
     secret("dev-force-privkey", "HEX32", "The node's key"),
     secret("dev-force-bip32-seed", "HEX32", "The wallet's seed"),
@@ -119,6 +134,11 @@ static OPTIONS: [Opt; 28] = [
     opt("dev-no-htlc-timeout", Kind::Switch, None, "Do not close a channel for the deadline of an HTLC"),
     opt("dev-allow-localhost", Kind::Switch, None, "Announce local addresses"),
 ];
+
+/// Rows that the help has no room for: their neighbours name them.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with("dev-") || matches!(name, "rgb" | "http-tls" | "http-host" | "tls-cert" | "tls-key")
+}
 
 /// The end of `--help`.
 pub(super) const AFTER_HELP: &str = "\
@@ -167,7 +187,7 @@ impl clap::FromArgMatches for Flags {
 impl clap::Args for Flags {
     fn augment_args(mut command: clap::Command) -> clap::Command {
         for opt in &OPTIONS {
-            let arg = Arg::new(opt.name).long(opt.name).help(opt.help).hide(opt.name.starts_with("dev-"));
+            let arg = Arg::new(opt.name).long(opt.name).help(opt.help).hide(is_hidden(opt.name));
             let arg = match opt.kind {
                 Kind::Switch => arg.action(ArgAction::SetTrue),
                 Kind::One(form) => arg.value_name(form).value_parser(clap::value_parser!(OsString)),

@@ -11,6 +11,7 @@ use super::lookout::{Kept, Lookout};
 use crate::chain::{Chain, Report};
 use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
+use crate::runes::Authority;
 use crate::tower::{TowerStatus, Towers};
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Transaction, Txid};
@@ -25,6 +26,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// JSON-RPC's "internal error".
 const INTERNAL_ERROR: i32 = -32603;
 
+/// What the daemon is asked about that is beside its core.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub towers: Towers,
+    pub gossip: GossipHandle,
+    pub chain: Chain,
+    pub runes: Arc<Authority>,
+    pub about: About,
+    pub configs: Vec<ConfigEntry>,
+}
+
 /// A handle on the core.
 #[derive(Debug)]
 pub struct Daemon {
@@ -32,11 +44,7 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     drain: Drain,
     lookout: Lookout,
-    towers: Towers,
-    gossip: GossipHandle,
-    chain: Chain,
-    about: About,
-    configs: Vec<ConfigEntry>,
+    beside: Beside,
 }
 
 impl Daemon {
@@ -44,14 +52,10 @@ impl Daemon {
         orders: mpsc::Sender<Order>,
         stop: watch::Sender<bool>,
         lookout: Lookout,
-        towers: Towers,
-        gossip: GossipHandle,
-        chain: Chain,
-        about: About,
-        configs: Vec<ConfigEntry>,
+        beside: Beside,
     ) -> Daemon {
         let drain = Drain::new(orders.clone(), stop.clone());
-        Daemon { orders, stop, drain, lookout, towers, gossip, chain, about, configs }
+        Daemon { orders, stop, drain, lookout, beside }
     }
 
     fn ask<T: Send + 'static>(
@@ -151,27 +155,31 @@ impl Backend for Daemon {
     }
 
     fn configs(&self) -> Vec<ConfigEntry> {
-        self.configs.clone()
+        self.beside.configs.clone()
     }
 
     fn towers(&self) -> Vec<TowerStatus> {
-        self.towers.list()
+        self.beside.towers.list()
     }
 
     fn gossip(&self) -> GossipHandle {
-        self.gossip.clone()
+        self.beside.gossip.clone()
     }
 
     fn chains(&self) -> Vec<Report> {
-        self.chain.report()
+        self.beside.chain.report()
     }
 
     fn mempool(&self, txid: Txid) -> Pending<Option<(Transaction, Option<Sat>)>> {
-        let chain = self.chain.clone();
+        let chain = self.beside.chain.clone();
         Box::pin(async move { in_mempool(&chain, txid).await })
     }
 
+    fn runes(&self) -> Arc<Authority> {
+        Arc::clone(&self.beside.runes)
+    }
+
     fn about(&self) -> About {
-        self.about.clone()
+        self.beside.about.clone()
     }
 }

@@ -48,6 +48,7 @@ use crate::gossip::GossipHandle;
 use crate::peer::{PeerEvent, Peers};
 use crate::routes::Routes;
 use crate::rpc::{About, ConfigEntry};
+use crate::runes::Authority;
 use crate::tower::Towers;
 use crate::wallet::Wallet;
 use chand_protocol::node::{Dormant, Node};
@@ -115,6 +116,8 @@ pub struct Parts<S> {
     pub towers: Towers,
     /// Who spreads what we announce, and knows what others do.
     pub gossip: GossipHandle,
+    /// Who makes and checks runes.
+    pub runes: Arc<Authority>,
     /// What control sockets tell of this daemon.
     pub about: About,
     /// The options, for `listconfigs`.
@@ -156,6 +159,7 @@ impl Core {
             stop,
             towers,
             gossip,
+            runes,
             about,
             configs,
             runtime,
@@ -201,16 +205,9 @@ impl Core {
             routes: routes_in,
             stop: stop.subscribe(),
         };
-        let daemon = Arc::new(Daemon::new(
-            orders,
-            stop,
-            lookout,
-            towers,
-            gossip.clone(),
-            chain.clone(),
-            about,
-            configs,
-        ));
+        let beside =
+            backend::Beside { towers, gossip: gossip.clone(), chain: chain.clone(), runes, about, configs };
+        let daemon = Arc::new(Daemon::new(orders, stop, lookout, beside));
         let (node, wallet) = alive;
         let heart = Heart {
             node,

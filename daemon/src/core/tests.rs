@@ -147,6 +147,7 @@ impl Actor {
             stop: watch::Sender::new(false),
             towers: crate::tower::Towers::default(),
             gossip: crate::gossip::GossipHandle::idle(Network::Regtest, id),
+            runes: Arc::new(crate::runes::Authority::new(zeroize::Zeroizing::new([7; 32]))),
             about: About {
                 node_id: id,
                 network: Network::Regtest,

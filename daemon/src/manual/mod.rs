@@ -90,7 +90,9 @@ fn program_of(command: &clap::Command) -> Program {
     let mut flags = Vec::new();
     let mut words = Vec::new();
     // Those for tests are shown to nobody who did not look for them.
-    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+    for arg in
+        command.get_arguments().filter(|arg| !arg.is_hide_set() || !arg.get_id().as_str().starts_with("dev-"))
+    {
         let form = form(arg);
         let name = arg.get_long().unwrap_or(arg.get_id().as_str()).to_string();
         let value = (form.clone(), hint(&name, &form));

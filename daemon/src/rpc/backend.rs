@@ -6,6 +6,7 @@
 
 use crate::core::Drained;
 use crate::gossip::GossipHandle;
+use crate::runes::Authority;
 use crate::tower::TowerStatus;
 use crate::wallet::{BumpOrder, FundedPsbt, Plan, PsbtOrder, Reservation};
 use chand_protocol::id::NodeId;
@@ -16,6 +17,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// An answer that will come.
@@ -56,6 +58,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A transaction in the chain backend's mempool, and what it pays if that is known; `None` when it is not there.
     fn mempool(&self, txid: bitcoin::Txid) -> Pending<Option<(bitcoin::Transaction, Option<Sat>)>>;
+
+    /// Who makes and checks runes.
+    fn runes(&self) -> Arc<Authority>;
 
     /// What stays the same while the daemon runs.
     fn about(&self) -> About;

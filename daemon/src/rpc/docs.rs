@@ -27,6 +27,7 @@ Why, and where the two differ: [decisions/rpc-dialect.md](decisions/rpc-dialect.
 * While the disk refuses (no room), what asks only – `getinfo`, `balance`, `listfunds` and the lists of peers, channels, invoices, payments,
   forwards, HTLCs, snapshots and watchtowers – is answered from what was kept last, with a field `warning_disk` (chand), or with an error
   when that cannot be read; everything else waits until there is room.
+* The same methods over HTTP and WebSocket, for whoever has a rune (`--http`): [ACCESS.md](ACCESS.md).
 * `filter` beside `params` picks fields of the result: `{\"channels\":[{\"state\":true}]}`.
 
 This page is made from the list that the daemon itself dispatches by. The same text: `chan-cli help METHOD`.

@@ -303,6 +303,8 @@ pub struct FakeBackend {
     pub seen: Mutex<Vec<Command>>,
     pub wallet_seen: Mutex<Vec<WalletRequest>>,
     pub states: Mutex<Vec<view::State>>,
+    pub authority: std::sync::Arc<crate::runes::Authority>,
+    pub runes: Mutex<view::Runes>,
     /// Where its files would be.
     pub dir: Option<std::path::PathBuf>,
 }
@@ -310,6 +312,22 @@ pub struct FakeBackend {
 impl FakeBackend {
     pub fn last(&self) -> Command {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).last().cloned().expect("a command")
+    }
+
+    fn runes_reply(&self, command: Command) -> Reply {
+        let mut runes = self.runes.lock().unwrap_or_else(PoisonError::into_inner);
+        match command {
+            Command::NewRune { restrictions } => {
+                let epoch = *runes.epoch.get_or_insert(5);
+                let id = runes.runes.len() as u64;
+                runes.runes.push(view::Rune { id, restrictions, created_at_s: 1, used_at_ms: 0 });
+                return Reply::Rune { id, epoch };
+            }
+            Command::BlacklistRunes { start, end, relist: false } => runes.blacklist.push((start, end)),
+            Command::BlacklistRunes { .. } => runes.blacklist.clear(),
+            _ => {}
+        }
+        Reply::Runes(Box::new(runes.clone()))
     }
 
     fn reply(&self, command: Command) -> Result<Reply, CommandError> {
@@ -386,6 +404,11 @@ impl FakeBackend {
             Command::GetRoute { .. } => Reply::Route(route()),
             Command::Balance => Reply::Balance(vec![channel_balance()]),
             Command::DevSignLastTx { .. } => Reply::Tx(transaction()),
+            Command::Within { command, .. } => return self.reply(*command),
+            Command::NewRune { .. }
+            | Command::ListRunes
+            | Command::BlacklistRunes { .. }
+            | Command::RuneUsed { .. } => self.runes_reply(command),
         })
     }
 }
@@ -558,6 +581,10 @@ impl Backend for FakeBackend {
 
     fn towers(&self) -> Vec<TowerStatus> {
         vec![TowerStatus::new(node(3), "localhost:9911", Mode::Key, node(4))]
+    }
+
+    fn runes(&self) -> std::sync::Arc<crate::runes::Authority> {
+        std::sync::Arc::clone(&self.authority)
     }
 
     fn about(&self) -> About {

@@ -12,6 +12,7 @@ pub mod call;
 pub mod docs;
 pub mod filter;
 pub mod frame;
+pub mod limited;
 pub mod log;
 pub mod message;
 pub mod params;

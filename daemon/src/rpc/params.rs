@@ -6,11 +6,12 @@
 
 use super::amount::{self, shorten, FeerateSpec};
 use super::message::{RawParams, RpcError, INVALID_PARAMS};
+use crate::runes::{Alternative, Restriction};
 use chand_protocol::gossip::graph::Direction;
 use chand_protocol::id::{hex_array, hex_bytes, ChannelId, NodeId, PaymentHash, ShortChannelId};
 use chand_protocol::node::command::{ChannelRef, RouteHop};
 use chand_protocol::units::{Msat, Sat};
-use serde_json::{Map, Value};
+use serde_json::{json, Map, Value};
 use std::str::FromStr;
 
 /// The type of a parameter.
@@ -70,6 +71,10 @@ pub enum Kind {
     Route,
     /// Channels with their direction, and nodes.
     Excluded,
+    /// What a rune allows.
+    Restrictions,
+    /// Parameters of another method.
+    Params,
     /// A place in Core Lightning's list for something that chand does not do yet: anything given is refused.
     NotYet,
 }
@@ -105,6 +110,8 @@ impl Kind {
             Kind::Bits => "array of u32".into(),
             Kind::Route => "array of hops".into(),
             Kind::Excluded => "array of short channel id/direction or node id".into(),
+            Kind::Restrictions => "array of arrays of alternatives, or readonly".into(),
+            Kind::Params => "object or array".into(),
             Kind::NotYet => "not supported yet".into(),
         }
     }
@@ -122,6 +129,8 @@ impl Kind {
                 | Kind::Bits
                 | Kind::Route
                 | Kind::Excluded
+                | Kind::Restrictions
+                | Kind::Params
                 | Kind::NotYet
         )
     }
@@ -165,6 +174,8 @@ impl Kind {
             Kind::Bits => ok::<Vec<u32>>(value),
             Kind::Route => ok::<Vec<RouteHop>>(value),
             Kind::Excluded => ok::<Vec<Excluded>>(value),
+            Kind::Restrictions => ok::<Vec<Restriction>>(value),
+            Kind::Params => ok::<RawParams>(value),
             Kind::NotYet => Err("chand does not do this yet; leave it out".into()),
         }
     }
@@ -460,6 +471,37 @@ impl FromArg for Vec<Excluded> {
             excluded.map_err(|_| format!("{what}, not '{}'", shorten(text)))
         };
         value.as_array().ok_or(what)?.iter().map(one).collect()
+    }
+}
+impl FromArg for Vec<Restriction> {
+    fn from_arg(value: &Value) -> Result<Self, String> {
+        let what = "not a valid restriction (should be array)";
+        let alternative = |value: &Value| {
+            let text = value.as_str().ok_or(what)?;
+            Alternative::plain(text).map_err(|problem| format!("'{}' {problem}", shorten(text)))
+        };
+        let one = |value: &Value| match value.as_array().filter(|list| !list.is_empty()) {
+            Some(all) => all.iter().map(alternative).collect::<Result<_, String>>().map(Restriction),
+            None => Err(what.to_string()),
+        };
+        match value {
+            Value::String(word) if word == "readonly" => {
+                let text = json!([["method^list", "method^get", "method=summary"], ["method/listdatastore"]]);
+                list(&text, what, one)
+            }
+            // One restriction alone, as a list of alternatives.
+            Value::Array(all) if all.first().is_some_and(Value::is_string) => Ok(vec![one(value)?]),
+            _ => list(value, what, one),
+        }
+    }
+}
+impl FromArg for RawParams {
+    fn from_arg(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Object(map) => Ok(RawParams::Named(map.clone())),
+            Value::Array(list) => Ok(RawParams::List(list.clone())),
+            _ => Err("must be object or array".into()),
+        }
     }
 }
 impl FromArg for PaymentHash {

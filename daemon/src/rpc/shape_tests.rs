@@ -96,6 +96,10 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
         ("getinfo", json!({}), "/binding/0", &["type", "address", "port"]),
         ("help", json!({}), "/help/0", &["command"]),
         ("stop", json!({}), "", &["result"]),
+        ("createrune", json!({}), "", &["rune", "unique_id", "warning_unrestricted_rune"]),
+        ("showrunes", json!({}), "", &["runes"]),
+        ("blacklistrune", json!({ "start": 3 }), "/blacklist/0", &["start", "end"]),
+        ("destroyrune", json!({ "start": 3, "end": 5 }), "/blacklist/0", &["start", "end"]),
         ("listconfigs", json!({}), "/configs/network", &["value_str", "source"]),
         ("listconfigs", json!({}), "/configs/fee-base", &["value_int", "source"]),
         ("listconfigs", json!({}), "/configs/listen", &["values_str", "sources"]),
@@ -448,6 +452,8 @@ async fn required_fields_are_there() {
         "dev-feerate",
         "dev-broadcast-revoked",
         "checkmessage",
+        // In `call::rune`.
+        "checkrune",
         "waitanyinvoice",
         // Of real networks: the process tests `gossip` and `routes`.
         "listchannels",

@@ -355,7 +355,8 @@ async fn respond(
     }
 }
 
-fn is_stop(request: &Result<Request, Refusal>) -> bool {
+/// Whether it asks for the shutdown, in a way that is understood.
+pub(crate) fn is_stop(request: &Result<Request, Refusal>) -> bool {
     let stop = request.as_ref().ok().filter(|r| r.method == "stop");
     let method = table::find("stop", false);
     stop.zip(method).is_some_and(|(r, method)| bind_params(method.params, r.params.clone()).is_ok())
@@ -375,7 +376,11 @@ async fn one(context: &Arc<Context>, request: Result<Request, Refusal>) -> Optio
     }
 }
 
-async fn dispatch(
+/// Does what a method asks.
+///
+/// # Errors
+/// Its own, or that there is no such method.
+pub(crate) async fn dispatch(
     context: &Arc<Context>,
     name: &str,
     params: message::RawParams,

@@ -6,6 +6,7 @@
 //! Read next: `send`, which offers a part and learns of its end.
 
 use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret};
+use crate::node::budget::Drawn;
 use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::orders::{check_route, MAX_BLOCKS};
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
@@ -473,5 +474,6 @@ fn order_by_hand(
         limits: RouteLimits::default(),
         hints: Vec::new(),
         max_parts: 1,
+        drawn: Drawn::default(),
     }
 }

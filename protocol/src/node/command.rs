@@ -9,6 +9,7 @@ use crate::channel::announce::PeerUpdate;
 use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
 pub use crate::node::funding::FundOrder;
+use crate::node::budget::Budget;
 use crate::node::tower::TowerChannel;
 use crate::node::view;
 use crate::node::waits::{Event, Subsystem};
@@ -381,6 +382,36 @@ pub enum Command {
         /// Below which.
         below: Option<u64>,
     },
+    /// The same, by somebody who may spend no more than this: only [`Command::Pay`] and [`Command::Keysend`].
+    Within {
+        /// Each of them counts.
+        budgets: Vec<Budget>,
+        /// What.
+        command: Box<Command>,
+    },
+    /// Number and keep a new rune → [`Reply::Rune`].
+    NewRune {
+        /// Its restrictions, as they are hashed, without its number.
+        restrictions: String,
+    },
+    /// → [`Reply::Runes`]
+    ListRunes,
+    /// Refuse runes by their numbers from now on, or no longer → [`Reply::Runes`].
+    BlacklistRunes {
+        /// The first.
+        start: u64,
+        /// The last.
+        end: u64,
+        /// No longer.
+        relist: bool,
+    },
+    /// A rune was used → [`Reply::Done`].
+    RuneUsed {
+        /// Its number.
+        id: u64,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
     /// dev: fail a channel now, broadcasting our commitment → [`Reply::Closed`].
     DevFail {
         /// Which.
@@ -422,6 +453,7 @@ impl Command {
                 | Command::ListSnapshots { .. }
                 | Command::Balance
                 | Command::TowerChannels
+                | Command::ListRunes
         )
     }
 }
@@ -542,6 +574,15 @@ pub enum Reply {
         /// Oldest first.
         states: Vec<Revoked>,
     },
+    /// A rune's number, and the epoch that its authentication code is made with.
+    Rune {
+        /// Unique.
+        id: u64,
+        /// Drawn once for a database.
+        epoch: u64,
+    },
+    /// Everything about runes.
+    Runes(Box<view::Runes>),
     /// `newaddr` and the like: text that the daemon made itself and only wanted kept first.
     Text(String),
 }

@@ -39,6 +39,8 @@ impl Node {
             payments: self.payments.clone(),
             forwards: self.forwards.clone(),
             waits: self.waits.clone(),
+            runes: self.runes.clone(),
+            accounts: self.accounts.clone(),
             draining: self.draining.clone(),
             introduced: self.introduced,
             introduced_now: self.introduced_now,

@@ -10,6 +10,7 @@
 //! * `receive`, `held`, `parked`, `invoices` – being paid; `orders`, `routes`, `rest`, `send` – paying
 //! * `forward`, `forwards` – between payer and payee
 //! * `unblind` – what an onion asks of us; `delay` – how fast it goes back; `paths` – being paid over blinded paths, `blinded` – paying over them
+//! * `runes` – credentials that were given out; `budget` – what some of them may spend
 //! * `waits` – numbers of what is made, changed and deleted, for `wait`
 //! * `announce` – what the network is told of us; `alias` – names of channels that tell nothing
 //! * `drain` – nothing new before a stop; `published` – what the backend says of our transactions
@@ -24,6 +25,7 @@ mod announce;
 pub mod audit;
 pub mod blinded;
 mod blocks;
+pub mod budget;
 mod by_hand;
 mod channels;
 pub mod command;
@@ -49,6 +51,7 @@ mod receive;
 mod rest;
 mod restore;
 pub mod routes;
+mod runes;
 mod send;
 mod state;
 pub mod terms;
@@ -121,6 +124,8 @@ pub struct Node {
     payments: Payments,
     forwards: Forwards,
     waits: Waits,
+    runes: runes::Runes,
+    accounts: budget::Accounts,
     draining: Draining,
     /// Our newest announcement of ourselves.
     introduced: Option<announce::Introduced>,

@@ -8,6 +8,7 @@ use crate::channel::Channel;
 use crate::gossip::graph::Direction;
 use crate::id::{CommandId, NodeId, PaymentHash, Preimage};
 use crate::invoice::{self, Currency, Description};
+use crate::node::budget::{Budget, Drawn};
 use crate::node::command::{Command, Reply, RouteHop, RouteLimits};
 use crate::node::drain::DRAINING;
 use crate::node::payments::{code, Final0, Order, Payment, Status, Wait};
@@ -36,7 +37,7 @@ const MAX_PARTS: u32 = 16;
 
 impl Node {
     /// `pay`, `keysend`, `listpays`, and what `by_hand` does.
-    pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command) {
+    pub(super) fn on_pay_command(&mut self, id: CommandId, command: Command, budgets: &[Budget]) {
         let begins = matches!(
             command,
             Command::Pay { .. }
@@ -74,7 +75,7 @@ impl Node {
         };
         match order {
             Err((code, text)) => self.refuse(id, code, text),
-            Ok(order) => self.pay(id, order),
+            Ok(order) => self.pay(id, order, budgets),
         }
     }
 
@@ -142,6 +143,7 @@ impl Node {
             // BOLT 11 [11.feature.3].
             max_parts: if invoice.features.supports(Feature::BasicMpp) { MAX_PARTS } else { 1 },
             hints: invoice.route_hints,
+            drawn: Drawn::default(),
         })
     }
 
@@ -175,10 +177,11 @@ impl Node {
             hints: Vec::new(),
             // Its layer holds no secret that would tie parts together.
             max_parts: 1,
+            drawn: Drawn::default(),
         }
     }
 
-    fn pay(&mut self, id: CommandId, order: Order) {
+    fn pay(&mut self, id: CommandId, mut order: Order, budgets: &[Budget]) {
         let hash = order.hash;
         match self.payments.by_hash.get(&hash).map(|p| &p.status) {
             Some(Status::Complete { .. }) => return self.pay_again(id, &order),
@@ -192,6 +195,9 @@ impl Node {
             Ok(start) => start,
             Err((code, text)) => return self.refuse(id, code, text),
         };
+        if let Err((code, text)) = self.draw(&mut order, budgets) {
+            return self.refuse(id, code, text);
+        }
         // First in line, then started: a payment that ends at once has its payer to tell.
         self.payments.payers.entry(hash).or_default().push((id, Wait::Pay));
         self.start_payment(order, start);

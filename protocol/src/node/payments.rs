@@ -7,6 +7,7 @@
 
 use crate::id::{ChannelId, CommandId, NodeId, PaymentHash, PaymentSecret, Preimage};
 use crate::invoice::RouteHintHop;
+use crate::node::budget::Drawn;
 use crate::node::by_hand::HandPart;
 use crate::node::command::{RouteHop, RouteLimits};
 use crate::node::rest::Rests;
@@ -139,6 +140,8 @@ pub(super) struct Payment {
     pub(super) parts_updated: Vec<(u64, u64)>,
     /// Who gave it back last, by the `partid` and `groupid` of a part by hand, or zeros.
     pub(super) erring: Vec<((u64, u64), view::Erring)>,
+    /// Of which budgets it is.
+    pub(super) drawn: Drawn,
 }
 
 impl Payment {
@@ -172,20 +175,24 @@ impl Payment {
             updated_index: 0,
             parts_updated: Vec::new(),
             erring: Vec::new(),
+            drawn: order.drawn,
         }
     }
 
     /// From its record, also from one of before there were routes, or parts, or parts by hand, or changes were counted and it was
-    /// kept who gave it back.
+    /// kept who gave it back, or there were budgets.
     ///
     /// # Errors
     /// [`BadRecord`].
     pub(super) fn from_record(bytes: &[u8]) -> Result<Payment, BadRecord> {
         let no_route = (Vec::<RouteHop>::new(), Vec::<SharedSecret>::new());
-        let no_change = (0u64, Vec::<(u64, u64)>::new(), Vec::<((u64, u64), view::Erring)>::new());
+        let none_drawn = Drawn::default();
+        let no_change =
+            (0u64, Vec::<(u64, u64)>::new(), Vec::<((u64, u64), view::Erring)>::new(), none_drawn.clone());
         let none_by_hand = (Vec::<HandPart>::new(), no_change.clone());
         let no_parts = (Vec::<Part>::new(), Msat::ZERO, 0u32, none_by_hand.clone());
-        let mut payment: Payment = decode_grown(bytes, &no_change)
+        let mut payment: Payment = decode_grown(bytes, &none_drawn)
+            .or_else(|_| decode_grown(bytes, &no_change))
             .or_else(|_| decode_grown(bytes, &none_by_hand))
             .or_else(|_| decode_grown(bytes, &no_parts))
             .or_else(|_| decode_grown(bytes, &(no_route, no_parts)))?;
@@ -332,6 +339,8 @@ pub(super) struct Order {
     pub(super) hints: Vec<Vec<RouteHintHop>>,
     /// HTLCs that the payee takes it in.
     pub(super) max_parts: u32,
+    /// Of which budgets it is.
+    pub(super) drawn: Drawn,
 }
 
 impl Payments {

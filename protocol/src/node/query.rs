@@ -84,7 +84,12 @@ impl Node {
             | Command::WaitSendPay { .. }
             | Command::WaitSendPart { .. }
             | Command::ListSendPays { .. }
-            | Command::ListPays { .. } => self.on_pay_command(id, command),
+            | Command::ListPays { .. } => self.on_pay_command(id, command, &[]),
+            Command::Within { budgets, command } => self.on_command_within(id, &budgets, *command),
+            Command::NewRune { .. }
+            | Command::ListRunes
+            | Command::BlacklistRunes { .. }
+            | Command::RuneUsed { .. } => self.on_rune_command(id, command),
             Command::GetRoute { .. } => self.get_route(id, command),
             Command::Wait { index, from } => self.wait_for(id, index, from),
             Command::ListForwards => {

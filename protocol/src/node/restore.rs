@@ -10,6 +10,7 @@ use crate::entropy::Entropy;
 use crate::id::{ChannelId, NodeId, Side};
 use crate::keys::NodeKeys;
 use crate::node::announce::Introduced;
+use crate::node::budget::Accounts;
 use crate::node::dormant::Dormant;
 use crate::node::drain::Draining;
 use crate::node::effect::{Effect, Fees, Level};
@@ -17,6 +18,7 @@ use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
 use crate::node::payments::{Payment, Payments};
 use crate::node::peers::Peer;
+use crate::node::runes::Runes;
 use crate::node::state::Counters;
 use crate::node::waits::Waits;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
@@ -55,6 +57,8 @@ struct Found {
     payments: Payments,
     forwards: Forwards,
     introduced: Option<Introduced>,
+    runes: Runes,
+    accounts: Accounts,
     wallet: Vec<Vec<u8>>,
     wallet_kept: Vec<u64>,
     reserved: Vec<(ChannelId, Txid)>,
@@ -87,6 +91,15 @@ impl Found {
                 self.forwards.restore(forward);
             }
             Kind::NodeAnnounced => self.introduced = Some(decode(&value)?),
+            Kind::Runes => self.runes.restore_head(decode(&value)?),
+            Kind::Rune => {
+                let id = number_of(key).ok_or(BadRecord::Damaged)?;
+                self.runes.restore(id, decode(&value)?);
+            }
+            Kind::Account => {
+                let name = key.get(1..).and_then(|b| b.try_into().ok()).ok_or(BadRecord::Damaged)?;
+                self.accounts.restore(name, decode(&value)?);
+            }
             Kind::Wallet => {
                 self.wallet_kept.push(number_of(key).ok_or(BadRecord::Damaged)?);
                 self.wallet.push(decode(&value)?);
@@ -134,6 +147,7 @@ impl Dormant {
         for (key, value) in entries {
             found.add(&key, value).map_err(|why| RestoreError { key: crate::id::to_hex(&key), why })?;
         }
+        found.accounts.hold(&found.payments);
         let mut channels = BTreeMap::new();
         for (id, loaded) in found.channels {
             let channel =
@@ -175,6 +189,8 @@ impl Dormant {
             payments: found.payments,
             forwards: found.forwards,
             waits: Waits::default(),
+            runes: found.runes,
+            accounts: found.accounts,
             draining: Draining::default(),
             introduced: found.introduced,
             introduced_now: false,
@@ -220,6 +236,8 @@ impl Node {
         changes.extend(self.invoices.by_hash.values().map(|i| put(invoice_key(&i.hash), i)));
         changes.extend(self.payments.records());
         changes.extend(self.forwards.records());
+        changes.extend(self.runes.records());
+        changes.extend(self.accounts.records());
         changes.extend(self.introduced.map(|introduced| introduced.record()));
         let kept = self.peers.iter().filter_map(|(id, p)| Some((id, p.kept_address()?)));
         changes.extend(kept.map(|(id, address)| put(peer_key(id), address)));
@@ -284,5 +302,7 @@ impl Node {
              and their peers are to close them"
         );
         self.notice(Level::Warn, text);
+        // The copy does not know which runes were refused, and what was spent with them.
+        self.void_runes();
     }
 }

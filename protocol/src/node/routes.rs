@@ -28,7 +28,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// No bound on fees.
-const NO_LIMIT: Msat = Msat(u64::MAX);
+pub(super) const NO_LIMIT: Msat = Msat(u64::MAX);
 /// HTLCs that are sent for one payment before it is given up.
 const MAX_TRIES: u32 = 60;
 /// HTLCs that are sent after each rest.

@@ -148,6 +148,9 @@ impl Node {
         if amount > payment.missing() {
             return Err(Retry::Never(-1, "internal: a part would be more than is missing".into()));
         }
+        if !payment.drawn.covers(payment.sent.saturating_add(sent)) {
+            return Err(Retry::Never(-1, "internal: a part would be more than was set aside".into()));
+        }
         let search = self.payments.plans.get(&hash).and_then(|plan| plan.search.as_ref());
         let (hops, expiry, path_key) = self.layers(payment, &way);
         let channel = match self.room_for(first, search, expiry) {
@@ -301,6 +304,7 @@ impl Node {
         } else {
             self.keep_payment(hash);
         }
+        self.settle_draws(hash);
         self.tell_hand_part(hash);
     }
 
@@ -316,8 +320,10 @@ impl Node {
             return;
         }
         // As its part was taken off the sum when it failed.
-        payment.sent = payment.sent.saturating_add(lock.map_or(payment.amount, |lock| lock.amount));
+        let amount = lock.map_or(payment.amount, |lock| lock.amount);
+        payment.sent = payment.sent.saturating_add(amount);
         payment.count = payment.count.saturating_add(1);
+        self.charge(hash, amount);
         self.set_status(hash, Status::Complete { preimage, at_s });
     }
 
@@ -342,6 +348,9 @@ impl Node {
             Removal::Fulfilled(_) => return,
             Removal::OnChain => {
                 let text = self.on_chain_words(channel);
+                if self.is_ahead(channel) {
+                    self.lose_draw(hash, part.sent);
+                }
                 if self.hand_part_failed(hash, (channel, id.id), (code::TRY_OTHER_ROUTE, text.into())) {
                     return;
                 }
@@ -362,7 +371,7 @@ impl Node {
         }
         self.keep_payment(hash);
         if paid {
-            return;
+            return self.settle_draws(hash);
         }
         let tired =
             self.payments.plans.get(&hash).and_then(|p| p.search.as_ref()).is_none_or(Search::is_tired);
@@ -406,9 +415,14 @@ impl Node {
         payment.note_erring((part.channel, part.htlc), erring);
     }
 
-    fn on_chain_words(&self, channel: ChannelId) -> &'static str {
+    /// Whether it was closed with a state that this node does not know.
+    fn is_ahead(&self, channel: ChannelId) -> bool {
         let watch = self.channels.get(&channel).and_then(|c| c.watch.as_ref());
-        if watch.is_none_or(|w| w.standing == Standing::Ahead) {
+        watch.is_none_or(|w| w.standing == Standing::Ahead)
+    }
+
+    fn on_chain_words(&self, channel: ChannelId) -> &'static str {
+        if self.is_ahead(channel) {
             "the channel was closed with a state that this node has lost, and no secret was seen: the next hop may \
              have been paid all the same. Ask the payee before you pay again"
         } else {
@@ -451,6 +465,7 @@ impl Node {
         let Some(payment) = self.payments.by_hash.get(&hash) else { return };
         if matches!(payment.status, Status::Complete { .. }) {
             self.payments.plans.remove(&hash);
+            self.settle_draws(hash);
         } else if payment.parts.is_empty() {
             self.payments.plans.remove(&hash);
             self.end_payment(hash, code, message);
@@ -462,6 +477,7 @@ impl Node {
     fn end_payment(&mut self, hash: PaymentHash, code: i32, message: String) {
         let at_s = self.wall().seconds();
         self.set_status(hash, Status::Failed { code, message, at_s });
+        self.settle_draws(hash);
         self.tell_payers(hash);
     }
 

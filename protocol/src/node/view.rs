@@ -416,3 +416,42 @@ pub struct ChannelBalance {
     /// The peer's, all of it.
     pub their_msat: Msat,
 }
+
+/// What `showrunes` and `blacklistrune` tell, and what checks a rune.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Runes {
+    /// What authentication codes are made with; `None` before the first rune.
+    pub epoch: Option<u64>,
+    /// By their numbers.
+    pub runes: Vec<Rune>,
+    /// Numbers that are refused, first and last.
+    pub blacklist: Vec<(u64, u64)>,
+    /// Budgets of which something was spent, or is set aside.
+    pub accounts: Vec<Account>,
+}
+
+/// A rune that was made here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rune {
+    /// Its number.
+    pub id: u64,
+    /// Without the number.
+    pub restrictions: String,
+    /// Seconds since the Unix epoch.
+    pub created_at_s: u64,
+    /// Milliseconds since then; 0: never.
+    pub used_at_ms: u64,
+}
+
+/// How a budget stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// Whose.
+    pub name: [u8; 32],
+    /// What its payments cost.
+    pub spent: Msat,
+    /// The day, since the Unix epoch, that this counts for; 0: for all.
+    pub day: u64,
+    /// What payments under way may cost at most.
+    pub held: Msat,
+}

@@ -13,6 +13,7 @@ pub mod open;
 pub mod pay;
 pub mod peer;
 pub mod psbt;
+pub mod rune;
 pub mod sendpay;
 pub mod snapshot;
 pub mod tower;

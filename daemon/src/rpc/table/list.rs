@@ -5,7 +5,8 @@
 
 use super::{later, opt, req, Method, DRY_RUN};
 use crate::rpc::call::{
-    channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wait, wallet,
+    channel, decode, graph, invoice, message, node, open, pay, peer, rune, sendpay, snapshot, tower, wait,
+    wallet,
 };
 use crate::rpc::params::{Kind, Param};
 
@@ -97,6 +98,62 @@ pub(super) const LIST: &[Method] = &[
         "(chand) The watchtowers named by --watchtower, and how far each has the revoked states.",
         tower::listwatchtowers,
         []
+    ),
+    method!(
+        "createrune",
+        "node",
+        "Make a credential for --http, or restrict one further.",
+        rune::createrune,
+        [
+            opt("rune", Kind::Text, "a new one", "add the restrictions to this one; anybody's will do"),
+            opt(
+                "restrictions",
+                Kind::Restrictions,
+                "none",
+                "all must hold, of each its alternatives at least one; docs/ACCESS.md has their language"
+            ),
+        ]
+    ),
+    method!(
+        "showrunes",
+        "node",
+        "The runes that were made here, or what one says.",
+        rune::showrunes,
+        [opt("rune", Kind::Text, "all", "only this one, which need not be ours"),]
+    ),
+    method!(
+        "checkrune",
+        "node",
+        "Whether a rune allows a method; counts as a use of it.",
+        rune::checkrune,
+        [
+            req("rune", Kind::Text, "the rune"),
+            opt("nodeid", Kind::NodeId, "none", "the node that asks"),
+            opt("method", Kind::Text, "none", "what it asks"),
+            opt("params", Kind::Params, "none", "with what"),
+        ]
+    ),
+    method!(
+        "blacklistrune",
+        "node",
+        "Refuse runes from now on, by their numbers; lists those that are refused.",
+        rune::blacklistrune,
+        [
+            opt("start", Kind::U64, "only list", "the first number"),
+            opt("end", Kind::U64, "start", "the last number"),
+            opt("relist", Kind::Bool, "false", "refuse them no longer"),
+        ]
+    ),
+    method!(
+        "destroyrune",
+        "node",
+        "The same as blacklistrune.",
+        rune::blacklistrune,
+        [
+            opt("start", Kind::U64, "only list", "the first number"),
+            opt("end", Kind::U64, "start", "the last number"),
+            opt("relist", Kind::Bool, "false", "refuse them no longer"),
+        ]
     ),
     // ---- peers
     method!(
