@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::record::{channel_key, put, Kind};
 use crate::store::Change;
 use crate::tx::close::may_send_shutdown;
-use crate::units::Sat;
+use crate::units::{Msat, Sat};
 use crate::wire::features::{Feature, Features};
 use crate::wire::message::{AcceptChannel, ErrorMessage, FundingCreated, FundingSigned, OpenChannel};
 use crate::wire::Message;
