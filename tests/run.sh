@@ -16,7 +16,9 @@ TOOLS=target/tools
 LOGS=target/test-logs
 # Nodes mostly wait for disks and for each other: more of them than cores.
 PROCESS_THREADS=${PROCESS_THREADS:-4}
-FUZZ_SECONDS=${FUZZ_SECONDS:-60}
+# litecoinds wait even more.
+LITECOIN_THREADS=${LITECOIN_THREADS:-6}
+FUZZ_SECONDS=${FUZZ_SECONDS:-45}
 # New seeds with every change of the sources, and the same ones for the same sources: a failure is never a matter of luck.
 sources_number() { local tree; tree=$(git rev-parse --verify --quiet 'HEAD^{tree}') || tree=1; echo $((16#${tree:0:11})); }
 NEW_SEED=${NEW_SEED:-$(sources_number)}
@@ -134,13 +136,13 @@ part_fuzz() (
 
 part_explore() { target/release/explore --start "$EXPLORE_STARTS" --cuts any --crashes any --plays 4000; }
 
-part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS"; }
+part_process() { cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS" --skip litecoind::; }
 
 # Litecoin's nodes relay no anchors, so that its channels have none.
 part_litecoin() {
     command -v litecoind >/dev/null || install litecoind
-    CHAND_TEST_CHAIN=litecoind cargo test --release --locked --workspace --test process -- --test-threads "$PROCESS_THREADS" \
-        backend:: close:: forward:: hold:: onchain:: pay:: penalty:: restart:: --skip with_anchors
+    CHAND_TEST_CHAIN=litecoind cargo test --release --locked --workspace --test process -- --test-threads "$LITECOIN_THREADS" \
+        backend:: close:: forward:: hold:: onchain:: pay:: penalty:: restart:: litecoind:: --skip with_anchors
 }
 
 part_demo() { target/release/chand demo; }

@@ -7,7 +7,7 @@
 //! Read next: `core`.
 
 use crate::chain::follow::{self, FollowConfig};
-use crate::chain::{Auth, Chain, RpcError};
+use crate::chain::{Auth, Chain, RpcClient, RpcError};
 use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
 use crate::core::{peer_queue, Birth, Core, Daemon, Parts};
 use crate::crypto::ParallelCrypto;
@@ -100,6 +100,7 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
         // A backend that accepts and never answers must not keep us from stopping.
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
     };
+    chain.watch(config.network.network);
     begin_wallet(&config, &chain, &node, &mut wallet).await?;
     let (events, peer_events) = peer_queue();
     let node_key = *keys.lightning()?.node_secret();
@@ -440,9 +441,18 @@ fn announced(config: &Config, bindings: &[SocketAddr]) -> Vec<Address> {
     bindings.iter().filter(|binding| reachable(binding.ip())).map(address).collect()
 }
 
-/// The backend, looked at once: a wrong chain or password is the user's to mend; one that is away may come back.
+/// The backends, each looked at once: a wrong chain or password is the user's to mend; one that is away may come back.
 pub(crate) async fn reach_chain(config: &Config) -> Result<Chain, StartError> {
-    let BitcoinRpc { host, port, path, auth } = &config.bitcoin_rpc;
+    let first = reach_backend(config, &config.bitcoin_rpc).await?;
+    let mut others = Vec::new();
+    for backend in &config.more_bitcoin_rpc {
+        others.push(reach_backend(config, backend).await?);
+    }
+    Ok(Chain::of(first, others))
+}
+
+async fn reach_backend(config: &Config, backend: &BitcoinRpc) -> Result<RpcClient, StartError> {
+    let BitcoinRpc { host, port, path, auth } = backend;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let url = format!("http://{host}:{port}{path}");
     let logins: Vec<Auth> = match auth {
@@ -451,19 +461,19 @@ pub(crate) async fn reach_chain(config: &Config) -> Result<Chain, StartError> {
         }
         RpcAuth::Cookies(files) => files.iter().cloned().map(Auth::CookieFile).collect(),
     };
-    let mut best: Option<(Chain, RpcError)> = None;
+    let mut best: Option<(Auth, RpcError)> = None;
     for login in logins {
-        let chain = Chain::new(&url, login).map_err(because)?;
+        let chain = Chain::new(&url, login.clone()).map_err(because)?;
         match chain.check_network(config.network.network).await {
-            Ok(_) => return Ok(chain),
-            Err(error) => best = Some(best.unwrap_or((chain, error))),
+            Ok(_) => return RpcClient::new(&url, login).map_err(because),
+            Err(error) => best = Some(best.unwrap_or((login, error))),
         }
     }
     match best {
-        Some((chain, error @ RpcError::Unreachable { .. })) => {
+        Some((login, error @ RpcError::Unreachable { .. })) => {
             let hint = if config.network.is_regtest() { " (chand regtest starts one)" } else { "" };
             tracing::warn!("{error}{hint}; channels wait for it, and it is tried until it answers");
-            Ok(chain)
+            RpcClient::new(&url, login).map_err(because)
         }
         Some((_, error @ RpcError::WrongPassword { .. })) => {
             Err(StartError(format!("{error}: correct --bitcoin-rpc or --bitcoin-rpc-cookie")))

@@ -180,9 +180,11 @@ try() {
 # Without a plant nothing may be found, or a catch would mean nothing.
 sound() {
     local by_sim by_explorer by_towns
+    towns none "$SOUND_TOWNS" >"$WORK/logs/none.found" &
     by_sim=$(sim none "$SOUND_SEEDS")
     by_explorer=$(explore none A,fee)
-    by_towns=$(towns none "$SOUND_TOWNS")
+    wait
+    by_towns=$(<"$WORK/logs/none.found")
     if [ -n "$by_sim$by_explorer$by_towns" ]; then
         echo "no plant is on, and yet: $by_sim $by_explorer $by_towns"
         return 1

@@ -75,6 +75,11 @@ fn three_nodes_know_all_channels_and_hear_when_one_dies() {
         world.alice.refusal("listchannels", json!({ "source": carol.id(), "destination": carol.id() }));
     assert_eq!(refused.code(), Some(-32602));
 
+    // Alice never met Carol, and knows her words by her key.
+    let signed = carol.call("signmessage", json!({ "message": "tea" }));
+    let checked = world.alice.call("checkmessage", json!({ "message": "tea", "zbase": signed["zbase"] }));
+    assert_eq!((&checked["verified"], &checked["pubkey"]), (&json!(true), &json!(carol.id())));
+
     // A change of fees arrives.
     world.bob.call("setchannel", json!({ "id": carol.id(), "feebase": 7 }));
     wait_for("the new fee at Alice", || {

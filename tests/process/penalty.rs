@@ -58,7 +58,7 @@ pub fn takeable(commitment: &Transaction) -> Vec<OutPoint> {
 }
 
 /// Waits until spends of all outputs are in the mempool, and mines them.
-fn take(world: &World, commitment: &Transaction) {
+pub fn take(world: &World, commitment: &Transaction) {
     take_all(world, takeable(commitment));
 }
 
@@ -329,6 +329,38 @@ fn a_cheat_while_the_backend_is_away() {
     world.alice.launch();
     take(&world, &commitment);
     judge(&world, before, &commitment, born, &world.bob);
+}
+
+/// Alice has two backends. The one she follows goes away, and the cheat comes: she hears of it from the other.
+#[test]
+fn a_cheat_while_one_of_two_backends_is_away() {
+    let dir = tempfile::Builder::new().prefix("chand-").tempdir().expect("a temporary folder");
+    let chain = Chain::start(dir.path());
+    let gate = Gate::open_to(chain.port());
+    let second = format!("--bitcoin-rpc={}", chain.url());
+    let mut alice =
+        Node::prepare("Alice", dir.path(), &chain.url_through(gate.port()), &["--dev", second.as_str()]);
+    alice.launch();
+    let bob = Node::start("Bob", dir.path(), &chain, &["--dev"]);
+    let world = stage::with_channel(World { alice, bob, chain, dir }, ChannelType::Anchors);
+    let backends = || world.alice.call("listbackends", json!({}))["backends"].clone();
+    let list = backends();
+    assert_eq!((list.as_array().map(Vec::len), &list[0]["active"]), (Some(2), &json!(true)), "{list}");
+    begin(&world);
+    let number = stage::newest(&world.bob, &world.alice);
+    end(&world);
+    let funding = stage::funding(&world.alice, &world.bob);
+    let before = Purses::of(&world);
+    gate.shut();
+    publish(&world.bob, &world.alice, number);
+    let commitment = wait_spender(&world.chain, &funding);
+    let born = world.mine(1);
+    take(&world, &commitment);
+    judge(&world, before, &commitment, born, &world.bob);
+    let list = backends();
+    assert_eq!((&list[0]["active"], &list[1]["active"]), (&json!(false), &json!(true)), "{list}");
+    assert!(list[0]["trouble"].as_str().is_some_and(|t| t.contains("cannot be reached")), "{list}");
+    assert!(list[1]["trouble"].is_null(), "{list}");
 }
 
 /// SIGKILL between the penalty and its confirmation, and the mempool forgets it, too.

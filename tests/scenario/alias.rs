@@ -326,6 +326,28 @@ fn a_peer_may_change_its_name_for_the_channel() {
     duet.judge_agreement();
 }
 
+#[test]
+fn a_peer_that_changes_it_without_end_is_not_followed_without_end() {
+    let mut duet = opened(2_434, hidden());
+    let names = agreed(&duet);
+    let like = Message::ChannelReady(readies(&duet, BOB)[0].clone());
+    let name = |n: u64| ShortChannelId(names[BOB].0 ^ n);
+    let mut last = names[BOB];
+    for n in 1..=1_000 {
+        duet.inject(BOB, &ready_of(name(n), &like));
+        last = duet.channel(ALICE).peer_alias().expect("a name");
+    }
+    assert!(last != names[BOB] && last != name(1_000), "{last}");
+    let told = updates(&duet, ALICE).len();
+    assert!(told < 100, "{told} updates for a peer that does not stop");
+    // The channel lives, and after a cut there is room again.
+    duet.pay(BOB, "all the same", 1_000_000);
+    duet.cut(None);
+    duet.connect();
+    duet.inject(BOB, &ready_of(name(1_000), &like));
+    assert_eq!(duet.channel(ALICE).peer_alias(), Some(name(1_000)));
+}
+
 fn ready_of(name: ShortChannelId, like: &Message) -> Message {
     match like.clone() {
         Message::ChannelReady(m) => Message::ChannelReady(ChannelReady { short_channel_id: Some(name), ..m }),

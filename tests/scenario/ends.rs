@@ -99,6 +99,8 @@ fn a_forward_whose_claim_lost_the_race_is_not_called_settled() {
     let row = town.forwards(1)[0].clone();
     let Reply::Info(info) = town.must(1, Command::GetInfo) else { panic!("no info") };
     assert_eq!((row.status, row.lost.map(|m| m.0), info.fees_collected.0), ("failed", Some(AMOUNT_MSAT), 0));
+    let said = format!("{} are lost", row.in_msat);
+    assert!(town.seats[1].log.iter().any(|n| n.text.contains(&said)), "{said}");
 }
 
 /// Bob's own payment, taken back seven deep, undone, and taken by Carol with its secret: it is paid, and Bob has the proof.

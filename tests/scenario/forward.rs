@@ -169,6 +169,16 @@ fn limits_of_setchannel_hold_and_stay() {
         let text = words(town.pay_along(route, &invoice, ALICE));
         assert!(text.contains(what) && text.contains("hop 1 of 2"), "{what}: {text}");
     }
+    let channel = Some(ChannelRef::Id(town.between(BOB, CAROL).id()));
+    let above = Msat(town.between(BOB, CAROL).terms.capacity.to_msat().0 + 1);
+    let order = Command::SetChannel {
+        channel,
+        fee_base_msat: None,
+        fee_ppm: None,
+        htlc_min_msat: Some(above),
+        htlc_max_msat: Some(above),
+    };
+    assert_eq!(town.must_fail(BOB, order).code, -32602, "more than the channel holds never goes on");
     set(&mut town, 50_000_000, 50_000_000);
     let invoice = town.bill(CAROL, "fits", 50_000_000);
     let route = town.route(&way, 50_000_000, 40);

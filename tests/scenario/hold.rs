@@ -1,5 +1,6 @@
 //! Hold invoices: money waits at the payee until its user decides; restarts and blocks meanwhile.
 
+use crate::onchain::{alone, force_close};
 use chand_protocol::node::command::{Command, InvoiceRequest, Reply};
 use chand_tests::duet::play::{pay, preimage, request, Open};
 use chand_tests::duet::{other, Duet, ALICE, BOB};
@@ -185,4 +186,43 @@ fn snapshots_show_what_was_held_and_how_it_ended() {
     let reborn = duet.snapshots(ALICE);
     same(&reborn);
     assert_eq!(reborn.len(), later.len());
+}
+
+#[test]
+fn who_waits_is_told_when_an_invoice_is_deleted_or_cancelled() {
+    let mut duet = Duet::opened(38, Open::default());
+    duet.invoice(BOB, request("tea", Some(1_000)));
+    duet.hold_invoice(BOB, 1, 1_000);
+    let wait = |label: &str| Command::WaitInvoice { label: label.into() };
+    let [tea, held] = ["tea", "hold-1"].map(|label| duet.tell(BOB, wait(label)));
+    duet.run();
+    assert!(duet.answer(tea).is_none() && duet.answer(held).is_none());
+    duet.must(BOB, Command::DelInvoice { label: "tea".into(), status: "unpaid".into() });
+    duet.must(BOB, Command::CancelInvoice { payment_hash: preimage(1).hash() });
+    for (id, code, word) in [(tea, -1, "deleted"), (held, 903, "cancelled")] {
+        let Some(Err(told)) = duet.answer(id) else { panic!("{word}: still waits") };
+        assert!(told.code == code && told.message.contains(word), "{told:?}");
+    }
+    assert!(duet.must_fail(BOB, wait("hold-1")).message.contains("cancelled"));
+}
+
+/// Dust has no output on any commitment: once the channel closes, its payer has it.
+#[test]
+fn a_held_payment_too_small_for_the_chain_ends_with_its_channel() {
+    for closer in [ALICE, BOB] {
+        let mut duet = Duet::opened(39, Open::default());
+        let order = duet.pay_held(ALICE, 1, 200_000);
+        assert_eq!(status(&mut duet, BOB, 1), "accepted");
+        let waits = duet.tell(BOB, Command::WaitInvoice { label: "hold-1".into() });
+        alone(&mut duet);
+        force_close(&mut duet, closer);
+        duet.mine(1);
+        assert_eq!(status(&mut duet, BOB, 1), "cancelled", "closer {closer}");
+        assert!(matches!(duet.answer(waits), Some(Err(told)) if told.code == 903));
+        duet.restart(BOB);
+        duet.mine(10);
+        assert_eq!(status(&mut duet, BOB, 1), "cancelled");
+        assert!(matches!(duet.answer(order), Some(Err(_))), "the payer has it back");
+        assert_eq!(duet.must_fail(BOB, Command::SettleInvoice { preimage: preimage(1) }).code, 906);
+    }
 }

@@ -22,6 +22,7 @@ mod faults;
 mod faults2;
 mod forget;
 mod forward;
+mod funding;
 mod golden;
 mod gossip;
 mod greet;

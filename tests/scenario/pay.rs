@@ -292,3 +292,20 @@ fn the_payee_is_told_the_secret_the_total_and_its_metadata() {
         assert_eq!(last.payment_metadata, metadata);
     }
 }
+
+#[test]
+fn another_invoice_with_a_paid_hash_is_not_called_paid() {
+    let mut duet = Duet::opened(24, Open::default());
+    let own = || Some(preimage(1));
+    let any = duet.invoice(BOB, InvoiceRequest { preimage: own(), ..request("any", None) });
+    for _ in 0..2 {
+        assert!(matches!(duet.must(ALICE, pay(&any.bolt11, Some(1_000_000))), Reply::Paid(_)));
+    }
+    duet.must(BOB, Command::DelInvoice { label: "any".into(), status: "paid".into() });
+    let dear = duet.invoice(BOB, InvoiceRequest { preimage: own(), ..request("dear", Some(9_000_000)) });
+    for order in [pay(&any.bolt11, Some(2_000_000)), pay(&dear.bolt11, None)] {
+        let refused = duet.must_fail(ALICE, order);
+        assert!(refused.code == 201 && refused.message.contains("1000000 msat"), "{refused:?}");
+    }
+    assert_eq!(duet.balance_msat(ALICE), 599_000_000);
+}

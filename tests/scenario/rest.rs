@@ -175,3 +175,28 @@ fn a_payer_who_dies_while_a_payment_rests_has_sent_nothing() {
     assert_eq!(pays.first().map(|pay| pay.status), Some("failed"));
     town.judge_quiet();
 }
+
+/// What was learned of both ways is out of date, and neither carries all of it.
+#[test]
+fn after_a_rest_a_payment_goes_on_from_what_it_met_itself() {
+    let mut town = Town::new(4, 866, |_, config| (config.fee_base_msat, config.fee_ppm) = (1_000, 0));
+    for between in [BOB, CAROL] {
+        town.open(ALICE, between, side(3_000_000, 1_000_000_000));
+        town.open(between, DAVE, side(3_000_000, 1_500_000_000));
+    }
+    for round in 0..6 {
+        for (payer, payee, msat) in [(ALICE, DAVE, 2_400_000_000), (DAVE, ALICE, 2_390_000_000)] {
+            let (bill, sent) = (town.bill(payee, &format!("{round}"), msat), offered(&town, payer));
+            let id = town.tell(payer, pay(&bill.bolt11, 60));
+            town.run();
+            town.wait_ms(20_000);
+            let answer = town.answer(id);
+            let sent = offered(&town, payer) - sent;
+            assert!(
+                matches!(answer, Some(Ok(Reply::Paid(_)))),
+                "{payer} in round {round}, {sent} HTLCs: {answer:?}"
+            );
+        }
+    }
+    town.judge_quiet();
+}

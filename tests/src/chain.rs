@@ -27,6 +27,8 @@ pub struct Chain {
     litecoin: bool,
     dir: PathBuf,
     port: u16,
+    /// Options of litecoind's beside the usual ones.
+    extra: Vec<String>,
     process: Option<Process>,
 }
 
@@ -36,9 +38,19 @@ impl Chain {
     /// # Panics
     /// When it does not come up.
     pub fn start(dir: &Path) -> Chain {
+        Chain::start_with(dir, &["-txindex=1"])
+    }
+
+    /// The same; litecoind, if it is that, with these options, too.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with(dir: &Path, extra: &[&str]) -> Chain {
         let dir = dir.join("chain");
         std::fs::create_dir_all(&dir).expect("a folder for the chain");
-        let mut chain = Chain { litecoin: litecoin::is_wanted(), dir, port: ports::free(), process: None };
+        let extra = extra.iter().map(|s| (*s).to_string()).collect();
+        let litecoin = litecoin::is_wanted();
+        let mut chain = Chain { litecoin, dir, port: ports::free(), extra, process: None };
         if chain.litecoin {
             litecoin::prepare(&chain.dir);
         }
@@ -49,7 +61,8 @@ impl Chain {
 
     /// One of litecoind's that is not started yet, with its files in `dir`.
     pub(crate) fn of_litecoind(dir: &Path) -> Chain {
-        Chain { litecoin: true, dir: dir.into(), port: ports::free(), process: None }
+        let extra = vec!["-txindex=1".into()];
+        Chain { litecoin: true, dir: dir.into(), port: ports::free(), extra, process: None }
     }
 
     /// Whether it is litecoind's.
@@ -69,14 +82,27 @@ impl Chain {
         ended
     }
 
+    /// Ends it and starts it again with other options, if it is litecoind.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn relaunch_with(&mut self, extra: &[&str]) {
+        self.kill();
+        self.extra = extra.iter().map(|s| (*s).to_string()).collect();
+        self.launch();
+    }
+
     /// Starts its process (again), on the same port and files.
     ///
     /// # Panics
     /// When it runs already, or does not answer in time.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the chain runs already");
-        self.process =
-            Some(if self.litecoin { litecoin::launch(&self.dir, self.port) } else { self.start_own() });
+        self.process = Some(if self.litecoin {
+            litecoin::launch(&self.dir, self.port, &self.extra)
+        } else {
+            self.start_own()
+        });
         wait_for("the chain to answer", || {
             if let Some(status) = self.process.as_mut().and_then(Process::ended) {
                 panic!("the chain ended at its start: {status}");

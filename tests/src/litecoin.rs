@@ -34,13 +34,12 @@ pub fn node_options(given: &[String]) -> Vec<String> {
 }
 
 /// Starts it on `port` with what is in `dir`.
-pub fn launch(dir: &Path, port: u16) -> Process {
+pub fn launch(dir: &Path, port: u16, extra: &[String]) -> Process {
     let args = [
         "-regtest",
         "-server",
         "-listen=0",
         "-dnsseed=0",
-        "-txindex=1",
         // As with the embedded chain, nothing is kept of what waits.
         "-persistmempool=0",
         "-fallbackfee=0.0002",
@@ -55,6 +54,7 @@ pub fn launch(dir: &Path, port: u16) -> Process {
         &format!("-datadir={}", dir.join("data").display()),
     ]
     .map(String::from);
+    let args: Vec<String> = args.into_iter().chain(extra.iter().cloned()).collect();
     Process::start("litecoind", Path::new("litecoind"), &args, dir, &dir.join("log"))
 }
 

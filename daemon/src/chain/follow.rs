@@ -7,7 +7,7 @@
 
 use super::{verify, Chain, RpcError};
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, CompactTarget};
 use chand_protocol::chain::Network;
 use chand_protocol::node::effect::Fees;
 use chand_protocol::units::{Feerate, Height};
@@ -254,6 +254,9 @@ impl Follower {
     async fn tell_trouble(&mut self, error: RpcError) -> Result<(), Stop> {
         self.told_synced = None;
         self.checked_network = false;
+        if self.chain.blame(&error) {
+            return Ok(());
+        }
         let kind = Some(discriminant(&error));
         if self.trouble == kind {
             return Ok(());
@@ -329,10 +332,20 @@ impl Follower {
         ))
     }
 
+    /// How difficult the tip was, where that binds the next block. Whoever serves its header: the hash shows it to be the tip's.
+    async fn tip_bits(&self) -> Result<Option<CompactTarget>, Stop> {
+        if !verify::is_strict(self.config.network) {
+            return Ok(None);
+        }
+        let tip = self.chain.get_block_header(&self.tip()?).await?;
+        tip.map(|info| Some(info.header.bits)).ok_or_else(|| self.foreign(self.height).into())
+    }
+
     /// Tells the blocks up to height `last`, fetching a few ahead.
     async fn advance(&mut self, last: u32) -> Result<Round, Stop> {
         let mut ahead = VecDeque::new();
         let mut next = self.height;
+        let mut bits = self.tip_bits().await?;
         let mut round = Round::Futile;
         loop {
             while ahead.len() < PREFETCH && next < last {
@@ -347,6 +360,10 @@ impl Follower {
             }
             let height = Height(self.height).plus(1);
             let header = block.header;
+            if let Some(before) = bits.replace(header.bits) {
+                verify::difficulty(before, &header, height.0, self.config.network)
+                    .map_err(|bad| RpcError::Nonsense(format!("block {hash} at height {height}: {bad}")))?;
+            }
             self.emit(ChainEvent::Connected { height, hash, header, block }).await?;
             self.height = height.0;
             self.tip_time_s = Some(header.time);

@@ -2,18 +2,20 @@
 //!
 //! In: a URL, questions. Out: typed answers; blocks in order, checked (`follow`).
 //! The backend is trusted to tell the truth, and checked wherever that is cheap.
-//! A backend that goes away is normal: it never closes a channel, it is said once and tried again.
-//! Read next: `follow`, `rpc`.
+//! A backend that goes away is normal: it never closes a channel, it is said once and tried again. Where several are named, one
+//! that serves takes its place (`several`). Read next: `follow`, `rpc`.
 
 pub mod follow;
 mod mweb;
 mod rpc;
+mod several;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod url;
 mod verify;
 
 pub use rpc::{RpcClient, RpcError};
+pub use several::{Backends, Report};
 pub use url::{Auth, UrlError};
 
 use bitcoin::block::Header;
@@ -38,10 +40,13 @@ const ALREADY_THERE: i64 = -27;
 /// Beyond the wait asked for, how long an answer may take.
 const WAIT_SLACK: Duration = Duration::from_secs(15);
 
-/// A chain backend; cheap to clone, calls may run side by side.
+/// The chain's backends; cheap to clone, calls may run side by side. Each call goes to the one that is active just then, but for
+/// transactions, which all of them get.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    rpc: Arc<RpcClient>,
+    backends: Arc<Backends>,
+    /// Only this one, whichever is active.
+    only: Option<usize>,
 }
 
 /// What `getblockchaininfo` says.
@@ -59,6 +64,8 @@ pub struct ChainInfo {
     pub initial_block_download: bool,
     /// It forgets old blocks.
     pub pruned: bool,
+    /// All work of its chain, as it says; zero when it does not.
+    work: several::Work,
 }
 
 /// A header and where it stands.
@@ -98,12 +105,48 @@ impl Chain {
     /// # Errors
     /// [`UrlError`], which never repeats the URL.
     pub fn new(url: &str, auth: Auth) -> Result<Chain, UrlError> {
-        Ok(Chain { rpc: Arc::new(RpcClient::new(url, auth)?) })
+        Ok(Chain::of(RpcClient::new(url, auth)?, Vec::new()))
+    }
+
+    /// Several backends of one chain; the first is followed to begin with.
+    pub fn of(first: RpcClient, others: Vec<RpcClient>) -> Chain {
+        Chain { backends: Arc::new(Backends::new(first, others)), only: None }
+    }
+
+    /// Keeps looking, for as long as the runtime lives, which backend is the best to follow; there is nothing to do when there is
+    /// but one.
+    pub fn watch(&self, network: Network) {
+        if self.backends.count() > 1 {
+            tokio::spawn(several::referee(self.clone(), network));
+        }
+    }
+
+    /// How it stands with each backend.
+    pub fn report(&self) -> Vec<Report> {
+        self.backends.report()
+    }
+
+    /// The backend in use failed the node: another one takes its place for a while, if there is one that serves. Whether it did.
+    pub(crate) fn blame(&self, error: &RpcError) -> bool {
+        self.backends.blame(self.number(), error)
+    }
+
+    fn number(&self) -> usize {
+        self.only.unwrap_or_else(|| self.backends.active())
+    }
+
+    fn pinned(&self, n: usize) -> Chain {
+        Chain { backends: Arc::clone(&self.backends), only: Some(n) }
+    }
+
+    /// Each backend by itself.
+    fn each(&self) -> impl Iterator<Item = (usize, Chain)> + '_ {
+        (0..self.backends.count()).map(|n| (n, self.pinned(n)))
     }
 
     /// For a call that has no method here (the wallet's, a faucet's).
     pub fn rpc(&self) -> &RpcClient {
-        &self.rpc
+        self.backends.rpc(self.number())
     }
 
     /// `getblockchaininfo`
@@ -111,7 +154,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn get_blockchain_info(&self) -> Result<ChainInfo, RpcError> {
-        let info = self.rpc.call("getblockchaininfo", json!([])).await?;
+        let info = self.rpc().call("getblockchaininfo", json!([])).await?;
         Ok(ChainInfo {
             chain: text(&info, "chain").ok_or_else(|| missing("chain"))?.to_owned(),
             height: Height(int32(&info, "blocks")?),
@@ -119,6 +162,7 @@ impl Chain {
             best: parsed(&info["bestblockhash"], "bestblockhash")?,
             initial_block_download: info["initialblockdownload"].as_bool().unwrap_or(false),
             pruned: info["pruned"].as_bool().unwrap_or(false),
+            work: text(&info, "chainwork").and_then(|hex| <[u8; 32]>::from_hex(hex).ok()).unwrap_or_default(),
         })
     }
 
@@ -146,7 +190,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn get_best_block_hash(&self) -> Result<BlockHash, RpcError> {
-        parsed(&self.rpc.call("getbestblockhash", json!([])).await?, "getbestblockhash")
+        parsed(&self.rpc().call("getbestblockhash", json!([])).await?, "getbestblockhash")
     }
 
     /// `getblockhash`: the best chain's block at a height, `None` above its tip.
@@ -154,7 +198,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn get_block_hash(&self, height: Height) -> Result<Option<BlockHash>, RpcError> {
-        match self.rpc.call("getblockhash", json!([height.0])).await {
+        match self.rpc().call("getblockhash", json!([height.0])).await {
             Ok(hash) => parsed(&hash, "getblockhash").map(Some),
             Err(error) if error.code() == Some(OUT_OF_RANGE) => Ok(None),
             Err(error) => Err(error),
@@ -166,7 +210,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn get_block(&self, hash: &BlockHash) -> Result<Block, RpcError> {
-        let answer = self.rpc.call("getblock", json!([hash.to_string(), 0])).await?;
+        let answer = self.rpc().call("getblock", json!([hash.to_string(), 0])).await?;
         let bytes =
             answer.as_str().and_then(|hex| Vec::from_hex(hex).ok()).ok_or_else(|| missing("getblock"))?;
         match deserialize(&bytes) {
@@ -182,7 +226,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`]; [`RpcError::Rpc`] when the backend has forgotten the block.
     pub async fn get_block_txids(&self, hash: &BlockHash) -> Result<Vec<Txid>, RpcError> {
-        let block = self.rpc.call("getblock", json!([hash.to_string(), 1])).await?;
+        let block = self.rpc().call("getblock", json!([hash.to_string(), 1])).await?;
         let list = block["tx"].as_array().ok_or_else(|| missing("getblock"))?;
         list.iter().map(|txid| parsed(txid, "getblock")).collect()
     }
@@ -192,7 +236,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn get_block_header(&self, hash: &BlockHash) -> Result<Option<HeaderInfo>, RpcError> {
-        let ask = |verbose: bool| self.rpc.call("getblockheader", json!([hash.to_string(), verbose]));
+        let ask = |verbose: bool| self.rpc().call("getblockheader", json!([hash.to_string(), verbose]));
         let raw = match ask(false).await {
             Ok(raw) => raw,
             Err(error) if error.code() == Some(NOT_FOUND) => return Ok(None),
@@ -214,19 +258,58 @@ impl Chain {
     /// [`RpcError`].
     pub async fn wait_for_new_block(&self, limit: Duration) -> Result<Option<BlockHash>, RpcError> {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        match self.rpc.call_within("waitfornewblock", json!([limit_ms]), limit + WAIT_SLACK).await {
+        match self.rpc().call_within("waitfornewblock", json!([limit_ms]), limit + WAIT_SLACK).await {
             Ok(answer) => parsed(&answer["hash"], "waitfornewblock").map(Some),
             Err(error) if error.code() == Some(NO_METHOD) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// `sendrawtransaction`; to be in the mempool or the chain already is success.
+    /// `sendrawtransaction` to every backend; to be in a mempool or the chain already is success.
     ///
     /// # Errors
-    /// [`RpcError`]; [`RpcError::Rpc`] when it is refused.
+    /// [`RpcError`] of the active one when none takes it; [`RpcError::Rpc`] when it is refused.
     pub async fn send_raw_transaction(&self, tx: &Transaction) -> Result<(), RpcError> {
-        match self.rpc.call("sendrawtransaction", json!([serialize_hex(tx)])).await {
+        let tx = tx.clone();
+        self.to_all(move |one| {
+            let tx = tx.clone();
+            async move { one.send_to_one(&tx).await }
+        })
+        .await
+    }
+
+    /// Does it with each backend at once, and answers when the first succeeded; the others go on.
+    async fn to_all<F, D>(&self, doing: F) -> Result<(), RpcError>
+    where
+        F: Fn(Chain) -> D,
+        D: std::future::Future<Output = Result<(), RpcError>> + Send + 'static,
+    {
+        let active = self.number();
+        let mut others = Vec::new();
+        for (n, one) in self.each().filter(|(n, _)| self.only.is_none() && *n != active) {
+            let (done, place) = (doing(one), self.backends.rpc(n).place().to_owned());
+            others.push(tokio::spawn(async move {
+                let result = done.await;
+                if let Err(error) = &result {
+                    tracing::debug!(backend = place, "it did not take a transaction: {error}");
+                }
+                result
+            }));
+        }
+        let first = doing(self.pinned(active)).await;
+        if first.is_ok() {
+            return first;
+        }
+        for other in others {
+            if matches!(other.await, Ok(Ok(()))) {
+                return Ok(());
+            }
+        }
+        first
+    }
+
+    async fn send_to_one(&self, tx: &Transaction) -> Result<(), RpcError> {
+        match self.rpc().call("sendrawtransaction", json!([serialize_hex(tx)])).await {
             Err(RpcError::Rpc { code, message }) if !is_known(code, &message) => {
                 Err(RpcError::Rpc { code, message })
             }
@@ -237,13 +320,21 @@ impl Chain {
         }
     }
 
-    /// `submitpackage`: parents first, the child that pays for them last.
+    /// `submitpackage` to every backend: parents first, the child that pays for them last.
     ///
     /// # Errors
-    /// [`RpcError`]; [`RpcError::Rpc`] when any of them is refused.
+    /// [`RpcError`] of the active one when none takes it; [`RpcError::Rpc`] when any of them is refused.
     pub async fn submit_package(&self, package: &[Transaction]) -> Result<(), RpcError> {
         let hex: Vec<String> = package.iter().map(serialize_hex).collect();
-        let answer = self.rpc.call("submitpackage", json!([hex])).await?;
+        self.to_all(move |one| {
+            let hex = hex.clone();
+            async move { one.submit_to_one(hex).await }
+        })
+        .await
+    }
+
+    async fn submit_to_one(&self, hex: Vec<String>) -> Result<(), RpcError> {
+        let answer = self.rpc().call("submitpackage", json!([hex])).await?;
         let verdict = text(&answer, "package_msg").ok_or_else(|| missing("package_msg"))?;
         if verdict == "success" {
             return Ok(());
@@ -259,7 +350,7 @@ impl Chain {
     /// [`RpcError`].
     pub async fn test_mempool_accept(&self, txs: &[Transaction]) -> Result<Vec<MempoolVerdict>, RpcError> {
         let hex: Vec<String> = txs.iter().map(serialize_hex).collect();
-        let answer = self.rpc.call("testmempoolaccept", json!([hex])).await?;
+        let answer = self.rpc().call("testmempoolaccept", json!([hex])).await?;
         let list = answer.as_array().ok_or_else(|| missing("testmempoolaccept"))?;
         let verdict = |value: &Value| {
             let allowed = value["allowed"].as_bool().unwrap_or(false);
@@ -277,7 +368,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn estimate_smart_fee(&self, blocks: u16) -> Result<Option<Feerate>, RpcError> {
-        let answer = self.rpc.call("estimatesmartfee", json!([blocks])).await?;
+        let answer = self.rpc().call("estimatesmartfee", json!([blocks])).await?;
         match &answer["feerate"] {
             Value::Null => Ok(None),
             feerate => per_kw(feerate).map(Some),
@@ -289,7 +380,7 @@ impl Chain {
     /// # Errors
     /// [`RpcError`].
     pub async fn mempool_min_fee(&self) -> Result<Feerate, RpcError> {
-        let answer = self.rpc.call("getmempoolinfo", json!([])).await?;
+        let answer = self.rpc().call("getmempoolinfo", json!([])).await?;
         let floor = per_kw(&answer["mempoolminfee"])?;
         Ok(per_kw(&answer["minrelaytxfee"]).map_or(floor, |relay| relay.max(floor)))
     }
@@ -304,7 +395,7 @@ impl Chain {
         mempool: bool,
     ) -> Result<Option<UnspentOutput>, RpcError> {
         let params = json!([outpoint.txid.to_string(), outpoint.vout, mempool]);
-        let answer = self.rpc.call("gettxout", params).await?;
+        let answer = self.rpc().call("gettxout", params).await?;
         if answer.is_null() {
             return Ok(None);
         }

@@ -19,6 +19,8 @@ pub(super) enum BadBlock {
     WitnessCommitment,
     #[error("the block's proof of work is missing")]
     ProofOfWork,
+    #[error("the block's proof of work is easier than the chain allows there")]
+    Difficulty,
 }
 
 /// Hash, merkle root, witness commitment (preimages come out of witnesses) and, but on regtest, proof of work.
@@ -36,6 +38,33 @@ pub(super) fn block(block: &Block, asked: &BlockHash, network: Network) -> Resul
         return Err(BadBlock::ProofOfWork);
     }
     Ok(())
+}
+
+/// Blocks between two changes of the difficulty, of Bitcoin and of Litecoin.
+const RETARGET: u32 = 2_016;
+
+/// Whether these networks keep to one difficulty between its changes; the test networks let it fall when blocks are late.
+pub(super) const fn is_strict(network: Network) -> bool {
+    matches!(network, Network::Bitcoin | Network::Signet | Network::Litecoin)
+}
+
+/// Whether a block of this difficulty may follow at `height` on one of that: without this, a backend that lies could make up a
+/// chain whose every block was easy.
+pub(super) fn difficulty(
+    before: CompactTarget,
+    block: &Header,
+    height: u32,
+    network: Network,
+) -> Result<(), BadBlock> {
+    let fits = if !is_strict(network) {
+        true
+    } else if height % RETARGET == 0 {
+        // At most four times as easy; how hard it becomes harms nobody.
+        block.target() <= Target::from_compact(before).max_transition_threshold_unchecked()
+    } else {
+        block.bits == before
+    };
+    fits.then_some(()).ok_or(BadBlock::Difficulty)
 }
 
 /// Whether the header meets its own target, and that is no easier than the coin allows.
@@ -68,6 +97,29 @@ fn litecoin_work(header: &Header) -> Option<BlockHash> {
 mod tests {
     use super::*;
     use bitcoin::blockdata::constants::genesis_block;
+
+    #[test]
+    fn difficulty_changes_where_it_may_and_no_more_than_it_may() {
+        let mut header = genesis_block(bitcoin::Network::Bitcoin).header;
+        let before = CompactTarget::from_consensus(0x1d00_1000);
+        let allowed = |header: &Header, height, network| difficulty(before, header, height, network).is_ok();
+        for (bits, between, at_change) in [
+            (0x1d00_1000, true, true),
+            (0x1d00_0fff, false, true),
+            (0x1d00_1001, false, true),
+            (0x1d00_4000, false, true),
+            (0x1d00_4001, false, false),
+            (0x1d00_ffff, false, false),
+        ] {
+            header.bits = CompactTarget::from_consensus(bits);
+            for network in [Network::Bitcoin, Network::Litecoin, Network::Signet] {
+                assert_eq!(allowed(&header, 2_015, network), between, "{bits:x} between");
+                assert_eq!(allowed(&header, 2_017, network), between, "{bits:x} between");
+                assert_eq!(allowed(&header, 4_032, network), at_change, "{bits:x} at a change");
+            }
+            assert!(allowed(&header, 2_015, Network::Testnet) && allowed(&header, 2_015, Network::Regtest));
+        }
+    }
 
     #[test]
     fn genuine_blocks_pass_and_changed_ones_do_not() {

@@ -1,6 +1,6 @@
 //! Which chain backend, and how to log in to it.
 //!
-//! In: `--bitcoin-rpc`, `--bitcoin-rpc-cookie`, or nothing. Out: host, port and a way to log in.
+//! In: `--bitcoin-rpc`, `--bitcoin-rpc-cookie`, or nothing. Out: host, port and a way to log in, of one backend or several.
 //! Nothing named: the cookies that `chand regtest` and bitcoind leave where they always do.
 //! Read next: `options`.
 
@@ -64,43 +64,62 @@ pub struct BitcoinRpc {
     pub auth: RpcAuth,
 }
 
+/// The backends, in the order in which they were named, and at least one.
 pub(super) fn read(
     s: &mut Settings,
     network: &NetworkInfo,
     home: Option<&Path>,
+) -> Result<(BitcoinRpc, Vec<BitcoinRpc>), ConfigError> {
+    let mut cookies = s.list("bitcoin-rpc-cookie", cookie_file)?.into_iter();
+    let named = s.joined("bitcoin-rpc", "://");
+    let mut all = Vec::new();
+    for text in named {
+        let url = parse_url(&text, network.rpc_port).map_err(|reason| s.complain("bitcoin-rpc", reason))?;
+        all.push(one(s, url, &mut cookies, network, home)?);
+    }
+    if all.is_empty() {
+        all.push(match cookies.next() {
+            Some(cookie) => local(network, vec![cookie]),
+            None => match found_cookies(network, home) {
+                cookies if cookies.is_empty() => return Err(no_chain(network)),
+                cookies => local(network, cookies),
+            },
+        });
+    }
+    if cookies.next().is_some() {
+        let words = "more files than --bitcoin-rpc without a user: give each backend one of both";
+        return Err(s.complain("bitcoin-rpc-cookie", words.into()));
+    }
+    let first = all.remove(0);
+    Ok((first, all))
+}
+
+/// One backend; a URL without a user takes the next cookie.
+fn one(
+    s: &mut Settings,
+    url: Url,
+    cookies: &mut impl Iterator<Item = PathBuf>,
+    network: &NetworkInfo,
+    home: Option<&Path>,
 ) -> Result<BitcoinRpc, ConfigError> {
-    let cookie = s.optional("bitcoin-rpc-cookie", cookie_file)?;
-    let url = s.optional("bitcoin-rpc", |text| parse_url(text, network.rpc_port))?;
-    match (url, cookie) {
-        (Some(Url { login: Some(_), .. }), Some(_)) => Err(
-            s.complain("bitcoin-rpc-cookie", "--bitcoin-rpc names a user already: give one of both".into())
-        ),
-        (Some(Url { host, port, path, login: Some((user, password)) }), None) => {
-            if !is_local(&host) && !network.is_regtest() {
-                s.warn(format!(
-                    "the password for {host} travels unencrypted: reach it through a tunnel or VPN"
-                ));
-            }
-            Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Password { user, password } })
+    let Url { host, port, path, login } = url;
+    if let Some((user, password)) = login {
+        if !is_local(&host) && !network.is_regtest() {
+            s.warn(format!("the password for {host} travels unencrypted: reach it through a tunnel or VPN"));
         }
-        (Some(Url { host, port, path, login: None }), Some(cookie)) => {
-            Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Cookies(vec![cookie]) })
+        return Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Password { user, password } });
+    }
+    if let Some(cookie) = cookies.next() {
+        return Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Cookies(vec![cookie]) });
+    }
+    match found_cookies(network, home) {
+        cookies if !cookies.is_empty() && is_local(&host) => {
+            Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Cookies(cookies) })
         }
-        (Some(Url { host, port, path, login: None }), None) => match found_cookies(network, home) {
-            cookies if !cookies.is_empty() && is_local(&host) => {
-                Ok(BitcoinRpc { host, port, path, auth: RpcAuth::Cookies(cookies) })
-            }
-            _ => Err(s.complain(
-                "bitcoin-rpc",
-                "names no user: write http://user:password@host:port, or add --bitcoin-rpc-cookie FILE"
-                    .into(),
-            )),
-        },
-        (None, Some(cookie)) => Ok(local(network, vec![cookie])),
-        (None, None) => match found_cookies(network, home) {
-            cookies if cookies.is_empty() => Err(no_chain(network)),
-            cookies => Ok(local(network, cookies)),
-        },
+        _ => Err(s.complain(
+            "bitcoin-rpc",
+            "names no user: write http://user:password@host:port, or add --bitcoin-rpc-cookie FILE".into(),
+        )),
     }
 }
 

@@ -64,7 +64,7 @@ pub enum Program {
     Regtest(regtest::Options),
     /// Punishes breaches for nodes that are off
     Watchtower(tower::Options),
-    /// The tour: a chain and two nodes, played before your eyes
+    /// The tour: a chain and four nodes, played before your eyes
     Demo(demo::Args),
     /// Whether the database of a node that is not running is whole; changes nothing
     #[command(hide = true)]
@@ -137,6 +137,8 @@ pub struct Config {
     pub listen_is_default: bool,
     /// The chain backend.
     pub bitcoin_rpc: BitcoinRpc,
+    /// Others of the same chain.
+    pub more_bitcoin_rpc: Vec<BitcoinRpc>,
     /// Our name for others, at most 32 bytes (BOLT 7); `None`: made from the node id.
     pub alias: Option<String>,
     /// Our colour for others (BOLT 7); `None`: made from the node id.
@@ -193,8 +195,10 @@ impl Config {
         let rpc_socket = rpc_socket(&mut s, &dir)?;
         let (listen, listen_is_default) = listen(&mut s)?;
         let least = |blocks: u16| if dev.is_some() { 1 } else { blocks };
+        let (bitcoin_rpc, more_bitcoin_rpc) = chain::read(&mut s, network, home.as_deref())?;
         let mut config = Config {
-            bitcoin_rpc: chain::read(&mut s, network, home.as_deref())?,
+            bitcoin_rpc,
+            more_bitcoin_rpc,
             alias: s.optional("alias", alias)?,
             rgb: s.optional("rgb", rgb)?,
             log_level: s.parse("log-level", log_level)?,

@@ -57,8 +57,15 @@ static OPTIONS: [Opt; 33] = [
         "Where peers reach us; repeatable [127.0.0.1:9735]",
     ),
     opt("rpc-socket", Kind::One("PATH"), None, "The control socket [DIR/NETWORK/rpc.sock]"),
-    secret("bitcoin-rpc", "URL", "The chain, http://user:password@host:port (bitcoind's RPC)"),
-    opt("bitcoin-rpc-cookie", Kind::One("FILE"), None, "Its cookie file, instead of user and password"),
+    Opt {
+        kind: Kind::Many("URL"),
+        ..secret(
+            "bitcoin-rpc",
+            "URL",
+            "The chain, http://user:password@host:port (bitcoind's RPC); repeatable",
+        )
+    },
+    opt("bitcoin-rpc-cookie", Kind::Many("FILE"), None, "Its cookie file, instead of user and password"),
     opt(
         "alias",
         Kind::One("NAME"),
@@ -372,6 +379,21 @@ impl Settings {
             Ok(n) if n >= least && n <= most => Ok(n),
             _ => Err(format!("\"{text}\" is not a whole number from {least} to {most}")),
         })
+    }
+
+    /// All values of a repeatable option whose values may hold commas: a piece without `mark` belongs to the one before.
+    pub(super) fn joined(&self, name: &'static str, mark: &str) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for piece in self.given.get(name).map(|g| g.values.as_slice()).unwrap_or_default() {
+            match all.last_mut().filter(|_| !piece.contains(mark)) {
+                Some(last) => {
+                    last.push(',');
+                    last.push_str(piece);
+                }
+                None => all.push(piece.clone()),
+            }
+        }
+        all
     }
 
     /// All values of a repeatable option.

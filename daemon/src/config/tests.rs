@@ -264,6 +264,47 @@ fn a_chain_is_named_by_url_by_cookie_or_by_both() {
 }
 
 #[test]
+fn several_chains_are_named_in_order_each_with_its_login() {
+    let place = Place::empty();
+    place.write("cookie", "__cookie__:abc");
+    let cookie = place.home.path().join("cookie");
+    let cookie_flag = format!("--bitcoin-rpc-cookie={}", cookie.display());
+    let login = |user: &str, password: &str| RpcAuth::Password {
+        user: user.into(),
+        password: Hidden::new(password.into()),
+    };
+    let config = place
+        .run(
+            &[
+                "--bitcoin-rpc=http://a:1@h",
+                "--bitcoin-rpc=http://10.0.0.1:5",
+                "--bitcoin-rpc=http://b:2@i",
+                &cookie_flag,
+            ],
+            &[],
+        )
+        .unwrap();
+    let all = [&config.bitcoin_rpc].into_iter().chain(&config.more_bitcoin_rpc);
+    let all: Vec<_> = all.map(|b| (b.host.as_str(), b.auth.clone())).collect();
+    let expected = [
+        ("h", login("a", "1")),
+        ("10.0.0.1", RpcAuth::Cookies(vec![cookie.clone()])),
+        ("i", login("b", "2")),
+    ];
+    assert_eq!(all, expected);
+    // Commas separate them in a variable, and may stand in a password.
+    let config = place.run(&[], &[("CHAND_BITCOIN_RPC", "http://a:1,2,3@h,http://b:2@i")]).unwrap();
+    assert_eq!((config.bitcoin_rpc.auth, config.more_bitcoin_rpc.len()), (login("a", "1,2,3"), 1));
+    let said = place.complaint(&[
+        "--bitcoin-rpc=http://a:1@h",
+        "--bitcoin-rpc=http://i",
+        &cookie_flag,
+        &cookie_flag,
+    ]);
+    assert!(said.contains("one of both"), "{said}");
+}
+
+#[test]
 fn a_password_in_a_file_that_others_may_read_is_warned_of() {
     let place = Place::new();
     place.write(".chand/chand.toml", "bitcoin-rpc = \"http://u:p@127.0.0.1:1\"");

@@ -8,11 +8,16 @@
 use super::drain::{Drain, Drained};
 use super::inbox::Order;
 use super::lookout::{Kept, Lookout};
+use crate::chain::{Chain, Report};
 use crate::gossip::GossipHandle;
 use crate::rpc::{About, Backend, ConfigEntry, Pending, WalletReply, WalletRequest};
 use crate::runes::Authority;
 use crate::tower::{TowerStatus, Towers};
+use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::{Transaction, Txid};
 use chand_protocol::node::command::{Command, CommandError, Reply};
+use chand_protocol::units::Sat;
+use serde_json::json;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +26,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// JSON-RPC's "internal error".
 const INTERNAL_ERROR: i32 = -32603;
 
+/// What the daemon is asked about that is beside its core.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub towers: Towers,
+    pub gossip: GossipHandle,
+    pub chain: Chain,
+    pub runes: Arc<Authority>,
+    pub about: About,
+    pub configs: Vec<ConfigEntry>,
+}
+
 /// A handle on the core.
 #[derive(Debug)]
 pub struct Daemon {
@@ -28,11 +44,7 @@ pub struct Daemon {
     stop: watch::Sender<bool>,
     drain: Drain,
     lookout: Lookout,
-    towers: Towers,
-    gossip: GossipHandle,
-    runes: Arc<Authority>,
-    about: About,
-    configs: Vec<ConfigEntry>,
+    beside: Beside,
 }
 
 impl Daemon {
@@ -40,14 +52,10 @@ impl Daemon {
         orders: mpsc::Sender<Order>,
         stop: watch::Sender<bool>,
         lookout: Lookout,
-        towers: Towers,
-        gossip: GossipHandle,
-        runes: Arc<Authority>,
-        about: About,
-        configs: Vec<ConfigEntry>,
+        beside: Beside,
     ) -> Daemon {
         let drain = Drain::new(orders.clone(), stop.clone());
-        Daemon { orders, stop, drain, lookout, towers, gossip, runes, about, configs }
+        Daemon { orders, stop, drain, lookout, beside }
     }
 
     fn ask<T: Send + 'static>(
@@ -98,6 +106,15 @@ async fn either<T, F: Future<Output = Result<T, CommandError>>>(
     from_kept(kept).await
 }
 
+/// What the mempool has under this id; a backend that is away has nothing.
+async fn in_mempool(chain: &Chain, txid: Txid) -> Option<(Transaction, Option<Sat>)> {
+    let entry = chain.rpc().call("getmempoolentry", json!([txid.to_string()])).await.ok()?;
+    let raw = chain.rpc().call("getrawtransaction", json!([txid.to_string()])).await.ok()?;
+    let tx: Transaction = deserialize_hex(raw.as_str()?).ok()?;
+    let fee = entry["fees"]["base"].as_f64().and_then(|btc| bitcoin::Amount::from_btc(btc).ok());
+    (tx.compute_txid() == txid).then(|| (tx, fee.map(|fee| Sat(fee.to_sat()))))
+}
+
 fn stopping() -> CommandError {
     CommandError::new(INTERNAL_ERROR, "chand is stopping: ask again when it runs")
 }
@@ -138,22 +155,31 @@ impl Backend for Daemon {
     }
 
     fn configs(&self) -> Vec<ConfigEntry> {
-        self.configs.clone()
+        self.beside.configs.clone()
     }
 
     fn towers(&self) -> Vec<TowerStatus> {
-        self.towers.list()
+        self.beside.towers.list()
     }
 
     fn gossip(&self) -> GossipHandle {
-        self.gossip.clone()
+        self.beside.gossip.clone()
+    }
+
+    fn chains(&self) -> Vec<Report> {
+        self.beside.chain.report()
+    }
+
+    fn mempool(&self, txid: Txid) -> Pending<Option<(Transaction, Option<Sat>)>> {
+        let chain = self.beside.chain.clone();
+        Box::pin(async move { in_mempool(&chain, txid).await })
     }
 
     fn runes(&self) -> Arc<Authority> {
-        Arc::clone(&self.runes)
+        Arc::clone(&self.beside.runes)
     }
 
     fn about(&self) -> About {
-        self.about.clone()
+        self.beside.about.clone()
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn may_need_coins(channel: &Channel) -> bool {
         Phase::Onchain(_) => channel.resolved_at().is_some(),
         _ => false,
     };
-    channel.terms.channel_type == ChannelType::Anchors && !over
+    channel.terms.channel_type == ChannelType::Anchors && !over && !channel.is_given_up()
 }
 
 /// Why the loop does not just go on.

@@ -205,8 +205,9 @@ impl Core {
             routes: routes_in,
             stop: stop.subscribe(),
         };
-        let daemon =
-            Arc::new(Daemon::new(orders, stop, lookout, towers, gossip.clone(), runes, about, configs));
+        let beside =
+            backend::Beside { towers, gossip: gossip.clone(), chain: chain.clone(), runes, about, configs };
+        let daemon = Arc::new(Daemon::new(orders, stop, lookout, beside));
         let (node, wallet) = alive;
         let heart = Heart {
             node,

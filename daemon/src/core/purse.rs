@@ -5,6 +5,8 @@
 //! An answer that tells of a change leaves when the change is durable; that of a withdrawal when the network took it.
 //! Read next: `crate::wallet`.
 
+mod psbt;
+
 use super::publish::Published;
 use super::waiting::{Waiter, Waiting, WalletReplyTo};
 use crate::rpc::{AddressKind, Coin, CoinStatus, FeeTable, WalletReply, WalletRequest};
@@ -66,6 +68,17 @@ struct Withdrawal {
     to: WalletReplyTo,
     reply: WalletReply,
     until: Instant,
+    /// What is taken back when it is refused.
+    undo: Undo,
+}
+
+/// What sending a transaction changed besides.
+#[derive(Clone, Default)]
+struct Undo {
+    /// Coins put aside for so many blocks more.
+    leased: (Vec<OutPoint>, u32),
+    /// What it replaced.
+    replaced: Option<Transaction>,
 }
 
 impl Purse {
@@ -208,8 +221,9 @@ impl Purse {
             }
             Err(reason) => {
                 // Only what nobody else relies on is forgotten: the node offers its own again.
-                if let Some(Withdrawal { to, .. }) = waiting {
+                if let Some(Withdrawal { to, undo, .. }) = waiting {
                     self.wallet.forget_unconfirmed(published.txid);
+                    self.undo(undo);
                     let message =
                         format!("the transaction was not taken and its coins are free again: {reason}");
                     let _ = to.send(Err(CommandError::new(NOT_BROADCAST, message)));
@@ -234,9 +248,23 @@ impl Purse {
                 let amount = amount.map_or(FundAmount::All { at_most: Sat::MAX_MONEY }, FundAmount::Exact);
                 let feerate = feerate.or(self.rates.fees.map(|f| f.normal)).unwrap_or(Feerate::FLOOR);
                 match self.wallet.withdraw(destination, amount, feerate, utxos, Some(min_confirmations)) {
-                    Ok(done) => return self.withdrawn(done.tx, to),
+                    Ok(done) => return self.withdrawn(done.tx, to, Undo::default()),
                     Err(error) => Err(refusal(&error)),
                 }
+            }
+            WalletRequest::FundPsbt(_)
+            | WalletRequest::SignPsbt { .. }
+            | WalletRequest::FinishPsbt { .. }
+            | WalletRequest::SendPsbt { .. }
+            | WalletRequest::ReserveInputs { .. }
+            | WalletRequest::UnreserveInputs { .. }
+            | WalletRequest::Bump { .. } => return self.psbt_request(request, to, waiting),
+            WalletRequest::Plan(request) => {
+                let plan = self.plan(*request).map_err(|error| refusal(&error));
+                plan.map(|plan| WalletReply::Planned(Box::new(plan)))
+            }
+            WalletRequest::Fund { .. } => {
+                Err(CommandError::new(INTERNAL_ERROR, "only to be planned (a bug)"))
             }
             WalletRequest::ListCoins { spent } => Ok(WalletReply::Coins(coins(&self.wallet, spent))),
             WalletRequest::MostFundable { anchors, feerate } => {
@@ -270,6 +298,11 @@ impl Purse {
         let script = address.script_pubkey();
         let address = self.wallet.address_text(&script).unwrap_or_else(|| script.to_hex_string());
         let reply = WalletReply::Address { kind, address };
+        self.once_kept(reply, to, waiting)
+    }
+
+    /// Answers when what changed is durable.
+    fn once_kept(&mut self, reply: WalletReply, to: WalletReplyTo, waiting: &Waiting) -> Option<Input> {
         match self.wallet.take_change() {
             Some(change) => {
                 let id = waiting.enter(Waiter::Wallet(to, reply));
@@ -283,16 +316,17 @@ impl Purse {
     }
 
     /// Its change must be kept before it may leave.
-    fn withdrawn(&mut self, tx: Transaction, to: WalletReplyTo) -> Option<Input> {
+    fn withdrawn(&mut self, tx: Transaction, to: WalletReplyTo, undo: Undo) -> Option<Input> {
         let (txid, psbt, change) = (tx.compute_txid(), self.finished_psbt(&tx), self.wallet.take_change());
         let (Ok(psbt), Some(change)) = (psbt, change) else {
             self.wallet.forget_unconfirmed(txid);
+            self.undo(undo);
             let message = "the withdrawal could not be written down and is forgotten (a bug)";
             let _ = to.send(Err(CommandError::new(INTERNAL_ERROR, message)));
             return self.loose_change();
         };
         let reply = WalletReply::Withdrawn { tx: tx.clone(), psbt: Box::new(psbt) };
-        self.withdrawals.insert(txid, Withdrawal { to, reply, until: Instant::now() + PATIENCE });
+        self.withdrawals.insert(txid, Withdrawal { to, reply, until: Instant::now() + PATIENCE, undo });
         Some(Input::Wallet { change, publish: Some(tx), reply: None })
     }
 
@@ -334,7 +368,7 @@ fn refusal(error: &WalletError) -> CommandError {
     let code = match error {
         WalletError::Insufficient { .. } | WalletError::TooDear { .. } => NOT_ENOUGH,
         WalletError::Dust { .. } => DUST,
-        WalletError::FeerateTooLow(_) | WalletError::Coin { .. } => -32602,
+        WalletError::FeerateTooLow(_) | WalletError::Coin { .. } | WalletError::Refused(_) => -32602,
         _ => INTERNAL_ERROR,
     };
     CommandError::new(code, error.to_string())
@@ -362,7 +396,7 @@ fn coin(output: WalletOutput, tip: Height) -> Coin {
         script_pubkey: output.script,
         address: output.address,
         status,
-        reserved_to: output.reserved.then(|| tip.plus(RESERVED_BLOCKS)),
+        reserved_to: output.lease.or_else(|| output.reserved.then(|| tip.plus(RESERVED_BLOCKS))),
     }
 }
 
@@ -376,7 +410,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     /// A purse with one coin.
-    fn purse() -> Purse {
+    pub(super) fn purse() -> Purse {
         let seed = Seed::dev_from_bip32_seed(&[1; 32]);
         let mut wallet = Wallet::load(&seed, Network::Regtest, Vec::new()).expect("a wallet");
         let script_pubkey = wallet.new_address(wallet::AddressKind::P2tr).script_pubkey();
@@ -469,7 +503,7 @@ mod tests {
         assert_eq!(purse.wallet.balance().spendable(), Sat(100_000));
     }
 
-    fn asked(purse: &mut Purse, request: WalletRequest) -> Result<WalletReply, CommandError> {
+    pub(super) fn asked(purse: &mut Purse, request: WalletRequest) -> Result<WalletReply, CommandError> {
         let (to, mut answer) = oneshot::channel();
         assert!(purse.request(request, to, &Waiting::default()).is_none());
         answer.try_recv().expect("answered at once")

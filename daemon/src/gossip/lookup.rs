@@ -23,6 +23,13 @@ const BLOCKS: usize = 64;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
+/// The backend will never know: it threw the block's body away. Whatever else it says may be otherwise in a moment (it starts,
+/// has too much to do, changes to another branch), and "nobody can tell" would let a forged channel in.
+fn is_gone(error: &RpcError) -> bool {
+    // A pruning bitcoind has no code of its own for it; "not fully downloaded" is what it says of blocks still to come.
+    matches!(error, RpcError::Rpc { code: -1, message } if message.contains("pruned"))
+}
+
 /// Asks a backend.
 #[derive(Clone)]
 pub(super) struct Lookups {
@@ -43,16 +50,19 @@ impl Lookups {
     pub fn ask(&self, scid: ShortChannelId) {
         let this = self.clone();
         self.runtime.spawn(async move {
-            let Ok(_place) = this.places.acquire().await else { return };
             let mut retry = FIRST_RETRY;
             let utxo = loop {
                 if this.events.is_closed() {
                     return;
                 }
-                match this.look(scid).await {
+                let Ok(place) = this.places.acquire().await else { return };
+                let looked = this.look(scid).await;
+                // One that meets trouble again and again is not to hold the others up.
+                drop(place);
+                match looked {
                     Ok(utxo) => break utxo,
-                    Err(RpcError::Rpc { code, message }) => {
-                        tracing::debug!(%scid, "its output cannot be looked up: {message} ({code})");
+                    Err(error) if is_gone(&error) => {
+                        tracing::debug!(%scid, "its output cannot be looked up: {error}");
                         break Utxo::Unknown;
                     }
                     Err(error) => {
@@ -99,5 +109,60 @@ impl Lookups {
         }
         blocks.insert(height, Arc::clone(&txids));
         Ok(Some(txids))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::tests::fake::{Fake, Mood};
+    use crate::chain::Auth;
+    use chand_protocol::chain::Network;
+    use serde_json::json;
+
+    const ERRORS: [Mood; 4] = [
+        Mood::Error(-5, "Block not found"),
+        Mood::Error(-28, "Loading block index…"),
+        Mood::Error(-1, "Block not available (not fully downloaded)"),
+        Mood::Status(503),
+    ];
+
+    #[tokio::test]
+    async fn only_a_block_that_was_pruned_is_never_to_be_known() {
+        let fake = Fake::start(Network::Regtest).await;
+        let chain = Chain::new(&fake.url(), Auth::Url).expect("a good URL");
+        let (events, mut answers) = mpsc::unbounded_channel();
+        let lookups = Lookups::new(chain, events, Handle::current());
+        let scid = ShortChannelId(1);
+        // More than may look at once, so that none of them keeps its place.
+        for mood in ERRORS {
+            fake.state().mood = mood;
+            let before = fake.state().calls;
+            lookups.ask(scid);
+            while fake.state().calls < before + 3 {
+                sleep(FIRST_RETRY).await;
+            }
+            assert!(answers.try_recv().is_err());
+        }
+        {
+            let mut state = fake.state();
+            state.answers.insert(
+                "getblock".into(),
+                json!({ "tx": [Txid::from_raw_hash(bitcoin::hashes::Hash::all_zeros())] }),
+            );
+            state.answers.insert("gettxout".into(), json!(null));
+            state.mood = Mood::Good;
+        }
+        for _ in &ERRORS {
+            let answer = answers.recv().await;
+            assert!(
+                matches!(answer, Some(Event::LookedUp { scid: of, utxo: Utxo::Absent }) if of == scid),
+                "{answer:?}"
+            );
+        }
+        fake.state().mood = Mood::Error(-1, "Block not available (pruned data)");
+        lookups.ask(ShortChannelId(1 << 40));
+        let answer = answers.recv().await;
+        assert!(matches!(answer, Some(Event::LookedUp { utxo: Utxo::Unknown, .. })), "{answer:?}");
     }
 }

@@ -40,6 +40,9 @@ pub const PEER_QUEUE: usize = 4_096;
 const STEP: usize = 2_048;
 /// Bytes that may wait on a link before it gets more gossip.
 const LINK_BYTES: usize = 512 * 1_024;
+/// The same for all links that want more; when they are many, each has less, but never less than this.
+const ALL_BYTES: usize = 24 * 1_024 * 1_024;
+const LEAST_BYTES: usize = 24 * 1_024;
 /// How often a link without room is looked at.
 const PUMP: Duration = Duration::from_millis(20);
 /// The longest sleep.
@@ -288,9 +291,10 @@ impl Thread {
             return false;
         }
         let waiting = self.peers.queued_bytes();
+        let most = share(hungry.len());
         let room: BTreeMap<LinkId, usize> = hungry
             .into_iter()
-            .map(|link| (link, LINK_BYTES.saturating_sub(waiting.get(&link).copied().unwrap_or(0))))
+            .map(|link| (link, most.saturating_sub(waiting.get(&link).copied().unwrap_or(0))))
             .filter(|(_, room)| *room > 0)
             .collect();
         let spoken: Vec<Spoken> = self
@@ -312,6 +316,11 @@ impl Thread {
             self.cache.compact(machine.store());
         }
     }
+}
+
+/// Bytes that may wait on each of so many links.
+fn share(links: usize) -> usize {
+    (ALL_BYTES / links.max(1)).clamp(LEAST_BYTES, LINK_BYTES)
 }
 
 fn log(level: Level, text: &str, peer: Option<NodeId>) {

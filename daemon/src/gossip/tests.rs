@@ -120,3 +120,11 @@ fn a_file_of_old_news_is_written_anew() {
     let newest = store.channel(&ShortChannelId(1)).and_then(|c| c.newest());
     assert_eq!(newest, Some(count));
 }
+
+#[test]
+fn many_links_share_what_may_wait_on_all_of_them() {
+    let shares = [0, 1, 48, 49, 128, 896].map(super::share);
+    assert_eq!(shares[..3], [512 * 1_024; 3]);
+    assert!(shares.windows(2).all(|pair| pair[1] <= pair[0]) && shares[5] >= 24 * 1_024);
+    assert!(896 * shares[5] < 26_000_000);
+}

@@ -41,7 +41,7 @@ pub(super) struct Opened {
 /// Runs a link from `Up` to `Down`.
 pub(super) async fn run(inner: Arc<Inner>, opened: Opened) {
     let Opened { peer, link, inbound, address, stream, transport } = opened;
-    let outbox = Arc::new(Outbox::new(inner.limits.max_queued_bytes));
+    let outbox = Arc::new(Outbox::new(inner.limits.max_queued_bytes, Arc::clone(&inner.queued_bytes)));
     if !inner.register(link, Arc::clone(&outbox)) {
         return;
     }

@@ -25,7 +25,7 @@ use secp256k1::{Secp256k1, SecretKey};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::net::{lookup_host, TcpListener, TcpStream};
@@ -106,6 +106,8 @@ pub struct Limits {
     pub max_links: usize,
     /// Bytes that may wait for a peer to read them.
     pub max_queued_bytes: usize,
+    /// The same for all peers together: above it the link ends for which most waits.
+    pub max_all_queued_bytes: usize,
     /// Time for a message to arrive whole once it has begun.
     pub frame_timeout: Duration,
     /// Time in which a peer must take at least one byte of what is written.
@@ -121,6 +123,7 @@ impl Default for Limits {
             max_inbound: 896,
             max_links: 1024,
             max_queued_bytes: 8 * 1024 * 1024,
+            max_all_queued_bytes: 64 * 1024 * 1024,
             frame_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
         }
@@ -145,6 +148,8 @@ struct Inner {
     total: Arc<Semaphore>,
     inbound: Arc<Semaphore>,
     registry: Mutex<Registry>,
+    /// What waits to be written on all links.
+    queued_bytes: Arc<AtomicUsize>,
     emptied: Notify,
     gossip: OnceLock<mpsc::Sender<PeerGossip>>,
 }
@@ -191,6 +196,7 @@ impl Peers {
                 total: Arc::new(Semaphore::new(limits.max_links)),
                 inbound: Arc::new(Semaphore::new(limits.max_inbound)),
                 registry: Mutex::default(),
+                queued_bytes: Arc::default(),
                 emptied: Notify::new(),
                 gossip: OnceLock::new(),
             }),
@@ -274,6 +280,7 @@ impl Peers {
                 outbox.push(bytes);
             }
         }
+        self.inner.make_room();
     }
 
     /// How many bytes wait on each link.
@@ -286,7 +293,10 @@ impl Peers {
         let outbox = self.inner.registry().links.get(&link).map(Arc::clone);
         let Some(outbox) = outbox else { return };
         match messages.iter().map(Message::encode).collect::<Result<Vec<_>, _>>() {
-            Ok(encoded) => outbox.push(encoded),
+            Ok(encoded) => {
+                outbox.push(encoded);
+                self.inner.make_room();
+            }
             Err(error) => {
                 tracing::error!(%error, "a message of our own cannot be sent: the link ends");
                 outbox.end(format!("internal: {error}"), false);
@@ -343,6 +353,19 @@ impl Inner {
         let total = Arc::clone(&self.total).try_acquire_owned().ok()?;
         let inbound = if inbound { Some(Arc::clone(&self.inbound).try_acquire_owned().ok()?) } else { None };
         Some((total, inbound))
+    }
+
+    /// Strangers who ask for much and read none of it have many links: while all that waits is too much, the one goes for
+    /// which most does.
+    fn make_room(&self) {
+        while self.queued_bytes.load(Ordering::Relaxed) > self.limits.max_all_queued_bytes {
+            let registry = self.registry();
+            let heaviest = registry.links.values().max_by_key(|outbox| outbox.waiting_bytes());
+            let heaviest = heaviest.filter(|outbox| outbox.waiting_bytes() > 0).map(Arc::clone);
+            drop(registry);
+            let Some(outbox) = heaviest else { return };
+            outbox.end("the peer does not read: too many bytes wait, most of them for it".into(), false);
+        }
     }
 
     /// False when the node is stopping.

@@ -4,7 +4,8 @@
 //! Counted in bytes, so that a peer which does not read costs a bounded amount of memory and then its link.
 //! Read next: `link`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{watch, Notify};
 
 /// What a queued message costs beside its own bytes: the frame around it and the vector that holds it.
@@ -30,15 +31,18 @@ struct State {
 /// A bounded queue of encoded messages.
 pub(super) struct Outbox {
     limit_bytes: usize,
+    /// What waits on all links together.
+    all_bytes: Arc<AtomicUsize>,
     state: Mutex<State>,
     writer: Notify,
     ended: watch::Sender<bool>,
 }
 
 impl Outbox {
-    pub fn new(limit_bytes: usize) -> Outbox {
+    pub fn new(limit_bytes: usize, all_bytes: Arc<AtomicUsize>) -> Outbox {
         Outbox {
             limit_bytes,
+            all_bytes,
             state: Mutex::default(),
             writer: Notify::new(),
             ended: watch::Sender::new(false),
@@ -56,10 +60,12 @@ impl Outbox {
         if state.end.is_some() {
             return;
         }
+        let before = state.queued_bytes;
         for message in messages {
             state.queued_bytes = state.queued_bytes.saturating_add(message.len() + OVERHEAD_BYTES);
             state.queued.push(message);
         }
+        self.all_bytes.fetch_add(state.queued_bytes - before, Ordering::Relaxed);
         let overflow = state.queued_bytes.saturating_add(state.writing_bytes) > self.limit_bytes;
         drop(state);
         if overflow {
@@ -83,12 +89,18 @@ impl Outbox {
             None => state.end = Some(End { reason, flush }),
         }
         if !flush {
-            state.queued = Vec::new();
-            state.queued_bytes = 0;
+            // What is being written goes with the task that writes it.
+            self.forget(&mut state);
         }
         drop(state);
         self.ended.send_replace(true);
         self.writer.notify_one();
+    }
+
+    fn forget(&self, state: &mut State) {
+        self.all_bytes.fetch_sub(state.queued_bytes + state.writing_bytes, Ordering::Relaxed);
+        state.queued = Vec::new();
+        (state.queued_bytes, state.writing_bytes) = (0, 0);
     }
 
     /// Why the link ends, once it does.
@@ -108,7 +120,7 @@ impl Outbox {
         loop {
             {
                 let mut state = self.state();
-                state.writing_bytes = 0;
+                self.all_bytes.fetch_sub(std::mem::take(&mut state.writing_bytes), Ordering::Relaxed);
                 if !state.queued.is_empty() {
                     state.writing_bytes = std::mem::take(&mut state.queued_bytes);
                     return Some(std::mem::take(&mut state.queued));
@@ -122,13 +134,48 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        self.forget(&mut state);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn outbox(limit_bytes: usize) -> Outbox {
+        Outbox::new(limit_bytes, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn what_waits_on_all_links_is_counted_until_it_is_written_or_forgotten() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let now = || all.load(Ordering::Relaxed);
+        let [one, two, three] = [(); 3].map(|()| Outbox::new(10_000, Arc::clone(&all)));
+        one.push([vec![0; 36]]);
+        two.push([vec![0; 136]]);
+        three.push([vec![0; 36], vec![0; 36]]);
+        assert_eq!(now(), 500);
+        // Being written is not written.
+        assert_eq!(one.next_batch().await.map(|batch| batch.len()), Some(1));
+        assert_eq!(now(), 500);
+        one.end("done".into(), true);
+        assert_eq!(one.next_batch().await, None);
+        assert_eq!(now(), 400);
+        two.end("hard".into(), false);
+        assert_eq!(now(), 200);
+        assert_eq!(three.next_batch().await.map(|batch| batch.len()), Some(2));
+        three.push([vec![0; 36]]);
+        assert_eq!(now(), 300);
+        drop((one, two, three));
+        assert_eq!(now(), 0);
+    }
+
     #[tokio::test]
     async fn a_batch_is_all_that_gathered_and_the_end_comes_after_it() {
-        let outbox = Outbox::new(10_000);
+        let outbox = outbox(10_000);
         outbox.push([vec![1], vec![2]]);
         outbox.push([vec![3]]);
         outbox.end("enough".into(), true);
@@ -141,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_being_written_count_until_they_are_written() {
-        let outbox = Outbox::new(2 * (100 + OVERHEAD_BYTES));
+        let outbox = outbox(2 * (100 + OVERHEAD_BYTES));
         outbox.push([vec![0; 100], vec![0; 100]]);
         assert_eq!(outbox.next_batch().await.map(|b| b.len()), Some(2));
         assert_eq!(outbox.why(), None);
@@ -152,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hard_end_drops_what_a_soft_end_would_flush() {
-        let outbox = Outbox::new(10_000);
+        let outbox = outbox(10_000);
         outbox.push([vec![1]]);
         outbox.end("soft".into(), true);
         outbox.end("hard".into(), false);

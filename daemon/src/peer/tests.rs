@@ -254,6 +254,31 @@ async fn links_have_a_limit_and_strangers_a_lower_one() {
 }
 
 #[tokio::test]
+async fn when_too_much_waits_for_all_together_the_link_goes_for_which_most_does() {
+    let limits = Limits { max_all_queued_bytes: 1_000_000, ..Limits::default() };
+    let mut bob = Node::start(BOB, limits, 16).await;
+    let (one, _, first) = carol_calls(&mut bob).await;
+    let (two, _, second) = carol_calls(&mut bob).await;
+    let (three, _, third) = carol_calls(&mut bob).await;
+    // Nobody writes before the next `await`.
+    let many = |count: usize| vec![words(60_000); count];
+    bob.peers.queue(first, &many(5));
+    bob.peers.queue(second, &many(8));
+    bob.peers.queue(third, &many(3));
+    assert_eq!(bob.peers.queued_bytes().values().filter(|bytes| **bytes > 0).count(), 3);
+    bob.peers.queue(third, &many(1));
+    let waiting = bob.peers.queued_bytes();
+    assert!(waiting[&second] == 0 && waiting[&first] > 300_000 && waiting[&third] > 240_000, "{waiting:?}");
+    let (down, reason) = bob.next_down().await;
+    assert!(down == second && reason.contains("does not read"), "{reason}");
+    // The places are free again.
+    let (four, _, fourth) = carol_calls(&mut bob).await;
+    bob.peers.queue(fourth, &many(6));
+    assert!(bob.peers.queued_bytes()[&fourth] > 0);
+    drop((one, two, three, four));
+}
+
+#[tokio::test]
 async fn a_message_that_does_not_decode_is_told_and_ends_only_that_link() {
     // BOLT 1 [1.format.5].
     let mut bob = Node::start(BOB, Limits::default(), 16).await;

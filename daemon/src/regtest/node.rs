@@ -48,6 +48,8 @@ pub struct State {
     pub mock_time: Option<u64>,
     /// What `estimatesmartfee` answers, in satoshi per 1000 virtual bytes.
     pub fee_estimate: Option<u64>,
+    /// It acts as if it had forgotten the blocks below this height, and had no index of transactions; 0: it does not.
+    pub pruned: u32,
     /// Wallet names given to `createwallet` and `loadwallet`; all mean the faucet.
     pub wallets: BTreeSet<String>,
 }
@@ -84,6 +86,7 @@ impl Node {
             faucet,
             mock_time: None,
             fee_estimate: options.fee_estimate,
+            pruned: 0,
             wallets: BTreeSet::new(),
         };
         let node = Node {

@@ -52,6 +52,7 @@ fn request(purpose: Purpose) -> Box<RouteRequest> {
         not_nodes: Default::default(),
         in_flight: Vec::new(),
         told: Vec::new(),
+        full: Vec::new(),
         anew: false,
         in_words: true,
     })

@@ -8,6 +8,7 @@ use crate::core::Drained;
 use crate::gossip::GossipHandle;
 use crate::runes::Authority;
 use crate::tower::TowerStatus;
+use crate::wallet::{BumpOrder, FundedPsbt, Plan, PsbtOrder, Reservation};
 use chand_protocol::id::NodeId;
 use chand_protocol::node::command::{Command, CommandError, Reply};
 use chand_protocol::node::effect::Fees;
@@ -49,8 +50,14 @@ pub trait Backend: Send + Sync + 'static {
     /// The watchtowers that were named at the start.
     fn towers(&self) -> Vec<TowerStatus>;
 
+    /// The chain backends that were named at the start.
+    fn chains(&self) -> Vec<crate::chain::Report>;
+
     /// What is known of the network.
     fn gossip(&self) -> GossipHandle;
+
+    /// A transaction in the chain backend's mempool, and what it pays if that is known; `None` when it is not there.
+    fn mempool(&self, txid: bitcoin::Txid) -> Pending<Option<(bitcoin::Transaction, Option<Sat>)>>;
 
     /// Who makes and checks runes.
     fn runes(&self) -> Arc<Authority>;
@@ -152,6 +159,63 @@ pub enum WalletRequest {
         /// Spend these and no others.
         utxos: Option<Vec<bitcoin::OutPoint>>,
     },
+    /// A PSBT with coins of ours → [`WalletReply::PsbtFunded`]. Error 301: not enough.
+    FundPsbt(Box<PsbtOrder>),
+    /// Sign our inputs, or those numbered → [`WalletReply::Psbt`].
+    SignPsbt {
+        /// What.
+        psbt: Box<bitcoin::Psbt>,
+        /// Only these inputs.
+        only: Option<Vec<u32>>,
+    },
+    /// The finished transaction of a PSBT, checked → [`WalletReply::Finished`].
+    FinishPsbt {
+        /// Signed by all.
+        psbt: Box<bitcoin::Psbt>,
+    },
+    /// Send such a one → [`WalletReply::Sent`], once it was accepted for broadcast.
+    SendPsbt {
+        /// Signed by all.
+        psbt: Box<bitcoin::Psbt>,
+        /// Our coins in it are put aside for so many blocks more.
+        reserve_blocks: u32,
+        /// A channel relies on it.
+        relied: bool,
+    },
+    /// Put our coins among these aside → [`WalletReply::Reservations`].
+    ReserveInputs {
+        /// Which.
+        coins: Vec<bitcoin::OutPoint>,
+        /// None may be put aside already.
+        exclusive: bool,
+        /// For how long.
+        blocks: u32,
+    },
+    /// Free them, or put them aside for less long → [`WalletReply::Reservations`].
+    UnreserveInputs {
+        /// Which.
+        coins: Vec<bitcoin::OutPoint>,
+        /// By how much.
+        blocks: u32,
+    },
+    /// Raise the fee of a transaction in no block → [`WalletReply::Withdrawn`].
+    Bump {
+        /// Which, and how.
+        order: Box<BumpOrder>,
+        /// At which feerate; `None`: `urgent`.
+        feerate: Option<Feerate>,
+    },
+    /// What another request would do, without doing it → [`WalletReply::Planned`].
+    Plan(Box<WalletRequest>),
+    /// What funding a channel would take; only to be planned.
+    Fund {
+        /// The channel's size; `None`: as much as can be.
+        amount: Option<Sat>,
+        /// It may have anchors: something is kept back for it, too.
+        anchors: bool,
+        /// Of the funding transaction; `None`: `normal`.
+        feerate: Option<Feerate>,
+    },
     /// The largest channel that our coins can fund now → [`WalletReply::MostFundable`]. Error 301: nothing can.
     MostFundable {
         /// It may have anchors: something is kept back for it, too.
@@ -184,6 +248,18 @@ pub enum WalletReply {
         /// The same as a PSBT.
         psbt: Box<bitcoin::Psbt>,
     },
+    /// A PSBT, and what was put aside for it.
+    PsbtFunded(Box<FundedPsbt>),
+    /// A PSBT.
+    Psbt(Box<bitcoin::Psbt>),
+    /// A transaction that could be sent.
+    Finished(bitcoin::Transaction),
+    /// A transaction that was sent.
+    Sent(bitcoin::Transaction),
+    /// Coins put aside, or freed.
+    Reservations(Vec<Reservation>),
+    /// What would be done.
+    Planned(Box<Plan>),
     /// A channel's capacity.
     MostFundable(Sat),
     /// For the fees of channels with anchors, should they close on chain.

@@ -7,6 +7,7 @@ use super::backend::{
 use crate::core::Drained;
 use crate::gossip::GossipHandle;
 use crate::tower::TowerStatus;
+use crate::wallet::{FundedPsbt, Plan, Reservation};
 use bitcoin::hashes::Hash as _;
 use bitcoin::{absolute, transaction, Amount, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use chand_protocol::channel::cause::{Annals, Because, By, Cause, Line, Reason, StateChange, Trigger};
@@ -340,6 +341,14 @@ impl FakeBackend {
             Command::Ping { pongbytes, .. } => Reply::Ponged { totlen: pongbytes.saturating_add(4) },
             Command::SignMessage { message } => signed(&message),
             Command::FundChannel { .. } => funded(),
+            Command::FundChannelStart(_) => Reply::FundingStarted {
+                script_pubkey: ScriptBuf::new_p2wsh(&bitcoin::WScriptHash::all_zeros()),
+                channel_type: vec![12, 22],
+                mindepth: 3,
+            },
+            Command::FundChannelComplete { .. } => Reply::FundingSecured { channel_id: ChannelId([7; 32]) },
+            Command::FundChannelCancel { .. } => Reply::Done,
+            Command::SendsFunding { .. } => Reply::SendsFunding { of: 0 },
             Command::Close { .. } => Reply::Closed { kind: "mutual", tx: Some(transaction()) },
             Command::DevFail { .. } => Reply::Closed { kind: "unilateral", tx: Some(transaction()) },
             Command::ListPeerChannels { peer, .. } => {
@@ -465,7 +474,21 @@ fn funded() -> Reply {
     }
 }
 
+fn reservation() -> Reservation {
+    let outpoint = bitcoin::OutPoint::null();
+    Reservation { outpoint, was_reserved: false, until: Some(Height(172)) }
+}
+
 impl Backend for FakeBackend {
+    fn chains(&self) -> Vec<crate::chain::Report> {
+        let place = "127.0.0.1:18443".into();
+        vec![crate::chain::Report { place, active: true, tip: None, trouble: None }]
+    }
+
+    fn mempool(&self, _: bitcoin::Txid) -> Pending<Option<(bitcoin::Transaction, Option<Sat>)>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn command(&self, command: Command) -> Pending<Result<Reply, CommandError>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(command.clone());
         let waits = matches!(command, Command::WaitAnyInvoice { .. });
@@ -495,6 +518,38 @@ impl Backend for FakeBackend {
                 let psbt = Box::new(bitcoin::Psbt::from_unsigned_tx(unsigned).unwrap());
                 WalletReply::Withdrawn { tx: transaction(), psbt }
             }
+            WalletRequest::Bump { .. } => {
+                let mut unsigned = transaction();
+                unsigned.input.iter_mut().for_each(|i| i.witness.clear());
+                let psbt = Box::new(bitcoin::Psbt::from_unsigned_tx(unsigned).unwrap());
+                WalletReply::Withdrawn { tx: transaction(), psbt }
+            }
+            WalletRequest::FundPsbt(order) => {
+                let mut unsigned = transaction();
+                unsigned.input.iter_mut().for_each(|i| i.witness.clear());
+                WalletReply::PsbtFunded(Box::new(FundedPsbt {
+                    psbt: bitcoin::Psbt::from_unsigned_tx(unsigned).unwrap(),
+                    feerate: order.feerate,
+                    weight: 600,
+                    excess: Sat(7),
+                    change: Some(0),
+                    reservations: vec![reservation()],
+                }))
+            }
+            WalletRequest::SignPsbt { psbt, .. } => WalletReply::Psbt(psbt),
+            WalletRequest::FinishPsbt { .. } => WalletReply::Finished(transaction()),
+            WalletRequest::SendPsbt { .. } => WalletReply::Sent(transaction()),
+            WalletRequest::ReserveInputs { .. } | WalletRequest::UnreserveInputs { .. } => {
+                WalletReply::Reservations(vec![reservation()])
+            }
+            WalletRequest::Plan(_) | WalletRequest::Fund { .. } => WalletReply::Planned(Box::new(Plan {
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                fee: Sat(153),
+                weight: 600,
+                wallet: (Sat(100_000), Sat(50_000)),
+                spendable: (Sat(100_000), Sat(50_000)),
+            })),
             WalletRequest::MostFundable { .. } => WalletReply::MostFundable(Sat(123_456)),
             WalletRequest::KeptBack => WalletReply::KeptBack { amount: Sat(25_000), channels: 1 },
             WalletRequest::Feerates => WalletReply::Feerates(fee_table()),

@@ -25,6 +25,8 @@ pub mod zbase32;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
+mod psbt_tests;
+#[cfg(test)]
 mod shape_tests;
 #[cfg(test)]
 mod socket_tests;

@@ -61,6 +61,10 @@ pub enum Kind {
     Secret,
     /// Transaction outputs, `txid:vout`.
     Outpoints,
+    /// A transaction's id.
+    Txid,
+    /// A partially signed transaction.
+    Psbt,
     /// Feature bits.
     Bits,
     /// Hops of a route.
@@ -101,6 +105,8 @@ impl Kind {
             Kind::Hash => "32 bytes hex".into(),
             Kind::Secret => "32 bytes hex, secret".into(),
             Kind::Outpoints => "array of txid:vout".into(),
+            Kind::Txid => "txid".into(),
+            Kind::Psbt => "PSBT, base64".into(),
             Kind::Bits => "array of u32".into(),
             Kind::Route => "array of hops".into(),
             Kind::Excluded => "array of short channel id/direction or node id".into(),
@@ -163,6 +169,8 @@ impl Kind {
             Kind::Hash => ok::<PaymentHash>(value),
             Kind::Secret => ok::<Secret>(value),
             Kind::Outpoints => ok::<Vec<bitcoin::OutPoint>>(value),
+            Kind::Txid => ok::<bitcoin::Txid>(value),
+            Kind::Psbt => ok::<bitcoin::Psbt>(value),
             Kind::Bits => ok::<Vec<u32>>(value),
             Kind::Route => ok::<Vec<RouteHop>>(value),
             Kind::Excluded => ok::<Vec<Excluded>>(value),
@@ -521,6 +529,16 @@ impl FromArg for Vec<bitcoin::OutPoint> {
         list(value, "an array of transaction outputs, each as txid:vout", |v| {
             parsed(v, "a transaction output as txid:vout")
         })
+    }
+}
+impl FromArg for bitcoin::Txid {
+    fn from_arg(value: &Value) -> Result<Self, String> {
+        parsed(value, "a transaction id (64 hex digits)")
+    }
+}
+impl FromArg for bitcoin::Psbt {
+    fn from_arg(value: &Value) -> Result<Self, String> {
+        super::call::psbt::read(value.as_str().ok_or("must be a PSBT in base64")?)
     }
 }
 impl FromArg for Vec<u32> {

@@ -14,13 +14,13 @@ use chand_protocol::units::{Feerate, Msat, Sat};
 use serde_json::{json, Value};
 use std::sync::Arc;
 
-fn context() -> (Arc<FakeBackend>, Arc<Context>) {
+pub(super) fn context() -> (Arc<FakeBackend>, Arc<Context>) {
     let backend = Arc::new(FakeBackend::default());
     let cx = Context::new(Arc::clone(&backend) as _, Ring::default());
     (backend, Arc::new(cx))
 }
 
-async fn call_on(cx: &Arc<Context>, method: &str, params: Value) -> Result<Value, RpcError> {
+pub(super) async fn call_on(cx: &Arc<Context>, method: &str, params: Value) -> Result<Value, RpcError> {
     let method = find(method, true).expect("a method");
     let raw = match params {
         Value::Object(map) => RawParams::Named(map),
@@ -459,7 +459,7 @@ async fn required_fields_are_there() {
         "listchannels",
         "listnodes",
     ]);
-    for (method, params, place, fields) in shapes() {
+    for (method, params, place, fields) in shapes().into_iter().chain(super::psbt_tests::shapes()) {
         tried.insert(method);
         let answer = call(method, params).await.unwrap_or_else(|e| panic!("{method}: {e:?}"));
         let inner = answer.pointer(place).unwrap_or_else(|| panic!("{method}: no {place} in {answer}"));

@@ -150,7 +150,7 @@ async fn bad_requests_have_their_codes_and_the_connection_goes_on() {
         (b"{\"id\":1}", -32600),
         (b"{\"id\":1,\"method\":[]}", -32600),
         (b"{\"id\":1,\"method\":\"getinfo\",\"params\":3}", -32600),
-        (b"{\"id\":1,\"method\":\"fundpsbt\",\"params\":{}}", -32601),
+        (b"{\"id\":1,\"method\":\"multiwithdraw\",\"params\":{}}", -32601),
         (b"{\"id\":1,\"method\":\"ping\",\"params\":{}}", -32602),
         (b"{\"id\":1,\"method\":\"getinfo\",\"params\":[1]}", -32602),
     ] {

@@ -2,7 +2,7 @@
 //!
 //! In: nothing. Out: for each method its parameters in order, a line for people, and the function that does it.
 //! Names, order and meaning of parameters are Core Lightning's; what is chand's own says so.
-//! Read next: `list` (the methods themselves), `call` (what each does).
+//! Read next: `list` and `psbt` (the methods themselves), `call` (what each does).
 
 use super::backend::Pending;
 use super::call::Context;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub type Handler = fn(Arc<Context>, Args) -> Pending<Result<Value, RpcError>>;
 
 /// One method.
+#[derive(Clone, Copy)]
 pub struct Method {
     /// As it is called.
     pub name: &'static str,
@@ -85,6 +86,10 @@ const fn later(name: &'static str) -> Param {
     Param { name, kind: Kind::NotYet, required: false, default: "", doc: "refused when given" }
 }
 
+/// Of commands that spend.
+const DRY_RUN: Param =
+    opt("dry_run", Kind::Bool, "false", "(chand) tell what would be done, spent and left, and do nothing");
+
 macro_rules! method {
     ($name:literal, $category:literal, $summary:literal, $call:path, [$($param:expr),* $(,)?]) => {
         Method {
@@ -98,8 +103,27 @@ macro_rules! method {
 }
 
 mod list;
+mod psbt;
 
-pub use list::METHODS;
+const PARTS: [&[Method]; 2] = [list::LIST, psbt::LIST];
+const COUNT: usize = list::LIST.len() + psbt::LIST.len();
+
+const fn joined() -> [Method; COUNT] {
+    let mut all = [list::LIST[0]; COUNT];
+    let (mut part, mut at) = (0, 0);
+    while part < PARTS.len() {
+        let mut row = 0;
+        while row < PARTS[part].len() {
+            all[at] = PARTS[part][row];
+            (row, at) = (row + 1, at + 1);
+        }
+        part += 1;
+    }
+    all
+}
+
+/// All of them.
+pub static METHODS: &[Method] = &joined();
 
 #[cfg(test)]
 mod tests;

@@ -59,6 +59,7 @@ async fn live(options: Options) -> Result<(), String> {
     let keeper = Keeper::open(&config.dir, archive, fallback_fees(&config), crypto).map_err(disk)?;
     let (keeper, late) = (Arc::new(Mutex::new(keeper)), Arc::new(Notify::new()));
     let chain = reach_chain(&config).await.map_err(|e| e.to_string())?;
+    chain.watch(config.network.network);
 
     let [address] = config.listen.as_slice() else { return Err("--listen takes one address".into()) };
     let listener = TcpListener::bind(address).await.map_err(|e| format!("--listen {address}: {e}"))?;

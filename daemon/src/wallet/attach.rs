@@ -25,7 +25,18 @@ const MAX_COINS: usize = 20;
 /// What relay asks for a replacement on top of what it replaces, in sat per virtual byte.
 const INCREMENT_SAT_PER_VBYTE: u64 = 1;
 /// Base weight of an input without a script: outpoint, length of the script, sequence.
-const INPUT_WEIGHT: u64 = 4 * (36 + 1 + 4);
+pub(super) const INPUT_WEIGHT: u64 = 4 * (36 + 1 + 4);
+
+/// What the witness of one of our own coins weighs at most.
+pub(super) fn witness_weight(script: &ScriptBuf) -> u64 {
+    let form = if script.is_p2tr() {
+        InputWeightPrediction::P2TR_KEY_DEFAULT_SIGHASH
+    } else {
+        InputWeightPrediction::P2WPKH_MAX
+    };
+    // The prediction counts the script's length, too.
+    form.weight().to_wu().saturating_sub(4)
+}
 
 /// One coin that may be taken.
 #[derive(Clone)]
@@ -38,13 +49,7 @@ struct Coin {
 
 impl Coin {
     fn new(output: LocalOutput) -> Coin {
-        let form = if output.txout.script_pubkey.is_p2tr() {
-            InputWeightPrediction::P2TR_KEY_DEFAULT_SIGHASH
-        } else {
-            InputWeightPrediction::P2WPKH_MAX
-        };
-        // The prediction counts the script's length, too.
-        let weight = INPUT_WEIGHT.saturating_add(form.weight().to_wu()).saturating_sub(4);
+        let weight = INPUT_WEIGHT.saturating_add(witness_weight(&output.txout.script_pubkey));
         Coin { sat: output.txout.value.to_sat(), output, weight }
     }
 }
@@ -263,7 +268,8 @@ impl Wallet {
     /// Coins that may be taken: confirmed ones, and change of our own that no block holds yet.
     fn candidates(&self, order: &AttachOrder, versions: &BTreeSet<Txid>) -> (Vec<Coin>, Vec<Coin>) {
         let elsewhere = self.reserved.iter().filter(|(txid, _)| !versions.contains(*txid));
-        let taken: BTreeSet<OutPoint> = elsewhere.flat_map(|(_, coins)| coins).copied().collect();
+        let mut taken: BTreeSet<OutPoint> = elsewhere.flat_map(|(_, coins)| coins).copied().collect();
+        taken.extend(self.leased());
         let spenders = self.spenders();
         let replaced: BTreeSet<OutPoint> =
             order.replaces.iter().flat_map(|tx| &tx.input).map(|i| i.previous_output).collect();

@@ -50,8 +50,10 @@ pub struct WalletOutput {
     pub address: Option<String>,
     /// How far it has come.
     pub status: OutputStatus,
-    /// A transaction that is not on chain yet, and that a channel relies on, will spend it.
+    /// A transaction that is not on chain yet, and that a channel relies on, will spend it; or a user put it aside.
     pub reserved: bool,
+    /// Until when, if a user did.
+    pub lease: Option<Height>,
 }
 
 /// All unspent outputs, each counted once.
@@ -65,7 +67,7 @@ pub struct WalletBalance {
     pub unconfirmed: Sat,
     /// Mined by us, too young.
     pub immature: Sat,
-    /// Confirmed or change, but promised to a transaction of a channel.
+    /// Confirmed or change, but promised to a transaction of a channel, or put aside by a user.
     pub reserved: Sat,
 }
 
@@ -153,13 +155,15 @@ impl Wallet {
                 }
             }
         };
+        let lease = self.lease_of(&output.outpoint);
         WalletOutput {
             outpoint: output.outpoint,
             amount: Sat(output.txout.value.to_sat()),
             address: self.address_text(&output.txout.script_pubkey),
             script: output.txout.script_pubkey,
             status,
-            reserved: reserved.contains(&output.outpoint),
+            reserved: lease.is_some() || reserved.contains(&output.outpoint),
+            lease,
         }
     }
 

@@ -9,14 +9,22 @@
 //! transaction (all inputs ours), never from the keychain.
 //! BDK gets public descriptors only; the one private key is here, and is wiped when the wallet is dropped.
 //! Read next: `spend` (how a transaction is built), `attach` (coins for one that cannot pay its own fee), `coins` (what
-//! may be spent), `record` (what is kept).
+//! may be spent), `lease` and `psbt` (transactions that others make with us), `bump`, `plan`, `record` (what is kept).
 
 mod attach;
+mod bump;
 mod coins;
+mod lease;
+mod plan;
+mod psbt;
 mod record;
 mod spend;
 
+pub use bump::BumpOrder;
 pub use coins::{OutputStatus, WalletBalance, WalletOutput};
+pub use lease::Reservation;
+pub use plan::{Plan, PlannedInput, PlannedOutput};
+pub use psbt::{FundedPsbt, PsbtOrder};
 pub use spend::{verify_spend, Withdrawal};
 
 use crate::seed::Seed;
@@ -95,6 +103,9 @@ pub enum WalletError {
         /// Why not.
         why: &'static str,
     },
+    /// What was handed in, or asked for, cannot be done; in words.
+    #[error("{0}")]
+    Refused(String),
     /// A block came that does not follow the last one.
     #[error("block {got} does not fit the wallet, which stands at block {at}")]
     OutOfOrder {
@@ -130,6 +141,8 @@ pub struct Wallet {
     /// What transactions spend that are not on chain yet and that others than their user rely on (fundings, and those of
     /// `attach` with the coins of their earlier versions), by transaction.
     reserved: BTreeMap<Txid, Vec<OutPoint>>,
+    /// What users put aside, and until which block (`lease`).
+    leases: BTreeMap<OutPoint, Height>,
     changes: usize,
     /// See [`Wallet::keep_back`].
     kept_back: Sat,
@@ -163,7 +176,7 @@ impl Wallet {
         let key = Xpriv::new_master(network.bitcoin(), seed.bytes()).map_err(|e| internal(&e))?;
         let descriptors = descriptors(key, network)?;
         let count = changes.len();
-        let (mut total, reserved) = record::merge(changes)?;
+        let record::Merged { mut total, reserved, leases } = record::merge(changes)?;
         let mut pending = Change::default();
         let inner = if total.is_empty() {
             let [wpkh, tr] = descriptors;
@@ -189,6 +202,7 @@ impl Wallet {
             total,
             pending,
             reserved,
+            leases,
             changes: count,
             kept_back: Sat::ZERO,
             urgent: false,
@@ -293,6 +307,7 @@ impl Wallet {
                 .collect();
             over.into_iter().for_each(|txid| self.end_reservation(txid));
         }
+        self.end_leases(block);
         self.drop_overtaken(block);
         Ok(())
     }
@@ -356,15 +371,24 @@ impl Wallet {
         Ok(())
     }
 
+    /// A transaction that the wallet knows.
+    pub fn transaction(&self, txid: &Txid) -> Option<Transaction> {
+        self.inner.tx_graph().get_tx(*txid).map(|tx| (*tx).clone())
+    }
+
     /// Takes in a transaction that was given to the network.
     pub fn insert_unconfirmed(&mut self, tx: Transaction) {
-        self.inner.apply_unconfirmed_txs([(tx, now_s())]);
+        // A sight counts only when it is later than the last eviction: a transaction may be forgotten and come back at once.
+        let evicted = self.inner.tx_graph().get_last_evicted(tx.compute_txid());
+        let seen = now_s().max(evicted.map_or(0, |at| at.saturating_add(1)));
+        self.inner.apply_unconfirmed_txs([(tx, seen)]);
     }
 
     /// Forgets a transaction that the network did not take: its inputs are free, its outputs are not there.
     pub fn forget_unconfirmed(&mut self, txid: Txid) {
         // An eviction counts only when it is later than the last sight.
-        self.inner.apply_evicted_txs([(txid, now_s().saturating_add(1))]);
+        let seen = self.inner.tx_graph().get_tx_node(txid).and_then(|tx| tx.last_seen).unwrap_or(0);
+        self.inner.apply_evicted_txs([(txid, now_s().max(seen).saturating_add(1))]);
     }
 
     /// Frees the coins of a transaction that nobody relies on any more: a funding that will never be published, or one
@@ -426,7 +450,8 @@ impl Wallet {
         self.absorb();
         record::prune(&mut self.total);
         let reservations = self.reserved.iter().map(|(txid, coins)| (*txid, Some(coins.clone()))).collect();
-        let all = Change { bdk: Some(self.total.clone()), reservations };
+        let leases = self.leases.iter().map(|(outpoint, until)| (*outpoint, Some(until.0))).collect();
+        let all = Change { bdk: Some(self.total.clone()), reservations, leases };
         let whole = record::encode(&all, record::Kind::Whole);
         self.changes = 1;
         if whole.len() > WHOLE_MAX {

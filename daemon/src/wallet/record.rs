@@ -1,13 +1,14 @@
 //! What the wallet keeps: changes as bytes, and back.
 //!
 //! In: a change. Out: a version byte, a byte that tells a part from the whole, and JSON: BDK's own change set (which
-//! it promises to read in later versions) and our reservations. No secret is in it.
+//! it promises to read in later versions) and our reservations, those of users too. No secret is in it.
 //! Read next: `wallet`.
 
 use super::WalletError;
 use bdk_wallet::chain::Merge;
 use bdk_wallet::ChangeSet;
 use bitcoin::{OutPoint, Txid};
+use chand_protocol::units::Height;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,11 +32,14 @@ pub(super) struct Change {
     /// Coins reserved for a transaction; `None`: no longer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) reservations: BTreeMap<Txid, Option<Vec<OutPoint>>>,
+    /// Coins that a user put aside, until which height; `None`: no longer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) leases: BTreeMap<OutPoint, Option<u32>>,
 }
 
 impl Change {
     pub(super) fn is_empty(&self) -> bool {
-        self.bdk.is_none() && self.reservations.is_empty()
+        self.bdk.is_none() && self.reservations.is_empty() && self.leases.is_empty()
     }
 
     /// True when all it says is that blocks came which hold nothing of ours.
@@ -43,7 +47,8 @@ impl Change {
         let Some(bdk) = &self.bdk else { return false };
         let blocks = &bdk.local_chain.blocks;
         let rest = ChangeSet { local_chain: Default::default(), ..bdk.clone() };
-        self.reservations.is_empty() && rest.is_empty() && blocks.values().all(Option::is_some)
+        let nothing_else = self.reservations.is_empty() && self.leases.is_empty();
+        nothing_else && rest.is_empty() && blocks.values().all(Option::is_some)
     }
 
     pub(super) fn merge_bdk(&mut self, staged: ChangeSet) {
@@ -78,18 +83,26 @@ fn decode(bytes: &[u8]) -> Result<(Kind, Change), WalletError> {
     Ok((kind, change))
 }
 
-/// What all changes together say: BDK's state and the reservations.
-#[allow(clippy::type_complexity)]
-pub(super) fn merge(
-    changes: Vec<Vec<u8>>,
-) -> Result<(ChangeSet, BTreeMap<Txid, Vec<OutPoint>>), WalletError> {
-    let mut total = ChangeSet::default();
-    let mut reserved = BTreeMap::new();
+/// What all changes together say.
+#[derive(Default)]
+pub(super) struct Merged {
+    /// BDK's state.
+    pub(super) total: ChangeSet,
+    /// Coins of channels' transactions.
+    pub(super) reserved: BTreeMap<Txid, Vec<OutPoint>>,
+    /// Coins that users put aside.
+    pub(super) leases: BTreeMap<OutPoint, Height>,
+}
+
+/// Reads changes, oldest first.
+pub(super) fn merge(changes: Vec<Vec<u8>>) -> Result<Merged, WalletError> {
+    let Merged { mut total, mut reserved, mut leases } = Merged::default();
     for bytes in changes {
         let (kind, change) = decode(&bytes)?;
         if kind == Kind::Whole {
             total = ChangeSet::default();
             reserved.clear();
+            leases.clear();
         }
         if let Some(bdk) = change.bdk {
             check(&total, &bdk)?;
@@ -101,8 +114,14 @@ pub(super) fn merge(
                 None => reserved.remove(&txid),
             };
         }
+        for (outpoint, until) in change.leases {
+            match until {
+                Some(until) => leases.insert(outpoint, Height(until)),
+                None => leases.remove(&outpoint),
+            };
+        }
     }
-    Ok((total, reserved))
+    Ok(Merged { total, reserved, leases })
 }
 
 /// BDK takes these for granted when it merges; bytes from a disk may say anything.

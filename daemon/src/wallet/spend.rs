@@ -17,7 +17,7 @@ use chand_protocol::node::effect::{FundAmount, FundedTx};
 use chand_protocol::units::{Feerate, Sat};
 
 /// Of an output to a taproot script.
-const CHANGE_WEIGHT: u64 = 4 * (8 + 1 + 34);
+pub(super) const CHANGE_WEIGHT: u64 = 4 * (8 + 1 + 34);
 
 /// A withdrawal that was built; it is to be published once the wallet's change is kept.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -149,7 +149,7 @@ impl Wallet {
     }
 
     /// What may be spent besides these coins.
-    fn safe_except(&self, coins: &[OutPoint]) -> Sat {
+    pub(super) fn safe_except(&self, coins: &[OutPoint]) -> Sat {
         let safe = |status| {
             matches!(status, OutputStatus::Confirmed(_) | OutputStatus::Unconfirmed { trusted: true })
         };
@@ -159,7 +159,12 @@ impl Wallet {
     }
 
     /// Refuses a transaction that would leave less than `keep`.
-    fn leaves(&self, keep: Sat, tx: &Transaction, change: Option<&ScriptBuf>) -> Result<(), WalletError> {
+    pub(super) fn leaves(
+        &self,
+        keep: Sat,
+        tx: &Transaction,
+        change: Option<&ScriptBuf>,
+    ) -> Result<(), WalletError> {
         let spent: Vec<OutPoint> = tx.input.iter().map(|i| i.previous_output).collect();
         let back = tx.output.iter().find(|o| Some(&o.script_pubkey) == change);
         let back = Sat(back.map_or(0, |o| o.value.to_sat()));
@@ -172,7 +177,7 @@ impl Wallet {
         Err(WalletError::Insufficient { needed, available, hint: self.kept_words(keep) })
     }
 
-    fn kept_words(&self, keep: Sat) -> String {
+    pub(super) fn kept_words(&self, keep: Sat) -> String {
         format!(
             ": {keep} stay in the wallet for the fees of channels that close on chain, as listfunds shows (withdraw takes \
              them, too, when the coins are named in utxos)"
@@ -189,6 +194,9 @@ impl Wallet {
                     None => "it is not the wallet's",
                     Some(o) if o.status == OutputStatus::Spent => "it is spent",
                     Some(o) if matches!(o.status, OutputStatus::Immature { .. }) => "it was mined too lately",
+                    Some(o) if o.lease.is_some() => {
+                        "it is put aside (reserveinputs): unreserveinputs frees it"
+                    }
                     Some(o) if o.reserved => "it is reserved for a transaction of a channel",
                     Some(o) if self.is_replaceable(&o.outpoint.txid) => {
                         "it is change of a channel's transaction that may be replaced: wait for a block"
@@ -214,6 +222,11 @@ impl Wallet {
         let free = outputs.iter().filter(|o| !o.reserved && deep(&o.status));
         let lasting = free.map(|o| o.outpoint).filter(|o| !self.is_replaceable(&o.txid)).collect();
         Ok(Chosen { coins: lasting, must_all: false })
+    }
+
+    /// Coins of this depth that a user's transaction may take.
+    pub(super) fn lasting_coins(&self, depth: u32) -> Vec<OutPoint> {
+        self.choose(Coins::Depth(depth)).map(|chosen| chosen.coins).unwrap_or_default()
     }
 
     /// One output of exactly `amount`, and change when it is worth an output.
@@ -307,7 +320,7 @@ impl Wallet {
         let mut besides = Vec::new();
         for (sat, what) in [
             (balance.unconfirmed, "unconfirmed (wait for a block)"),
-            (balance.reserved, "reserved for transactions of channels"),
+            (balance.reserved, "reserved for transactions of channels, or put aside by reserveinputs"),
             (balance.immature, "mined too lately (100 blocks must follow)"),
         ] {
             if sat > Sat::ZERO {

@@ -9,6 +9,8 @@ use bitcoin::{Amount, CompactTarget, Sequence, TxIn, TxMerkleNode, TxOut, Witnes
 use chand_protocol::node::effect::FundAmount;
 
 mod attach;
+mod bump;
+mod psbt;
 
 const RATE: Feerate = Feerate(1_000);
 
@@ -40,11 +42,12 @@ impl World {
     /// Stops and starts: all that is known comes from the records.
     fn restart(&mut self) {
         self.keep();
-        let before = (self.wallet.tip(), self.wallet.outputs(), self.wallet.reserved.clone());
+        let state = |w: &Wallet| (w.tip(), w.outputs(), w.reserved.clone(), w.leases.clone());
+        let before = state(&self.wallet);
         self.wallet = Wallet::load(&seed(1), Network::Regtest, self.kept.clone()).unwrap();
         let newest = self.blocks.len().saturating_sub(288);
         self.wallet.catch_up(&self.blocks[newest..]).unwrap();
-        assert_eq!((self.wallet.tip(), self.wallet.outputs(), self.wallet.reserved.clone()), before);
+        assert_eq!(state(&self.wallet), before);
     }
 
     fn block(&mut self, txs: &[Transaction]) -> Block {

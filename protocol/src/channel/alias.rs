@@ -8,11 +8,14 @@
 //! Read next: `crate::node::alias`, which draws them and looks them up.
 
 use crate::channel::{Channel, Context, Link, Out, Phase};
-use crate::fault::LocalFault;
+use crate::fault::{LocalFault, PeerFault};
 use crate::id::ShortChannelId;
 use crate::tx::ChannelType;
 use crate::wire::features::{Feature, Features};
 use serde::{Deserialize, Serialize};
+
+/// Names that a peer may give one channel while one connection lasts; others change them a few times in a channel's life.
+const MOST_RENAMES: u8 = 32;
 
 /// The names of one channel, as they are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +24,9 @@ pub struct Aliases {
     pub(crate) ours: Option<ShortChannelId>,
     /// The newest of the peer's, for payments that come over it.
     pub(crate) theirs: Option<ShortChannelId>,
+    /// How often the peer gave another name since the connection came up; not kept.
+    #[serde(skip)]
+    pub(crate) renamed: u8,
     /// Ours stands in a `channel_ready` that was sent. A cut may swallow one that is sent again only for it: the peer then
     /// goes on with what it knows.
     pub(crate) told: bool,
@@ -93,11 +99,20 @@ impl Channel {
     }
 
     /// What the peer calls it from now on.
-    pub(crate) fn take_peer_alias(&mut self, name: Option<ShortChannelId>) {
-        if name.is_some() && name != self.peer_alias() {
-            self.aliases.theirs = name;
-            self.dirty.aliases = true;
+    ///
+    /// # Errors
+    /// It changes its mind too often: each change is a write to our disk, and the last name stays.
+    pub(crate) fn take_peer_alias(&mut self, name: Option<ShortChannelId>) -> Result<(), PeerFault> {
+        if name.is_none() || name == self.peer_alias() {
+            return Ok(());
         }
+        if self.aliases.renamed >= MOST_RENAMES {
+            return Err(PeerFault::warn("too many names for one channel"));
+        }
+        self.aliases.renamed += 1;
+        self.aliases.theirs = name;
+        self.dirty.aliases = true;
+        Ok(())
     }
 
     /// A channel from before there were aliases: the peer hears of ours in a `channel_ready` that says nothing new

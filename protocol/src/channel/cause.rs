@@ -46,6 +46,8 @@ pub enum Trigger {
     Dev,
     /// The funding output was spent by something that is not known.
     Unknown,
+    /// Our user gave it up before it was funded.
+    Cancelled,
 }
 
 impl Trigger {
@@ -64,13 +66,16 @@ impl Trigger {
             Trigger::OwnPublished => "own_commitment",
             Trigger::Dev => "dev-fail",
             Trigger::Unknown => "unknown",
+            Trigger::Cancelled => "cancelled",
         }
     }
 
     /// Who decided.
     pub const fn by(self) -> By {
         match self {
-            Trigger::Agreed(Side::Local) | Trigger::Impatience | Trigger::Dev => By::User,
+            Trigger::Agreed(Side::Local) | Trigger::Impatience | Trigger::Dev | Trigger::Cancelled => {
+                By::User
+            }
             Trigger::Agreed(Side::Remote) | Trigger::PeerClosed | Trigger::PeerError => By::Remote,
             Trigger::PeerFault | Trigger::Deadline => By::Protocol,
             Trigger::PeerCheated | Trigger::StateLost | Trigger::OwnRevoked | Trigger::OwnPublished => {

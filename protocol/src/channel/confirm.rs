@@ -73,8 +73,7 @@ impl Channel {
             if self.commits.remote_number == 0 && !same {
                 return Err(PeerFault::disconnect("channel_ready with another point").into());
             }
-            self.take_peer_alias(m.short_channel_id);
-            return Ok(());
+            return Ok(self.take_peer_alias(m.short_channel_id)?);
         }
         // It crossed the last word of a close: there is nothing left to get ready for.
         if matches!(self.phase, Phase::Closed(_)) {
@@ -83,7 +82,7 @@ impl Channel {
         if self.link != Link::Up || !matches!(self.phase, Phase::Confirming | Phase::Closing(_)) {
             return Err(PeerFault::warn("channel_ready out of place").into());
         }
-        self.take_peer_alias(m.short_channel_id);
+        self.take_peer_alias(m.short_channel_id)?;
         self.commits.remote_next_point = Some(m.second_per_commitment_point);
         self.ready.1 = true;
         self.dirty.state = true;

@@ -310,6 +310,7 @@ impl Channel {
             return;
         }
         self.link = Link::Down;
+        self.aliases.renamed = 0;
         let forgotten: Vec<HtlcId> = self
             .ledger
             .htlcs

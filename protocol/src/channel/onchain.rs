@@ -75,6 +75,10 @@ impl Channel {
         });
         self.dirty.state = true;
         out.events.push(ChannelEvent::ForceClosed);
+        if self.is_unfunded() {
+            // Nothing is there to be claimed, and no coin of the wallet's is to be spent on it.
+            return Ok(true);
+        }
         let watch = self.identify(&commitment.tx, None, cx)?;
         self.set_watch(watch, out);
         if let Some(watch) = &mut self.watch {
@@ -102,7 +106,26 @@ impl Channel {
 
     /// Whether the funding output may exist: ours was published, or theirs was seen in a block.
     pub(crate) const fn may_be_funded(&self) -> bool {
-        matches!(self.terms.opener, Side::Local) || self.confirmed.is_some()
+        (matches!(self.terms.opener, Side::Local) && !self.is_unfunded()) || self.confirmed.is_some()
+    }
+
+    /// Our user was to send the funding transaction, and as far as is known has not.
+    pub const fn is_unfunded(&self) -> bool {
+        let by_us = matches!(self.terms.opener, Side::Local);
+        by_us && self.funding_tx.is_none() && self.confirmed.is_none() && !self.retired
+    }
+
+    /// Such a one that was ended. It is kept, and closed by force should its funding appear all the same.
+    pub const fn is_given_up(&self) -> bool {
+        self.is_unfunded() && !self.wants_link()
+    }
+
+    /// Our user sends its funding transaction: from here on this node sees to it.
+    pub fn funding_given(&mut self, tx: &Transaction) {
+        if self.is_unfunded() {
+            self.funding_tx = Some(tx.clone());
+            self.dirty.funding_tx = true;
+        }
     }
 
     /// Closed by force before the peer's funding was seen, and nothing of ours would be in it: not worth keeping.
@@ -218,7 +241,9 @@ impl Channel {
     pub fn unconfirmed(&self) -> Vec<(&Transaction, &'static str)> {
         let funding = self.funding_tx.as_ref().filter(|_| self.confirmed.is_none());
         let spend = match &self.phase {
-            Phase::Closed(closed) if closed.height.is_none() => Some((&closed.tx, "cooperative close")),
+            Phase::Closed(closed) if closed.height.is_none() && !self.is_unfunded() => {
+                Some((&closed.tx, "cooperative close"))
+            }
             // Held back until there is something to spend.
             Phase::Onchain(onchain) if onchain.height.is_none() && self.may_be_funded() => {
                 // The peer's own, should a reorganisation have thrown it out: what hangs on it is ours.

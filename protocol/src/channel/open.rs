@@ -81,6 +81,8 @@ enum Stage {
     Answered,
 }
 
+mod by_hand;
+
 use alloc::boxed::Box;
 
 /// A channel on its way; lives in memory only.
@@ -99,6 +101,8 @@ pub struct Opening {
     pub funding_feerate: Feerate,
     /// A script of the user's for our money at a close.
     pub close_to: Option<ScriptBuf>,
+    /// Our user makes and sends the funding transaction.
+    pub by_hand: bool,
     opener: Side,
     stage: Stage,
     key_index: u64,
@@ -306,6 +310,7 @@ impl Opening {
             capacity,
             funding_feerate: request.funding_feerate,
             close_to: request.close_to.clone(),
+            by_hand: false,
             opener: Side::Local,
             stage: Stage::Asked,
             key_index,
@@ -415,6 +420,7 @@ impl Opening {
             capacity,
             funding_feerate: Feerate::FLOOR,
             close_to: None,
+            by_hand: false,
             opener: Side::Remote,
             stage: Stage::Answered,
             key_index,
@@ -521,7 +527,8 @@ impl Opening {
         };
         self.verify_first(terms, &m.signature, cx)?;
         let mut channel = self.channel((**terms).clone(), m.signature, cx)?;
-        channel.funding_tx = Some(funded.tx.clone());
+        // Of one made by hand there are no signatures yet.
+        channel.funding_tx = (!self.by_hand).then(|| funded.tx.clone());
         Ok(channel)
     }
 
@@ -546,26 +553,6 @@ impl Opening {
         Ok((channel, answer))
     }
 
-    /// The same opening without `option_scid_alias`, and who waits for it, when the peer has answered nothing yet and that
-    /// is good enough.
-    pub fn without_alias(&self) -> Option<(OpenRequest, Wishes, Option<CommandId>)> {
-        if !self.scid_alias || !self.plain_will_do || !matches!(self.stage, Stage::Asked) {
-            return None;
-        }
-        let request = OpenRequest {
-            capacity: self.capacity,
-            push: self.push,
-            channel_type: self.channel_type,
-            scid_alias: false,
-            plain_will_do: false,
-            feerate: self.feerate,
-            funding_feerate: self.funding_feerate,
-            announce: self.announce,
-            close_to: self.close_to.clone(),
-        };
-        Some((request, self.wishes.clone(), self.command))
-    }
-
     /// The channel id it will have, once the funding transaction is known.
     pub fn final_id(&self) -> Option<ChannelId> {
         match &self.stage {
@@ -577,7 +564,7 @@ impl Opening {
     /// The coins set aside for it, when the wallet has done so.
     pub fn reserved_txid(&self) -> Option<bitcoin::Txid> {
         match &self.stage {
-            Stage::Created { terms, .. } => Some(terms.funding.txid),
+            Stage::Created { terms, .. } if !self.by_hand => Some(terms.funding.txid),
             _ => None,
         }
     }

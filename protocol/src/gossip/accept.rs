@@ -25,6 +25,10 @@ pub(super) const DEEP_BLOCKS: u32 = 6;
 const AHEAD_BLOCKS: u32 = 144;
 /// Clocks differ; a timestamp farther ahead than this is nonsense.
 const FUTURE_S: u32 = 24 * 3_600;
+/// What a message may say beyond the fields of today, features among it, and the addresses of a node: bytes. "Nodes are permitted
+/// to restrict rebroadcasting" of "excessively large messages" (BOLT 7); each of them is kept for as long as its channel lives.
+const MAX_EXTRA: usize = 1_024;
+const MAX_ADDRESSES: usize = 2_048;
 /// Where a message's content begins after the type and four signatures.
 const AFTER_SIGNATURES: usize = 2 + 4 * 64;
 
@@ -60,6 +64,9 @@ impl Gossip {
     pub(super) fn on_channel_announcement(&mut self, link: LinkId, m: ChannelAnnouncement) {
         if let Some(peer) = self.peers.get_mut(&link) {
             peer.sync.brought();
+        }
+        if m.features.len().saturating_add(m.tail.len()) > MAX_EXTRA {
+            return self.charge(link);
         }
         let scid = m.short_channel_id;
         let ours = m.node_id_1 == self.settings.us || m.node_id_2 == self.settings.us;
@@ -110,6 +117,9 @@ impl Gossip {
     }
 
     pub(super) fn on_channel_update(&mut self, link: LinkId, m: ChannelUpdate) {
+        if m.tail.len() > MAX_EXTRA {
+            return self.charge(link);
+        }
         self.update_of(link, self.node_at(link), m);
     }
 
@@ -161,6 +171,10 @@ impl Gossip {
     }
 
     pub(super) fn on_node_announcement(&mut self, link: LinkId, m: NodeAnnouncement) {
+        let extra = m.features.len().saturating_add(m.tail.len());
+        if extra > MAX_EXTRA || m.addresses.len() > MAX_ADDRESSES {
+            return self.charge(link);
+        }
         self.node_of(link, self.node_at(link), m);
     }
 

@@ -24,6 +24,8 @@ const RANGE_IDS: usize = 4_000;
 const RANGE_IDS_SUMMED: usize = 2_700;
 /// Everything about a channel.
 pub(super) const ALL_FLAGS: u64 = 0b1_1111;
+/// What a question for ranges costs who asks. One for channels costs one for each.
+const RANGE: u32 = 1_000;
 /// What is not summed: type and signature in front, and the timestamp after chain hash and channel.
 const UNSUMMED: (usize, usize, usize) = (2 + 64, 2 + 64 + 32 + 8, 2 + 64 + 32 + 8 + 4);
 /// The polynomial of CRC-32C, its bits in reverse.
@@ -68,6 +70,7 @@ impl Gossip {
             return self.warn(link, "query_short_channel_ids: the one before is not answered yet");
         }
         peer.answer = Some(Answer { left, told: BTreeSet::new() });
+        self.charge_with(link, u32::try_from(m.short_channel_ids.0.len()).unwrap_or(u32::MAX));
     }
 
     /// All about the next channel asked for, or the end.
@@ -121,6 +124,7 @@ impl Gossip {
         }
         let block = m.first_blocknum.0;
         peer.range = Some(Range { query: m.clone(), from: first_in(block), block });
+        self.charge_with(link, RANGE);
     }
 
     /// The next reply: as many channels as fit, and the blocks that they are all of.
@@ -179,11 +183,27 @@ fn checksum(update: &[u8]) -> u32 {
     crc32c(&[update.get(from..stamp).unwrap_or_default(), update.get(after..).unwrap_or_default()])
 }
 
+/// CRC-32C of each byte.
+const SUMS: [u32; 256] = sums();
+
+const fn sums() -> [u32; 256] {
+    let mut all = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut sum, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            sum = sum >> 1 ^ if sum & 1 == 1 { CASTAGNOLI } else { 0 };
+            bit += 1;
+        }
+        all[byte] = sum;
+        byte += 1;
+    }
+    all
+}
+
 /// CRC-32C (RFC 3720) of all of it, one after the other.
 fn crc32c(parts: &[&[u8]]) -> u32 {
-    let step = |sum: u32, byte: &u8| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| sum >> 1 ^ if sum & 1 == 1 { CASTAGNOLI } else { 0 })
-    };
+    let step = |sum: u32, byte: &u8| sum >> 8 ^ SUMS[usize::from(sum as u8 ^ byte)];
     !parts.iter().flat_map(|part| part.iter()).fold(u32::MAX, step)
 }
 

@@ -57,6 +57,8 @@ const PRUNE_S: u64 = 3_600;
 const MAX_EARLY_LINKS: usize = 256;
 /// Of each such link.
 const MAX_EARLY: usize = 4;
+/// For so long at most: a link that ended may never be heard of.
+const EARLY_MS: u64 = 60_000;
 
 /// What is fixed for a machine's life.
 #[derive(Clone, Debug)]
@@ -220,7 +222,7 @@ pub struct Gossip {
     /// What peers earned that are gone.
     remembered: Remembered,
     /// What came from links that we have not heard of yet.
-    early: BTreeMap<LinkId, Vec<Message>>,
+    early: BTreeMap<LinkId, (Timestamp, Vec<Message>)>,
     /// What is new since the last broadcast.
     fresh: BTreeSet<Key>,
     next_flush: Timestamp,
@@ -284,7 +286,7 @@ impl Gossip {
         match news {
             News::Linked { peer, link, features } => {
                 self.linked(peer, link, &features);
-                for message in self.early.remove(&link).unwrap_or_default() {
+                for message in self.early.remove(&link).map(|(_, held)| held).unwrap_or_default() {
                     self.on_message(peer, link, message);
                 }
             }
@@ -332,7 +334,8 @@ impl Gossip {
         if self.early.len() >= MAX_EARLY_LINKS && !self.early.contains_key(&link) {
             self.early.pop_first();
         }
-        let held = self.early.entry(link).or_default();
+        let now = self.now;
+        let (_, held) = self.early.entry(link).or_insert_with(|| (now, Vec::new()));
         if held.len() < MAX_EARLY {
             held.push(message);
         }

@@ -20,6 +20,11 @@ use alloc::vec::Vec;
 
 /// Names that are due for one peer; one that is so far behind gets all from the start again.
 const MAX_DUE: usize = 50_000;
+/// Looks at a hundred channels that one link's turn may take: a filter that lets little through, asked for again and again on many
+/// links, keeps nobody else waiting. A reply to a question for ranges takes a turn alone.
+const MAX_SCANS: usize = 10;
+/// What a filter that asks for what is known costs its sender.
+const DUMP: u32 = 1_000;
 
 /// The names of all that is new, sorted so that a channel comes before its updates and both before their nodes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -99,6 +104,15 @@ impl Peer {
         !self.due.is_empty() || self.dump.is_some() || self.answer.is_some() || self.range.is_some()
     }
 
+    /// What its next messages cost to find.
+    fn scans_next(&self) -> usize {
+        match (&self.range, &self.answer, self.due.is_empty()) {
+            (Some(_), ..) => MAX_SCANS,
+            (None, None, true) => 1,
+            _ => 0,
+        }
+    }
+
     pub(super) fn forget_answers(&mut self) {
         (self.answer, self.range, self.dump) = (None, None, None);
     }
@@ -143,6 +157,9 @@ impl Gossip {
         peer.filter = Some((m.first_timestamp, m.timestamp_range));
         let wanted = m.timestamp_range > 0 && m.first_timestamp <= newest;
         peer.dump = wanted.then_some(Dump { channels: Some(ShortChannelId(0)), nodes: Some([0; 33]) });
+        if wanted {
+            self.charge_with(link, DUMP);
+        }
     }
 
     /// What is new becomes due: for every peer with a filter, and what is our own for all.
@@ -179,9 +196,10 @@ impl Gossip {
 
     /// Up to about `room_bytes` of what waits for a link.
     pub fn pump(&mut self, link: LinkId, room_bytes: usize) -> Vec<Spoken> {
-        let (mut spoken, mut used) = (Vec::new(), 0);
+        let (mut spoken, mut used, mut scans) = (Vec::new(), 0, 0);
         let Some(mut peer) = self.peers.remove(&link) else { return spoken };
-        while used < room_bytes {
+        while used < room_bytes && scans < MAX_SCANS {
+            scans += peer.scans_next();
             let Some(batch) = self.next_for(&mut peer) else { break };
             for bytes in batch {
                 used += bytes.len();

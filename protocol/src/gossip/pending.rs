@@ -403,7 +403,7 @@ impl Pending {
 impl Gossip {
     /// How many messages wait for something (tests of bounds).
     pub fn waiting(&self) -> usize {
-        self.pending.size() + self.early.values().map(Vec::len).sum::<usize>()
+        self.pending.size() + self.early.values().map(|(_, held)| held.len()).sum::<usize>()
     }
 }
 

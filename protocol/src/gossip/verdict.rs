@@ -9,7 +9,7 @@ use crate::gossip::peers::Key;
 use crate::gossip::pending::{Check, Signed, What};
 use crate::gossip::standing::{FORGERY, WASTE};
 use crate::gossip::store::FORGET_BLOCKS;
-use crate::gossip::{Action, Gossip, Utxo};
+use crate::gossip::{Action, Gossip, Utxo, EARLY_MS};
 use crate::id::{LinkId, NodeId, ShortChannelId};
 use crate::node::effect::Level;
 use crate::tx::script;
@@ -263,6 +263,8 @@ impl Gossip {
     /// What waited too long is dropped.
     pub(super) fn tidy(&mut self) {
         self.pending.tidy(self.now_s());
+        let now = self.now;
+        self.early.retain(|_, (since, _)| now < since.plus_ms(EARLY_MS));
         self.listen_on();
     }
 

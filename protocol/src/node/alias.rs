@@ -83,6 +83,7 @@ impl Node {
         };
         let Ok((mut opening, message)) = self.start_opening(key.0, &request, wishes) else { return false };
         opening.command = command;
+        opening.by_hand = self.openings.get(&key).is_some_and(|o| o.by_hand);
         self.openings.remove(&key);
         let text = "the channel is asked for again without scid_alias".to_string();
         self.notice_about(Level::Info, text, key.0, None);

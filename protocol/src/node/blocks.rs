@@ -199,7 +199,11 @@ impl Node {
             let sound = self.channels.get(&id).is_some_and(|c| funding_is_sound(c, tx));
             if sound {
                 let place = Confirmed { height, tx_index };
-                self.act(id, |c, _, out| c.funding_seen(Some(place), out));
+                self.act(id, |c, _, out| {
+                    // Whoever sent it: this node offers it again, should it leave the chain.
+                    c.funding_given(tx);
+                    c.funding_seen(Some(place), out);
+                });
             } else if let Some(peer) = self.channels.get(&id).map(|c| c.terms.peer) {
                 let text = "the funding transaction does not pay what was agreed: the channel never opens";
                 self.notice_about(Level::Error, text.into(), peer, Some(id));
@@ -234,7 +238,8 @@ impl Node {
 
     /// Whether `listpeerchannels` still shows it.
     pub(super) fn is_listed(&self, channel: &Channel) -> bool {
-        channel.over_at().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
+        !channel.is_given_up()
+            && channel.over_at().is_none_or(|h| self.tip_height().since(h) < LISTED_AFTER_CLOSE)
     }
 
     /// Whether the peer has a channel that is not closed (tests and lists).

@@ -15,8 +15,7 @@ use crate::node::Node;
 use crate::record::{channel_key, put, Kind};
 use crate::store::Change;
 use crate::tx::close::may_send_shutdown;
-use crate::tx::ChannelType;
-use crate::units::{Feerate, Msat, Sat};
+use crate::units::Sat;
 use crate::wire::features::{Feature, Features};
 use crate::wire::message::{AcceptChannel, ErrorMessage, FundingCreated, FundingSigned, OpenChannel};
 use crate::wire::Message;
@@ -32,27 +31,13 @@ const MAX_UNCONFIRMED_PER_PEER: usize = 20;
 /// The same over all peers: whoever makes up identities cannot fill the disk.
 const MAX_UNCONFIRMED: usize = 500;
 
-/// The fields of `fundchannel`.
-pub(super) struct FundOrder {
-    pub(super) peer: NodeId,
-    pub(super) amount: Option<Sat>,
-    pub(super) feerate: Option<Feerate>,
-    pub(super) announce: bool,
-    pub(super) push_msat: Msat,
-    pub(super) close_to: Option<ScriptBuf>,
-    pub(super) mindepth: Option<u32>,
-    pub(super) reserve: Option<Sat>,
-    pub(super) anchors: Option<bool>,
-    pub(super) scid_alias: Option<bool>,
-}
-
 /// Core Lightning's code for an opening that failed.
 const NOT_OPENED: i32 = 300;
 /// The same, for lack of coins.
 const NO_FUNDS: i32 = 301;
 
 impl Node {
-    fn wishes(&self, peer: &NodeId) -> Wishes {
+    pub(super) fn wishes(&self, peer: &NodeId) -> Wishes {
         Wishes {
             to_self_delay: self.config.to_self_delay_blocks,
             minimum_depth: self.config.funding_confirms.max(1),
@@ -65,62 +50,6 @@ impl Node {
             ),
             dust_limit: Sat(MIN_DUST_LIMIT.0.saturating_mul(self.config.network.row().dust_factor)),
             simple_close: self.negotiated(peer, Feature::SimpleClose),
-        }
-    }
-
-    /// `fundchannel`.
-    pub(super) fn fund_channel(&mut self, id: CommandId, order: FundOrder) {
-        let peer = order.peer;
-        if !self.is_connected(&peer) {
-            return self.refuse(id, 400, "the peer is not connected: use connect first");
-        }
-        let Some(capacity) = order.amount else {
-            return self.refuse(id, -32602, "amount: needed here");
-        };
-        let anchors_known = self.negotiated(&peer, Feature::Anchors);
-        if order.anchors == Some(true) && !anchors_known {
-            return self.refuse(id, 312, "the peer does not know anchors");
-        }
-        let channel_type = if order.anchors.unwrap_or(anchors_known) {
-            ChannelType::Anchors
-        } else {
-            ChannelType::StaticRemotekey
-        };
-        let alias_known = self.negotiated(&peer, Feature::ScidAlias);
-        // BOLT 2 [2.open.14].
-        let scid_alias = order.scid_alias.unwrap_or(alias_known && !order.announce);
-        if scid_alias && order.announce {
-            let text = "channel_type: scid_alias is for channels that are not announced: say announce=false";
-            return self.refuse(id, -32602, text);
-        }
-        if scid_alias && !alias_known {
-            return self.refuse(id, 312, "the peer does not know scid_alias");
-        }
-        if let Err((code, text)) = self.check_destination(&peer, order.close_to.as_ref(), "close_to") {
-            return self.refuse(id, code, text);
-        }
-        let feerate = order.feerate.unwrap_or(self.chain.fees.normal).max(Feerate::FLOOR);
-        let mut wishes = self.wishes(&peer);
-        wishes.reserve = order.reserve;
-        wishes.minimum_depth = order.mindepth.map_or(wishes.minimum_depth, |d| d.max(1));
-        let request = OpenRequest {
-            capacity,
-            push: order.push_msat,
-            channel_type,
-            scid_alias,
-            plain_will_do: order.scid_alias.is_none(),
-            feerate,
-            funding_feerate: feerate,
-            announce: order.announce && self.config.gossip.is_some(),
-            close_to: order.close_to,
-        };
-        match self.start_opening(peer, &request, wishes) {
-            Ok((mut opening, message)) => {
-                opening.command = Some(id);
-                self.openings.insert((peer, opening.temporary_channel_id), opening);
-                self.send(peer, Message::OpenChannel(message));
-            }
-            Err(why) => self.refuse(id, -32602, why),
         }
     }
 
@@ -142,7 +71,7 @@ impl Node {
         Opening::start(peer, temporary, key_index, secrets, request, wishes, chain_hash, large, &cx)
     }
 
-    fn context<'a>(&'a self, crypto: &'a dyn crate::sign::Crypto) -> crate::channel::Context<'a> {
+    pub(super) fn context<'a>(&'a self, crypto: &'a dyn crate::sign::Crypto) -> crate::channel::Context<'a> {
         crate::channel::Context {
             now: self.wall(),
             tip: self.tip_height(),
@@ -280,6 +209,10 @@ impl Node {
         let id = m.temporary_channel_id;
         let opening = self.opening((peer, id), "accept_channel")?;
         let script_pubkey = opening.on_accept(m)?;
+        if opening.by_hand {
+            self.tell_started((peer, id), script_pubkey);
+            return Ok(());
+        }
         let (amount, feerate) = (FundAmount::Exact(opening.capacity), opening.funding_feerate);
         self.out.effects.push(Effect::Fund { channel: id, script_pubkey, amount, feerate });
         Ok(())
@@ -379,6 +312,9 @@ impl Node {
             } else {
                 self.out.effects.push(Effect::Publish { tx, why: "funding" });
             }
+        } else if let Some(command) = command {
+            // Our user may send it now.
+            self.reply(command, Ok(Reply::FundingSecured { channel_id: id }));
         }
         self.notice_about(Level::Info, format!("channel of {} funded", terms.capacity), peer, Some(id));
         self.adopt(channel);
@@ -396,7 +332,7 @@ impl Node {
     }
 
     /// Ends an opening: whoever waits is told, coins are freed.
-    fn end_opening(&mut self, key: (NodeId, ChannelId), reason: &str) {
+    pub(super) fn end_opening(&mut self, key: (NodeId, ChannelId), reason: &str) {
         self.end_opening_as(NOT_OPENED, key, reason);
     }
 
@@ -491,7 +427,7 @@ impl Node {
                 let with: Vec<_> = self
                     .channels
                     .values()
-                    .filter(|c| c.terms.peer == *peer && c.spent_height().is_none())
+                    .filter(|c| c.terms.peer == *peer && c.spent_height().is_none() && !c.is_given_up())
                     .map(Channel::id)
                     .collect();
                 match with.as_slice() {
@@ -505,7 +441,7 @@ impl Node {
     }
 
     /// Whether a script of the user's may stand in a `shutdown` to this peer.
-    fn check_destination(
+    pub(super) fn check_destination(
         &self,
         peer: &NodeId,
         script: Option<&ScriptBuf>,
@@ -535,7 +471,10 @@ impl Node {
         if let Err((code, text)) = self.check_destination(&peer, destination.as_ref(), "destination") {
             return self.refuse(id, code, text);
         }
-        if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
+        if self.channels.get(&channel_id).is_some_and(Channel::is_unfunded) {
+            self.give_channel_up(channel_id);
+            self.answer_close(channel_id, id);
+        } else if self.act(channel_id, |c, _, _| c.begin_close(destination, feerange)) == Some(true) {
             let wait_ms = unilateral_timeout_s.saturating_mul(1_000);
             let deadline = (unilateral_timeout_s > 0).then(|| self.now.plus_ms(wait_ms));
             self.closers.entry(channel_id).or_default().push((id, deadline));
@@ -664,10 +603,13 @@ impl Node {
         };
         let crossed = |c: &Channel| {
             let low = htlc_min_msat.unwrap_or(c.policy.min);
-            htlc_max_msat.or(c.policy.max).filter(|high| low > *high).map(|high| (low, high))
+            // Above all that it holds nothing would ever go on, and no update may say so.
+            let high =
+                htlc_max_msat.or(c.policy.max).unwrap_or(Msat(u64::MAX)).min(c.terms.capacity.to_msat());
+            (low > high).then_some((low, high))
         };
         if let Some((low, high)) = which.iter().filter_map(|c| self.channels.get(c)).find_map(crossed) {
-            return self.refuse(id, -32_602, format!("htlcmin: {low} is above htlcmax, {high}"));
+            return self.refuse(id, -32_602, format!("htlcmin: {low} is above the largest, {high}"));
         }
         let tip = self.tip_height();
         let mut views = Vec::new();

@@ -8,6 +8,7 @@
 use crate::channel::announce::PeerUpdate;
 use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
+pub use crate::node::funding::FundOrder;
 use crate::node::budget::Budget;
 use crate::node::tower::TowerChannel;
 use crate::node::view;
@@ -143,6 +144,25 @@ pub enum Command {
         anchors: Option<bool>,
         /// With `option_scid_alias` in it or not; `None`: for a channel that is not announced, if the peer takes it.
         scid_alias: Option<bool>,
+    },
+    /// Begin a channel whose funding transaction the user makes → [`Reply::FundingStarted`].
+    FundChannelStart(Box<FundOrder>),
+    /// The transaction for it, whose id must not change any more; it need not be signed → [`Reply::FundingSecured`].
+    FundChannelComplete {
+        /// With whom.
+        peer: NodeId,
+        /// All of it but witnesses.
+        tx: Transaction,
+    },
+    /// Give such a channel up before its funding is sent → [`Reply::Done`].
+    FundChannelCancel {
+        /// With whom.
+        peer: NodeId,
+    },
+    /// The user is about to send this, signed → [`Reply::SendsFunding`]; refused when that would lose money.
+    SendsFunding {
+        /// All of it.
+        tx: Transaction,
     },
     /// Close by agreement; by force after `unilateral_timeout_s` when the peer does not answer (0: never)
     /// → [`Reply::Closed`].
@@ -490,6 +510,25 @@ pub enum Reply {
         channel_type: Vec<u32>,
         /// Depth both wait for.
         mindepth: u32,
+    },
+    /// `fundchannel_start`
+    FundingStarted {
+        /// What the funding output must pay to.
+        script_pubkey: ScriptBuf,
+        /// Feature bits of the channel's type.
+        channel_type: Vec<u32>,
+        /// Depth both wait for.
+        mindepth: u32,
+    },
+    /// `fundchannel_complete`: the peer has signed, the funding transaction may be sent.
+    FundingSecured {
+        /// The channel.
+        channel_id: ChannelId,
+    },
+    /// A transaction that may be sent.
+    SendsFunding {
+        /// So many channels rely on it.
+        of: usize,
     },
     /// `close`
     Closed {

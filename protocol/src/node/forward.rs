@@ -279,9 +279,11 @@ impl Node {
 
     /// The money went on and does not come in: the one thing a forward must never end in.
     fn lost_upstream(&mut self, incoming: Place) {
+        let amount = self.forwards.came_in(incoming);
         self.lose_forward(incoming);
         let text = format!(
-            "HTLC {} was paid on and cannot be taken any more: its payer took it back on chain. That amount is lost",
+            "HTLC {} was paid on and cannot be taken any more: its payer took it back on chain, or it was too small to be \
+             taken there. {amount} are lost",
             incoming.htlc
         );
         let peer = self.channels.get(&incoming.channel).map(|c| c.terms.peer);

@@ -190,6 +190,11 @@ impl Forwards {
         self.by_incoming.values().map(Forward::earned).fold(Msat::ZERO, Msat::saturating_add)
     }
 
+    /// How much came in there, if it went on.
+    pub(super) fn came_in(&self, incoming: Place) -> Msat {
+        self.by_incoming.get(&incoming).map_or(Msat::ZERO, |f| f.in_msat)
+    }
+
     /// How what came in there stands, if it went on.
     pub(super) fn stands(&self, incoming: Place) -> Option<Status> {
         self.by_incoming.get(&incoming).map(|f| f.status)

@@ -9,7 +9,7 @@ use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, CommandId, HtlcId, PaymentHash, Preimage, Side};
 use crate::node::command::Reply;
 use crate::node::effect::Level;
-use crate::node::invoices::{Invoice, Status};
+use crate::node::invoices::{Invoice, Status, CANCELLED};
 use crate::node::receive::Set;
 use crate::node::Node;
 use crate::onion::Failure;
@@ -110,6 +110,7 @@ impl Node {
         if let Some(invoice) = self.invoices.by_hash.get_mut(hash).filter(open) {
             invoice.status = Status::Cancelled;
             self.keep_changed_invoice(*hash);
+            self.tell_unpaid(hash, CANCELLED);
         }
     }
 
@@ -148,8 +149,15 @@ impl Node {
             let stays = |htlc: u64| set.complete && claimable.contains(&htlc);
             set.parts.retain(|p| p.place.channel != channel || stays(p.place.htlc));
         }
+        let sets = self.invoices.sets.iter().filter(|(hash, s)| s.parts.is_empty() && self.is_accepted(hash));
+        let gone: Vec<PaymentHash> = sets.map(|(hash, _)| *hash).collect();
         self.invoices.sets.retain(|_, s| !s.parts.is_empty());
         self.parked.retain(|p| p.place.channel != channel);
+        for hash in gone {
+            let why = "its channel closed, and what it held is too small, or too late, to be taken on chain";
+            self.notice(Level::Warn, format!("hold invoice {hash}: {why}. The money goes back"));
+            self.end_invoice(&hash);
+        }
     }
 
     /// A new block, or time for one: payments of which a part comes near its expiry go back. Settled that late, they would

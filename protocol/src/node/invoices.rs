@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 const DEFAULT_EXPIRY_S: u64 = 604_800;
 /// Core Lightning's code for an invoice whose hints cannot be made.
 const NO_PATH: i32 = 902;
+/// What who waits for a hold invoice is told when it is given back.
+pub(super) const CANCELLED: (i32, &str) = (903, "the hold invoice was cancelled: nothing was paid");
 /// Private channels that an invoice names at most.
 const MAX_HINTS: usize = 3;
 /// Core Lightning's limit on labels, and ours on descriptions that BOLT 11 can carry.
@@ -378,6 +380,7 @@ impl Node {
             self.invoices.by_pay_index.remove(&index);
         }
         self.keep(Change::Delete { key: invoice_key(&view.payment_hash) });
+        self.tell_unpaid(&view.payment_hash, (-1, "the invoice was deleted: nothing was paid"));
         self.reply(id, Ok(Reply::Invoice(view)));
     }
 
@@ -391,6 +394,7 @@ impl Node {
         let until = self.now.plus_ms(left_ms);
         match view.status {
             "paid" => self.reply(id, Ok(Reply::Invoice(view))),
+            "expired" if invoice.status == Status::Cancelled => self.refuse(id, CANCELLED.0, CANCELLED.1),
             "expired" => self.refuse(id, 903, "the invoice expired unpaid"),
             _ => self.invoices.waiting.push((id, hash, until)),
         }
@@ -498,6 +502,14 @@ impl Node {
         });
         for id in told {
             self.reply(id, Ok(Reply::Invoice(view.clone())));
+        }
+    }
+
+    /// An invoice will not be paid any more: tells who waits, with a code and words.
+    pub(super) fn tell_unpaid(&mut self, hash: &PaymentHash, why: (i32, &str)) {
+        let waiting = self.invoices.waiting.extract_if(.., |(_, h, _)| h == hash);
+        for id in waiting.map(|(id, _, _)| id).collect::<Vec<_>>() {
+            self.refuse(id, why.0, why.1);
         }
     }
 

@@ -37,6 +37,7 @@ pub mod effect;
 mod fork;
 mod forward;
 mod forwards;
+mod funding;
 mod held;
 mod invoices;
 mod orders;

@@ -183,14 +183,13 @@ impl Node {
 
     fn pay(&mut self, id: CommandId, mut order: Order, budgets: &[Budget]) {
         let hash = order.hash;
-        match self.payments.by_hash.get(&hash).map(|p| (&p.status, p.view())) {
-            // Paid already: the same answer again, and no money moves.
-            Some((Status::Complete { .. }, view)) => return self.reply(id, Ok(Reply::Paid(view))),
-            Some((Status::Pending | Status::Alone { .. } | Status::Queued, _)) => {
+        match self.payments.by_hash.get(&hash).map(|p| &p.status) {
+            Some(Status::Complete { .. }) => return self.pay_again(id, &order),
+            Some(Status::Pending | Status::Alone { .. } | Status::Queued) => {
                 let text = "this invoice is being paid already: wait for that payment (listpays shows it)";
                 return self.refuse(id, code::IN_PROGRESS, text);
             }
-            Some((Status::Failed { .. }, _)) | None => {}
+            Some(Status::Failed { .. }) | None => {}
         }
         let start = match self.check_payable(&order) {
             Ok(start) => start,
@@ -202,6 +201,21 @@ impl Node {
         // First in line, then started: a payment that ends at once has its payer to tell.
         self.payments.payers.entry(hash).or_default().push((id, Wait::Pay));
         self.start_payment(order, start);
+    }
+
+    /// Paid already: the same answer again, and no money moves; but not for another invoice with its hash.
+    fn pay_again(&mut self, id: CommandId, order: &Order) {
+        let Some(paid) = self.payments.by_hash.get(&order.hash) else { return };
+        if (paid.amount, paid.destination) == (order.amount, order.destination) {
+            let view = paid.view();
+            return self.reply(id, Ok(Reply::Paid(view)));
+        }
+        let text = format!(
+            "this payment_hash is paid already, with {} to {}, and this would be {} to {}: who knows its preimage could \
+             take it on the way. Nothing was paid now: ask the payee for a new invoice",
+            paid.amount, paid.destination, order.amount, order.destination
+        );
+        self.refuse(id, code::HASH_ALREADY_USED, text);
     }
 
     /// What no waiting can mend is refused at once.

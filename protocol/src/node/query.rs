@@ -8,8 +8,8 @@ use crate::channel::onchain::agreed_words;
 use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, CommandId, NodeId};
 use crate::invoice;
-use crate::node::channels::FundOrder;
 use crate::node::command::{ChannelRef, Command, Reply};
+use crate::node::funding::FundOrder;
 use crate::node::view::{self, ClosedChannel};
 use crate::node::Node;
 use crate::onchain::{Kind, Standing};
@@ -55,9 +55,14 @@ impl Node {
                     reserve,
                     anchors,
                     scid_alias,
+                    by_hand: false,
                 };
                 self.fund_channel(id, order);
             }
+            Command::FundChannelStart(_)
+            | Command::FundChannelComplete { .. }
+            | Command::FundChannelCancel { .. }
+            | Command::SendsFunding { .. } => self.on_funding_command(id, command),
             Command::Close { .. } => self.close(id, command),
             Command::ListPeerChannels { peer, channel } => {
                 self.answer(id, Reply::PeerChannels(self.list_channels(peer, channel)));
@@ -98,8 +103,10 @@ impl Node {
             Command::Balance => {
                 // The wallet counts an agreed close from when it is published; what a published commitment holds stays
                 // here until it is claimed.
-                let open =
-                    self.channels.values().filter(|c| !matches!(c.phase, Phase::Closed(_)) && !c.retired);
+                // One that waits for our user's transaction holds nobody's money yet.
+                let counts =
+                    |c: &&Channel| !matches!(c.phase, Phase::Closed(_)) && !c.retired && !c.is_unfunded();
+                let open = self.channels.values().filter(counts);
                 let terms = open.map(Channel::balance).collect();
                 self.reply(id, Ok(Reply::Balance(terms)));
             }

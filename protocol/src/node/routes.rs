@@ -37,6 +37,9 @@ const TRIES_AGAIN: u32 = 20;
 /// How often one payment tries a channel that has no room, with less each time.
 const MAX_TIMES_FULL: u8 = 3;
 
+/// Channels of which one payment remembers for how much they had no room.
+const MAX_FULL: usize = 100;
+
 /// Channels whose new terms one payment believes.
 const MAX_TOLD: usize = 20;
 
@@ -105,7 +108,10 @@ pub struct RouteRequest {
     pub in_flight: Vec<Passage>,
     /// What channels ask for by word of their owners to this payment alone.
     pub told: Vec<Told>,
-    /// Whether to forget what was learned of channels should that leave no way: it was a while ago.
+    /// For how much channels of others had no room when this payment was tried, also before it rested. When there are
+    /// any and what was learned leaves no way, they alone are to count.
+    pub full: Vec<Passage>,
+    /// Whether to forget that, too, should it leave no way: it was a while ago.
     pub anew: bool,
     /// Whether somebody will read why there is none; to find that out takes many searches more.
     pub in_words: bool,
@@ -233,6 +239,8 @@ pub(super) struct Search {
     not_nodes: BTreeSet<NodeId>,
     /// Channels of others that failed, by their names and who was to send on over them.
     failed: BTreeMap<(ShortChannelId, NodeId), Failed>,
+    /// The least that each had no room for; a rest does not mend that.
+    full: BTreeMap<(ShortChannelId, NodeId), Passage>,
     /// Channels of ours that had no room, and the way that waits for it should there be no other.
     busy: BTreeSet<(ShortChannelId, Direction)>,
     spare: Option<Vec<RouteHop>>,
@@ -260,6 +268,7 @@ impl Search {
             not_channels: limits.not_channels.into_iter().collect(),
             not_nodes: limits.not_nodes.into_iter().collect(),
             failed: BTreeMap::new(),
+            full: BTreeMap::new(),
             busy: BTreeSet::new(),
             spare: None,
             rests: 0,
@@ -306,7 +315,14 @@ impl Search {
         let avoided = failed.is_avoided();
         failed.least = failed.least.min(hop.amount);
         match because {
-            Because::Room => failed.times = failed.times.saturating_add(1),
+            Because::Room => {
+                failed.times = failed.times.saturating_add(1);
+                let (name, room) = ((hop.channel, hop.from), self.full.len() < MAX_FULL);
+                if room || self.full.contains_key(&name) {
+                    let full = self.full.entry(name).or_insert(*hop);
+                    full.amount = full.amount.min(hop.amount);
+                }
+            }
             Because::Gone | Because::Other => failed.gone = true,
         }
         !avoided
@@ -435,6 +451,7 @@ impl Node {
             not_nodes: search.not_nodes.clone(),
             in_flight,
             told: search.told.clone(),
+            full: search.full.values().filter(|_| search.rests > 0).copied().collect(),
             anew: core::mem::take(&mut search.anew),
             // A way that waits for room is what is taken then.
             in_words: search.spare.is_none() && search.why.is_none(),
@@ -477,6 +494,7 @@ impl Node {
             not_nodes: limits.not_nodes.into_iter().collect(),
             in_flight: self.in_flight(),
             told: Vec::new(),
+            full: Vec::new(),
             anew: false,
             in_words: true,
         };

@@ -85,6 +85,13 @@ impl Router {
         if let Some(routes) = self.search.try_parts(graph, &self.scorer, &query) {
             return Ok(routes);
         }
+        // What this payment met itself, and nothing that others taught.
+        if !request.full.is_empty() {
+            let met = met(graph, request, now);
+            if let Some(routes) = self.search.try_parts(graph, &met, &query) {
+                return Ok(routes);
+            }
+        }
         let nothing = Scorer::with_room(4);
         if request.anew {
             if let Some(routes) = self.search.try_parts(graph, &nothing, &query) {
@@ -134,6 +141,17 @@ impl Router {
             Because::Other => {}
         }
     }
+}
+
+/// For how much there was no room when this payment was tried.
+fn met(graph: &Graph, request: &RouteRequest, now: Timestamp) -> Scorer {
+    let mut scorer = Scorer::with_room(request.full.len());
+    for hop in &request.full {
+        if let Some(size) = teaches(graph, hop) {
+            scorer.fail(hop.channel, hop.direction(), hop.amount, size, now);
+        }
+    }
+    scorer
 }
 
 /// Our own channels with what each can give.

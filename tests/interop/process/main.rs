@@ -11,6 +11,7 @@ mod fee;
 mod ldk;
 mod life;
 mod load;
+mod middle;
 mod network;
 mod pair;
 mod parts;

@@ -41,6 +41,8 @@ pub struct State {
     /// A block that is given out changed.
     pub corrupt: Option<BlockHash>,
     pub extra_headers: u64,
+    /// Work that it claims beyond that of its blocks.
+    pub extra_work: u64,
     pub can_wait: bool,
     pub feerate: Option<f64>,
     pub min_fee: f64,
@@ -72,6 +74,7 @@ impl Fake {
             active: vec![hash],
             corrupt: None,
             extra_headers: 0,
+            extra_work: 0,
             can_wait: true,
             feerate: None,
             min_fee: 0.00001,
@@ -255,6 +258,7 @@ impl State {
                 "chain": self.network.row().node_name, "blocks": self.active.len() - 1,
                 "headers": self.active.len() as u64 - 1 + self.extra_headers,
                 "bestblockhash": self.best().to_string(), "initialblockdownload": false, "pruned": false,
+                "chainwork": format!("{:064x}", self.active.len() as u64 + self.extra_work),
             })),
             "getbestblockhash" => Ok(json!(self.best().to_string())),
             "getblockhash" => {

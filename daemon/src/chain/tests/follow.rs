@@ -2,7 +2,7 @@
 
 use super::super::follow::{at_tip, spawn, ChainEvent, FollowConfig, StartingPoint};
 use super::fake::{Fake, Mood};
-use super::{chain_of, PATIENCE};
+use super::{chain_of, Chain, PATIENCE};
 use bitcoin::BlockHash;
 use chand_protocol::chain::Network;
 use chand_protocol::node::effect::Fees;
@@ -14,7 +14,7 @@ use tokio::time::{timeout, Instant};
 
 const FALLBACK: Fees = Fees { normal: Feerate(1000), urgent: Feerate(2000), minimum: Feerate(253) };
 
-struct Watch {
+pub(super) struct Watch {
     events: mpsc::Receiver<ChainEvent>,
     task: JoinHandle<()>,
     fees: Vec<Fees>,
@@ -28,9 +28,13 @@ impl Drop for Watch {
 
 impl Watch {
     fn from(fake: &Fake, network: Network, start: StartingPoint, room: usize) -> Watch {
+        Watch::of(chain_of(fake), network, start, room)
+    }
+
+    pub fn of(chain: Chain, network: Network, start: StartingPoint, room: usize) -> Watch {
         let (sender, events) = mpsc::channel(room);
         let config = FollowConfig { network, fallback_fees: FALLBACK, poll: None, repeat: None };
-        Watch { events, task: spawn(chain_of(fake), config, start, sender), fees: Vec::new() }
+        Watch { events, task: spawn(chain, config, start, sender), fees: Vec::new() }
     }
 
     fn from_genesis(fake: &Fake, room: usize) -> Watch {
@@ -40,7 +44,7 @@ impl Watch {
     }
 
     /// The next event that is not about fees.
-    async fn next(&mut self) -> ChainEvent {
+    pub async fn next(&mut self) -> ChainEvent {
         loop {
             match timeout(PATIENCE, self.events.recv())
                 .await
@@ -53,7 +57,7 @@ impl Watch {
         }
     }
 
-    async fn connects(&mut self, first: u32, hashes: &[BlockHash]) {
+    pub async fn connects(&mut self, first: u32, hashes: &[BlockHash]) {
         for (offset, expected) in hashes.iter().enumerate() {
             match self.next().await {
                 ChainEvent::Connected { height, hash, header, block } => {
@@ -65,7 +69,7 @@ impl Watch {
         }
     }
 
-    async fn disconnects(&mut self, tip: u32, hashes: &[BlockHash]) {
+    pub async fn disconnects(&mut self, tip: u32, hashes: &[BlockHash]) {
         for (offset, expected) in hashes.iter().rev().enumerate() {
             match self.next().await {
                 ChainEvent::Disconnected { height, hash } => {

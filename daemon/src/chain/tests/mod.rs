@@ -1,8 +1,9 @@
 //! The client against a fake backend: every way in which it can be away, wrong or strange.
 
-mod fake;
+pub(crate) mod fake;
 mod follow;
 mod litecoin;
+mod several;
 
 use super::*;
 use fake::{Fake, Mood};

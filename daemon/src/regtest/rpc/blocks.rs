@@ -48,7 +48,7 @@ pub fn get_block_hash(node: &Node, args: &Args) -> Result<Value, RpcError> {
 pub fn get_blockchain_info(node: &Node, _: &Args) -> Result<Value, RpcError> {
     let state = node.lock()?;
     let tip = tip_info(&state)?;
-    Ok(json!({
+    let mut answer = json!({
         "chain": "regtest",
         "blocks": tip.height,
         "headers": tip.height,
@@ -62,9 +62,24 @@ pub fn get_blockchain_info(node: &Node, _: &Args) -> Result<Value, RpcError> {
         "initialblockdownload": false,
         "chainwork": hex(&tip.chainwork.to_be_bytes()),
         "size_on_disk": state.chain.size_on_disk(),
-        "pruned": false,
+        "pruned": state.pruned > 0,
         "warnings": [],
-    }))
+    });
+    if state.pruned > 0 {
+        answer["pruneheight"] = json!(state.pruned);
+    }
+    Ok(answer)
+}
+
+/// `pruneblockchain`: acts as if blocks up to a height were gone; answers with that height.
+pub fn prune_block_chain(node: &Node, args: &Args) -> Result<Value, RpcError> {
+    let mut state = node.lock()?;
+    let tip = state.chain.tip().height;
+    let height = u32::try_from(args.number(0)?).ok().filter(|height| *height <= tip);
+    let height = height
+        .ok_or_else(|| RpcError::bad_value("Blockchain is shorter than the attempted prune height."))?;
+    state.pruned = state.pruned.max(height.saturating_add(1));
+    Ok(json!(height))
 }
 
 /// `getblock`.
@@ -73,6 +88,9 @@ pub fn get_block(node: &Node, args: &Args) -> Result<Value, RpcError> {
     let verbosity = args.verbosity_or(1, 1)?;
     let state = node.lock()?;
     let info = info_of(&state, &hash)?;
+    if info.height < state.pruned {
+        return Err(RpcError::misc("Block not available (pruned data)"));
+    }
     let block = state.chain.block(&hash).ok_or_else(|| RpcError::misc("Block not available"))?;
     if verbosity <= 0 {
         drop(state);

@@ -77,6 +77,7 @@ pub const COMMANDS: &[Command] = &[
     now(CHAIN, "getblockheader", &["blockhash", "verbose"], "a block's header", blocks::get_block_header),
     now(CHAIN, "getchaintips", &[], "all branches' ends", blocks::get_chain_tips),
     now(CHAIN, "gettxout", &["txid", "n", "include_mempool"], "an unspent output, or null", blocks::get_tx_out),
+    now(CHAIN, "pruneblockchain", &["height"], "acts as if the blocks up to this height were gone, and without an index of transactions", blocks::prune_block_chain),
     now(CHAIN, "scantxoutset", &["action", "scanobjects"], "unspent outputs of addresses and scripts", blocks::scan_tx_out_set),
     wait("waitfornewblock", &["timeout", "current_tip"], "waits until the tip changes; timeout in ms, 0 for none", Target::NewBlock),
     wait("waitforblock", &["blockhash", "timeout"], "waits until this block is the tip", Target::Block),

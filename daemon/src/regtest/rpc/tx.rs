@@ -32,6 +32,8 @@ pub fn get_raw_transaction(node: &Node, args: &Args) -> Result<Value, RpcError> 
             }
             Some(hash)
         }
+        // A pruning node has no index of transactions.
+        None if state.pruned > 0 => None,
         None => state.chain.find_tx(&txid).map(|(hash, _, _)| hash),
     };
     let pooled = if given.is_none() { state.pool.get(&txid) } else { None };

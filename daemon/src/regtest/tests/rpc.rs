@@ -203,6 +203,25 @@ async fn scripts_are_decoded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pruned_blocks_are_gone_and_coins_are_not() {
+    let h = Harness::start_with(10).await;
+    let c = &h.client;
+    let hash = |height: u32| c.call("getblockhash", json!([height]));
+    let (old, young) = (hash(5).await, hash(6).await);
+    let coin = c.call("getblock", json!([old])).await["tx"][0].clone();
+    assert_eq!(c.call("getblockchaininfo", json!([])).await["pruned"], false);
+    assert_eq!(c.fail("pruneblockchain", json!([11])).await.0, -8);
+    assert_eq!(c.call("pruneblockchain", json!([5])).await, 5);
+    let info = c.call("getblockchaininfo", json!([])).await;
+    assert_eq!((&info["pruned"], &info["pruneheight"]), (&json!(true), &json!(6)));
+    assert_eq!(c.fail("getblock", json!([old])).await, (-1, "Block not available (pruned data)".into()));
+    c.call("getblock", json!([young])).await;
+    c.call("getblockheader", json!([old])).await;
+    assert_eq!(c.fail("getrawtransaction", json!([coin])).await.0, -5);
+    assert_eq!(c.call("gettxout", json!([coin, 0])).await["coinbase"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_small_commands() {
     let h = Harness::start_with(1).await;
     let c = &h.client;

@@ -3,6 +3,7 @@
 //! In: a channel by its id, its short id or its peer. Out: what it is, or what became of it.
 //! Read next: `snapshot`.
 
+use super::psbt::is_dry;
 use super::{page, resolve, Context, Outcome};
 use crate::rpc::amount::FeerateSpec;
 use crate::rpc::message::RpcError;
@@ -32,7 +33,44 @@ pub async fn close(cx: Arc<Context>, args: Args) -> Outcome {
         destination,
         feerange: feerange(&cx, &args).await?,
     };
+    if is_dry(&args)? {
+        return planned(&cx, &command).await;
+    }
     closed(&cx, command, "close").await
+}
+
+/// What `close` would do, as things stand: nobody hears of it.
+async fn planned(cx: &Context, command: &Command) -> Outcome {
+    let Command::Close { channel, feerange, .. } = command else {
+        return Err(RpcError::unexpected("close"));
+    };
+    let id = cx.channel_id(channel).await?;
+    let channels = cx.channels(None).await?;
+    let found = channels.iter().find(|c| c.channel_id == id);
+    let c = found.ok_or_else(|| RpcError::param("id", "there is no such channel"))?;
+    let Some(funding) = c.funding else { return Err(RpcError::param("id", "it has no funding yet")) };
+    let table = cx.fee_table().await?;
+    let rate = resolve(&table, FeerateSpec::Normal).unwrap_or(Feerate::FLOOR);
+    let rate = feerange.map_or(rate, |(low, high)| rate.clamp(low, high));
+    let fee = rate.fee(super::wallet::CLOSING_WEIGHT);
+    let opener = c.opener == chand_protocol::id::Side::Local;
+    // The opener pays for an agreed close.
+    let ours = match opener {
+        true => c.to_us_msat.saturating_sub(fee.to_msat()),
+        false => c.to_us_msat,
+    };
+    let theirs = c.total.to_msat().saturating_sub(c.to_us_msat);
+    let kind = if c.peer_connected { "mutual" } else { "unilateral" };
+    Ok(json!({
+        "dry_run": true,
+        "type": kind,
+        "inputs": [{ "txid": funding.txid.to_string(), "vout": funding.vout, "amount_msat": show::msat(c.total) }],
+        "outputs": [{ "amount_msat": ours.0, "ours": true }, { "amount_msat": theirs.0, "ours": false }],
+        "fee_msat": show::msat(fee),
+        "fee_paid_by_us": opener,
+        "feerate_per_kw": rate.0,
+        "htlcs_pending": c.htlcs.len(),
+    }))
 }
 
 async fn feerange(cx: &Context, args: &Args) -> Result<Option<(Feerate, Feerate)>, RpcError> {

@@ -12,6 +12,7 @@ pub mod node;
 pub mod open;
 pub mod pay;
 pub mod peer;
+pub mod psbt;
 pub mod rune;
 pub mod sendpay;
 pub mod snapshot;

@@ -1,9 +1,10 @@
-//! `getinfo help stop listconfigs getlog`
+//! `getinfo help stop listconfigs listbackends getlog`
 //!
 //! In: nothing but what the node and its daemon know of themselves. Out: Core Lightning's shapes.
 //! Read next: `show`.
 
 use super::{Context, Outcome};
+use crate::chain::Report;
 use crate::config::MOST_DRAIN_S;
 use crate::core::words;
 use crate::rpc::backend::{ConfigEntry, ConfigValue};
@@ -167,6 +168,18 @@ fn config(entry: &ConfigEntry) -> Value {
         ConfigValue::Int(v) => json!({ "value_int": v, "source": source }),
         ConfigValue::Msat(v) => json!({ "value_msat": v, "source": source }),
     }
+}
+
+/// The chain backends.
+pub async fn listbackends(cx: Arc<Context>, _: Args) -> Outcome {
+    let one = |report: Report| {
+        Object::of(json!({ "address": report.place, "active": report.active }))
+            .maybe("blockheight", report.tip.map(|(height, _)| height.0))
+            .maybe("blockhash", report.tip.map(|(_, hash)| hash.to_string()))
+            .maybe("trouble", report.trouble)
+            .build()
+    };
+    Ok(json!({ "backends": cx.backend.chains().into_iter().map(one).collect::<Vec<_>>() }))
 }
 
 /// The last lines of the log.

@@ -4,13 +4,13 @@
 //! Read next: `snapshot` (`balance`).
 
 use super::node::ChainWarnings;
+use super::psbt::{dry_run, is_dry, text};
 use super::{resolve, Context, Outcome};
 use crate::rpc::amount::FeerateSpec;
 use crate::rpc::backend::{AddressKind, Coin, CoinStatus, FeeTable, WalletReply, WalletRequest};
 use crate::rpc::message::RpcError;
 use crate::rpc::params::{AmountOr, Args};
 use crate::rpc::show::{self, Object};
-use base64::Engine as _;
 use bitcoin::consensus::encode::serialize_hex;
 use chand_protocol::id::to_hex;
 use chand_protocol::node::view;
@@ -124,11 +124,13 @@ pub async fn withdraw(cx: Arc<Context>, args: Args) -> Outcome {
         min_confirmations: args.opt("minconf")?.unwrap_or(1),
         utxos: args.opt("utxos")?,
     };
+    if is_dry(&args)? {
+        return Ok(dry_run(&cx, request).await?.build());
+    }
     let WalletReply::Withdrawn { tx, psbt } = cx.backend.wallet(request).await? else {
         return Err(RpcError::unexpected("withdraw"));
     };
-    let psbt = base64::engine::general_purpose::STANDARD.encode(psbt.serialize());
-    Ok(json!({ "tx": serialize_hex(&tx), "txid": tx.compute_txid().to_string(), "psbt": psbt }))
+    Ok(json!({ "tx": serialize_hex(&tx), "txid": tx.compute_txid().to_string(), "psbt": text(&psbt) }))
 }
 
 /// What fees are now.
@@ -169,7 +171,7 @@ fn rates(table: &FeeTable, factor: u64) -> Value {
 /// Weight of a funding transaction: one P2WPKH input, the P2WSH funding output, one P2WPKH change.
 const FUNDING_WEIGHT: u64 = 4 * (10 + 41 + 43 + 31) + 2 + 109;
 /// Weight of a closing transaction with two P2WPKH outputs (BOLT 3).
-const CLOSING_WEIGHT: u64 = 4 * (10 + 41 + 31 + 31) + 2 + 222;
+pub(super) const CLOSING_WEIGHT: u64 = 4 * (10 + 41 + 31 + 31) + 2 + 222;
 /// Weight of a commitment with anchors and without HTLCs (BOLT 3).
 const COMMITMENT_WEIGHT: u64 = 1_124;
 /// Weight of an HTLC-timeout transaction, without anchors' extra (BOLT 3).

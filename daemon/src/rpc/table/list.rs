@@ -3,7 +3,7 @@
 //! In: nothing. Out: a row a method: name, area, one line for people, parameters in order, the function that does it.
 //! Read next: `crate::rpc::call`.
 
-use super::{later, opt, req, Method};
+use super::{later, opt, req, Method, DRY_RUN};
 use crate::rpc::call::{
     channel, decode, graph, invoice, message, node, open, pay, peer, rune, sendpay, snapshot, tower, wait,
     wallet,
@@ -25,8 +25,8 @@ const LOCALINVREQID: Param = opt("localinvreqid", Kind::Hash, "none", "has no ef
 const STATUS: Param =
     opt("status", Kind::OneOf(&["pending", "complete", "failed"]), "all", "only those with this status");
 
-/// All of them.
-pub static METHODS: &[Method] = &[
+/// All but those of `psbt`.
+pub(super) const LIST: &[Method] = &[
     // ---- node
     method!("getinfo", "node", "Who this node is and where it stands.", node::getinfo, []),
     method!(
@@ -84,6 +84,13 @@ pub static METHODS: &[Method] = &[
             req("zbase", Kind::Text, "the signature, as `signmessage` gives it"),
             opt("pubkey", Kind::NodeId, "any node known here", "who should have signed"),
         ]
+    ),
+    method!(
+        "listbackends",
+        "node",
+        "(chand) The chain backends named by --bitcoin-rpc, which of them is followed, and what is wrong with the others.",
+        node::listbackends,
+        []
     ),
     method!(
         "listwatchtowers",
@@ -224,6 +231,7 @@ pub static METHODS: &[Method] = &[
             ),
             opt("minconf", Kind::U32, "1", "how deep the coins spent must be"),
             opt("utxos", Kind::Outpoints, "the wallet chooses", "spend these coins and no others"),
+            DRY_RUN,
         ]
     ),
     method!(
@@ -279,6 +287,7 @@ pub static METHODS: &[Method] = &[
                 "anchors if both can; not announced, with scid_alias",
                 "[12] static_remotekey, [12,22] with anchors; with 46 too, scid_alias"
             ),
+            DRY_RUN,
         ]
     ),
     method!(
@@ -299,6 +308,7 @@ pub static METHODS: &[Method] = &[
                 "what is sensible now",
                 "lowest and highest feerate of the close"
             ),
+            DRY_RUN,
         ]
     ),
     method!(
@@ -410,7 +420,7 @@ pub static METHODS: &[Method] = &[
     method!(
         "waitinvoice",
         "payments",
-        "Wait until an invoice is paid or expires.",
+        "Wait until an invoice is paid, expires, or is cancelled or deleted.",
         invoice::waitinvoice,
         [req("label", Kind::Label, "its label"),]
     ),
@@ -611,7 +621,7 @@ pub static METHODS: &[Method] = &[
     method!(
         "listsendpays",
         "payments",
-        "Payments we made or tried, part by part.",
+        "Payments we made or tried: parts that `sendpay` sent one by one, what `pay` sent as a whole.",
         sendpay::listsendpays,
         [
             opt("bolt11", Kind::Text, "all", "only for this invoice"),

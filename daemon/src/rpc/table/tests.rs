@@ -30,5 +30,5 @@ fn developer_methods_hide_without_dev() {
 #[test]
 fn usage_leaves_out_what_is_not_done() {
     let usage = find("close", false).map(Method::usage);
-    assert_eq!(usage.as_deref(), Some("close id [unilateraltimeout] [destination] [feerange]"));
+    assert_eq!(usage.as_deref(), Some("close id [unilateraltimeout] [destination] [feerange] [dry_run]"));
 }

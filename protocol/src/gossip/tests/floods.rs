@@ -286,3 +286,43 @@ fn our_own_channels_are_told_to_everybody_and_others_say_nothing_about_them() {
     world.tell(BOB, Message::ChannelUpdate(forged));
     assert_eq!(world.gossip.store().channel(&scid(500)).and_then(Announced::newest), Some(NOW_S as u32));
 }
+
+#[test]
+fn who_asks_for_everything_all_the_time_is_not_answered_for_ever_and_takes_no_long_turns() {
+    let filter = |first_timestamp, timestamp_range| {
+        let chain_hash = CHAIN.chain_hash();
+        Message::GossipTimestampFilter(GossipTimestampFilter { chain_hash, first_timestamp, timestamp_range })
+    };
+    let range = Message::QueryChannelRange(QueryChannelRange {
+        chain_hash: CHAIN.chain_hash(),
+        first_blocknum: Height(0),
+        number_of_blocks: u32::MAX,
+        query_option: Some(QueryOption(3)),
+    });
+    let ids = Message::QueryShortChannelIds(QueryShortChannelIds {
+        chain_hash: CHAIN.chain_hash(),
+        short_channel_ids: ShortChannelIds((0..8_000).map(scid).collect()),
+        query_flags: None,
+    });
+    for (message, honest, never) in [(filter(0, 1), 100, 600), (range, 100, 600), (ids, 40, 100)] {
+        let mut world = World::new();
+        world.channel(500, 10, 11);
+        world.update(500, 10, 11, 5);
+        (0..honest).for_each(|_| world.tell(CAROL, message.clone()));
+        assert!(!world.gossip.is_muted(CAROL), "{honest} of {}", message.kind());
+        (honest..never).for_each(|_| world.tell(CAROL, message.clone()));
+        assert!(world.gossip.is_muted(CAROL), "{never} of {}", message.kind());
+    }
+    // What lets nothing through is looked for in several turns.
+    let mut pair = Pair::new(5_000);
+    pair.run();
+    let peer = id(3);
+    pair.give(0, vec![Event::Message { peer, link: LINK, message: filter(0, 1) }]);
+    let mut turns = 0;
+    while !pair.machines[0].hungry().is_empty() {
+        assert!(pair.machines[0].pump(LINK, 1 << 20).is_empty());
+        turns += 1;
+        assert!(turns < 100);
+    }
+    assert!(turns >= 5, "5,000 channels in {turns} turns");
+}

@@ -76,10 +76,10 @@ fn what_is_signed_is_kept_and_passed_on_however_much_of_it_is_not_understood() {
         ("another kind of address", NodeAnnouncement { addresses: vec![77, 1, 2, 3], ..base.clone() }, true),
         (
             "very many addresses",
-            NodeAnnouncement { addresses: [1, 9, 9, 9, 9, 0, 9].repeat(8_000), ..base.clone() },
+            NodeAnnouncement { addresses: [1, 9, 9, 9, 9, 0, 9].repeat(290), ..base.clone() },
             true,
         ),
-        ("more than there is now", NodeAnnouncement { tail: vec![7; 5_000], ..base.clone() }, true),
+        ("more than there is now", NodeAnnouncement { tail: vec![7; 1_000], ..base.clone() }, true),
         // BOLT 7 [7.node.16].
         ("two names", NodeAnnouncement { addresses: [name(b"a"), name(b"b")].concat(), ..base }, false),
     ];
@@ -130,4 +130,82 @@ fn a_node_that_names_itself_anew_all_the_time_is_not_followed_nor_one_from_the_f
     let m = introduction(&crypto, 10, NOW_S, vec![]);
     world.tell(BOB, Message::NodeAnnouncement(m.clone()));
     assert_eq!(world.gossip.store().node(&id(10)), Some(m));
+}
+
+#[test]
+fn messages_that_are_mostly_padding_are_neither_kept_nor_passed_on() {
+    // As large as the transport carries, and well signed: five for each output that somebody pays for, for as long as that lives.
+    let mut world = World::new();
+    world.filter(CAROL, 0);
+    let crypto = RealCrypto::new();
+    let padded = |features: usize, tail: usize| {
+        let m = announcement(&crypto, scid(500), 10, 11);
+        let mut m = ChannelAnnouncement { features: vec![0; features], tail: vec![7; tail], ..m };
+        let digest = digest(&Message::ChannelAnnouncement(m.clone()), 4);
+        let first = if m.node_id_1 == id(10) { [10, 11] } else { [11, 10] };
+        m.node_signature_1 = crypto.sign(&digest, &secret(first[0]));
+        m.node_signature_2 = crypto.sign(&digest, &secret(first[1]));
+        m.bitcoin_signature_1 = crypto.sign(&digest, &secret(first[0] + 100));
+        m.bitcoin_signature_2 = crypto.sign(&digest, &secret(first[1] + 100));
+        m
+    };
+    let just = padded(24, 1_000);
+    world.outputs.insert(scid(500), (just.bitcoin_key_1, just.bitcoin_key_2));
+    for (features, tail) in [(0, 60_000), (60_000, 0), (24, 1_001)] {
+        world.tell(BOB, Message::ChannelAnnouncement(padded(features, tail)));
+        assert!(!world.knows(500), "{features} {tail}");
+    }
+    world.tell(BOB, Message::ChannelAnnouncement(just.clone()));
+    assert!(world.knows(500), "a later version may say more");
+    let base = update(&crypto, scid(500), 10, 11, NOW_S - 9);
+    let direction = usize::from(base.direction());
+    for (tail, taken) in [(60_000, false), (1_025, false), (1_024, true)] {
+        let m = resigned(&crypto, ChannelUpdate { tail: vec![7; tail], ..base.clone() }, 10);
+        world.tell(BOB, Message::ChannelUpdate(m));
+        assert_eq!(world.timestamp(500, direction).is_some(), taken, "{tail}");
+    }
+    let base = introduction(&crypto, 10, NOW_S - 9, vec![]);
+    let long = |features: usize, addresses: usize, tail: usize| NodeAnnouncement {
+        features: vec![0; features],
+        addresses: [1, 9, 9, 9, 9, 0, 9].repeat(addresses),
+        tail: vec![7; tail],
+        ..base.clone()
+    };
+    for (m, taken) in [
+        (long(0, 0, 60_000), false),
+        (long(60_000, 0, 0), false),
+        (long(0, 8_000, 0), false),
+        (long(0, 293, 0), false),
+        (long(24, 292, 1_000), true),
+    ] {
+        let digest = digest(&Message::NodeAnnouncement(m.clone()), 1);
+        let m = NodeAnnouncement { signature: crypto.sign(&digest, &secret(10)), ..m };
+        world.tell(BOB, Message::NodeAnnouncement(m));
+        assert_eq!(world.gossip.store().node(&id(10)).is_some(), taken);
+    }
+    world.wait(2);
+    let heard = world.heard_by(CAROL);
+    assert!(heard.contains(&Message::ChannelAnnouncement(just)));
+    let longest = heard.iter().filter_map(|m| m.encode().ok()).map(|bytes| bytes.len()).max();
+    assert!(longest.is_some_and(|bytes| bytes < 3_500), "{longest:?}");
+    assert!(!world.gossip.is_muted(BOB));
+}
+
+#[test]
+fn what_comes_from_a_link_that_nobody_ever_hears_of_is_forgotten() {
+    let mut world = World::new();
+    let ids = ShortChannelIds((0..8_000).map(scid).collect());
+    for n in 0..200 {
+        let query = QueryShortChannelIds {
+            chain_hash: CHAIN.chain_hash(),
+            short_channel_ids: ids.clone(),
+            query_flags: None,
+        };
+        world.tell(LinkId(1_000 + n), Message::QueryShortChannelIds(query));
+    }
+    assert_eq!(world.gossip.waiting(), 200);
+    world.wait(30);
+    assert_eq!(world.gossip.waiting(), 200);
+    world.wait(100);
+    assert_eq!(world.gossip.waiting(), 0);
 }

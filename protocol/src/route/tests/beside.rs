@@ -68,6 +68,7 @@ fn request(payee: usize, hints: Vec<Vec<RouteHintHop>>, msat: u64) -> RouteReque
         not_nodes: Default::default(),
         in_flight: Vec::new(),
         told: Vec::new(),
+        full: Vec::new(),
         anew: false,
         in_words: false,
     }

@@ -189,6 +189,7 @@ fn words_only_for_who_reads_them() {
         not_nodes: Default::default(),
         in_flight: Vec::new(),
         told: Vec::new(),
+        full: Vec::new(),
         anew: false,
         in_words: true,
     };
