@@ -12,6 +12,7 @@ pub mod files;
 pub mod hunt;
 #[path = "../../tests/src/fuzz/mutate.rs"]
 pub mod mutate;
+pub mod runes;
 #[cfg(test)]
 mod tests;
 
@@ -79,6 +80,7 @@ pub fn targets() -> Vec<Target> {
             1_500,
             19_000,
         ),
+        target("daemon_runes", "runes and their restrictions", runes::runes, runes::rune_seeds, 600, 8_000),
         target("daemon_seed", "the file of the seed", files::seed, files::seed_seeds, 5_000, 5_800),
         target("daemon_wallet", "the wallet's records", files::wallet, files::wallet_seeds, 6_000, 3_800),
     ]

@@ -6,7 +6,7 @@ use chand_protocol::node::command::{Command, Reply, RouteLimits};
 use chand_protocol::node::view;
 use chand_protocol::units::Msat;
 use chand_tests::duet::play::{pay, preimage, request, Open};
-use chand_tests::duet::{Duet, ALICE, BOB};
+use chand_tests::duet::{Crash, Duet, When, ALICE, BOB};
 
 const NAME: [u8; 32] = [9; 32];
 
@@ -20,7 +20,9 @@ fn within(budgets: &[Budget], command: Command) -> Command {
 
 /// Spent and set aside, as the node tells.
 fn account(duet: &mut Duet, name: [u8; 32]) -> (u64, u64) {
-    let Reply::Runes(runes) = duet.must(ALICE, Command::ListRunes) else { panic!("not runes") };
+    // A question that was lost in a crash is asked again.
+    let answer = duet.ask(ALICE, Command::ListRunes).or_else(|| duet.ask(ALICE, Command::ListRunes));
+    let Some(Ok(Reply::Runes(runes))) = answer else { panic!("not runes: {answer:?}") };
     let found = runes.accounts.iter().find(|a| a.name == name);
     found.map_or((0, 0), |a: &view::Account| (a.spent.0, a.held.0))
 }
@@ -148,4 +150,64 @@ fn every_budget_counts_and_the_tightest_decides() {
     // What no budget counts is not done.
     let close = duet.close_order();
     assert_eq!(duet.must_not_move(ALICE, within(&parent, close)).code, 1_502);
+}
+
+/// What the payments below may spend together.
+const LIMIT: u64 = 12_000;
+
+/// Paid, held and taken, held and given back, refused, and paid in its place; each as far as a crash lets it.
+fn live(duet: &mut Duet, orders: &[Command]) {
+    let budget = [budget(LIMIT)];
+    for order in orders {
+        duet.tell(ALICE, within(&budget, order.clone()));
+        duet.run();
+        let (spent, held) = account(duet, NAME);
+        assert!(spent + held <= LIMIT, "{spent} and {held}");
+    }
+    // Whoever died did not hear it: said again.
+    for _ in 0..2 {
+        duet.tell(BOB, Command::SettleInvoice { preimage: preimage(2) });
+        duet.run();
+        duet.tell(BOB, Command::CancelInvoice { payment_hash: preimage(3).hash() });
+        duet.run();
+    }
+    duet.settle();
+    if let Some(last) = orders.last() {
+        duet.tell(ALICE, within(&budget, last.clone()));
+        duet.run();
+    }
+}
+
+#[test]
+fn after_a_crash_at_any_step_the_account_is_what_was_paid() {
+    let begin = || {
+        let mut duet = Duet::opened(94, Open::default());
+        let orders = vec![
+            up_to(5, order(&mut duet, "paid", 3_000)),
+            up_to(5, held_order(&mut duet, 2, 4_000)),
+            up_to(5, held_order(&mut duet, 3, 4_900)),
+            up_to(5, order(&mut duet, "refused at first", 100)),
+        ];
+        (duet, orders)
+    };
+    let (mut quiet, orders) = begin();
+    let from = quiet.seats.each_ref().map(|s| s.steps);
+    live(&mut quiet, &orders);
+    assert_eq!(account(&mut quiet, NAME), (7_100, 0));
+    let to = quiet.seats.each_ref().map(|s| s.steps);
+    for seat in [ALICE, BOB] {
+        for step in from[seat] + 1..=to[seat] {
+            for when in [When::BeforeCommit, When::BeforeRelease, When::AfterRelease] {
+                let (mut duet, orders) = begin();
+                duet.crashes = vec![Crash { seat, step, when }];
+                live(&mut duet, &orders);
+                let all = Command::ListPays { payment_hash: None, bolt11: None };
+                let Reply::Pays(pays) = duet.must(ALICE, all) else { panic!("not payments") };
+                let complete = pays.iter().filter(|p| p.status == "complete");
+                let paid: u64 = complete.map(|p| p.amount_sent_msat.0).sum();
+                assert_eq!(account(&mut duet, NAME), (paid, 0), "seat {seat}, step {step}, {when:?}");
+                assert_eq!(duet.balance_msat(BOB), 400_000_000 + paid);
+            }
+        }
+    }
 }

@@ -21,6 +21,7 @@ pub use restriction::{Alternative, Condition, Restriction};
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
+use chand_protocol::id::to_hex;
 use sha2::block_api::compress256;
 use zeroize::Zeroizing;
 
@@ -121,6 +122,11 @@ impl Rune {
     pub fn to_text(&self) -> String {
         let text = restriction::to_text(&self.restrictions);
         BASE64.encode([self.code.as_slice(), text.as_bytes()].concat())
+    }
+
+    /// Core Lightning's other way of writing it: the code in hex, and the restrictions. Whoever has this has the rune, too.
+    pub fn to_hex_text(&self) -> String {
+        format!("{}:{}", to_hex(&self.code), restriction::to_text(&self.restrictions))
     }
 
     /// The same with one restriction more.

@@ -1,12 +1,13 @@
 //! `decode`, and what `pay` must know of an invoice before it pays
 //!
-//! In: an invoice's text. Out: what it says, as Core Lightning shows it. Only BOLT 11 so far, with bLIP 39's blinded paths.
+//! In: an invoice's text, or a rune's. Out: what it says, as Core Lightning shows it. Only BOLT 11 so far, with bLIP 39's blinded paths.
 //! Read next: `pay`.
 
 use super::{Context, Outcome};
 use crate::rpc::message::{RpcError, INVALID_PARAMS};
 use crate::rpc::params::Args;
 use crate::rpc::show::Object;
+use crate::runes::{Restriction, Rune};
 use chand_protocol::id::{sha256, to_hex};
 use chand_protocol::invoice::{self, Description, Invoice};
 use chand_protocol::onion::blind::{BlindedHop, PayPath};
@@ -43,10 +44,13 @@ pub(super) fn amount_to_pay(name: &str, text: &str, given: Option<Msat>) -> Resu
     }
 }
 
-/// What an invoice says.
+/// What an invoice or a rune says. Whose the rune is, `checkrune` tells.
 pub async fn decode(_: Arc<Context>, args: Args) -> Outcome {
     let text: String = args.get("string")?;
-    Ok(render(&read("string", &text)?))
+    match (read("string", &text), Rune::parse(text.trim())) {
+        (Err(_), Ok(rune)) => Ok(render_rune(&rune)),
+        (invoice, _) => Ok(render(&invoice?)),
+    }
 }
 
 /// An invoice may hold the hash of what it is for: words that are given for it must be those.
@@ -62,6 +66,19 @@ pub(super) fn check_description(name: &str, text: &str, given: Option<String>) -
         }
         _ => Ok(()),
     }
+}
+
+fn render_rune(rune: &Rune) -> Value {
+    let restriction = |r: &Restriction| {
+        let alternatives: Vec<String> = r.0.iter().map(ToString::to_string).collect();
+        json!({ "alternatives": alternatives, "summary": r.english() })
+    };
+    let restrictions: Vec<Value> = rune.restrictions().iter().map(restriction).collect();
+    Object::of(
+        json!({ "type": "rune", "valid": true, "string": rune.to_hex_text(), "restrictions": restrictions }),
+    )
+    .maybe("unique_id", rune.id().map(|id| id.to_string()))
+    .build()
 }
 
 fn render(i: &Invoice) -> Value {
@@ -147,6 +164,18 @@ fn blinded_path(pay: &PayPath) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rune_says_what_it_allows() {
+        // From Core Lightning's manual page of createrune.
+        let text = "tU-RLjMiDpY2U0o3W1oFowar36RFGpWloPbW9-RuZdo9MyZpZD0wMjRiOWExZmE4ZTAwNmYxZTM5MzdmNjVmNjZjNDA4ZTZkYThlMWNhNzI4ZWE0MzIyMmE3MzgxZGYxY2M0NDk2MDUmbWV0aG9kPWxpc3RwZWVycyZwbnVtPTEmcG5hbWVpZF4wMjRiOWExZmE4ZTAwNmYxZTM5M3xwYXJyMF4wMjRiOWExZmE4ZTAwNmYxZTM5MyZ0aW1lPDE2NTY5MjA1MzgmcmF0ZT0y";
+        let shown = render_rune(&Rune::parse(text).unwrap());
+        assert_eq!((&shown["type"], &shown["unique_id"]), (&json!("rune"), &json!("3")));
+        let string = "b54f912e33220e9636534a375b5a05a306abdfa4451a95a5a0f6d6f7e46e65da:=3&id=024b9a1fa8e006f1e3937f65f66c408e6da8e1ca728ea43222a7381df1cc449605&method=listpeers&pnum=1&pnameid^024b9a1fa8e006f1e393|parr0^024b9a1fa8e006f1e393&time<1656920538&rate=2";
+        assert_eq!(shown["string"], string);
+        let alternatives = json!(["pnameid^024b9a1fa8e006f1e393", "parr0^024b9a1fa8e006f1e393"]);
+        assert_eq!(shown["restrictions"][3]["alternatives"], alternatives);
+    }
 
     /// BOLT 11, "Examples": a donation of any amount; and $3 for a cup of coffee, 2,500 µBTC within a minute.
     const DONATION: &str = "lnbc1pvjluezsp5zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zyg3zygspp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdpl2pkx2ctnv5sxxmmwwd5kgetjypeh2ursdae8g6twvus8g6rfwvs8qun0dfjkxaq9qrsgq357wnc5r2ueh7ck6q93dj32dlqnls087fxdwk8qakdyafkq3yap9us6v52vjjsrvywa6rt52cm9r9zqt8r2t7mlcwspyetp5h2tztugp9lfyql";

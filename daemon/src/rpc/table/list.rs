@@ -467,9 +467,9 @@ pub(super) const LIST: &[Method] = &[
     method!(
         "decode",
         "payments",
-        "What an invoice says.",
+        "What an invoice or a rune says.",
         decode::decode,
-        [req("string", Kind::Text, "the invoice (BOLT 11)"),]
+        [req("string", Kind::Text, "the invoice (BOLT 11), or the rune"),]
     ),
     method!(
         "pay",
