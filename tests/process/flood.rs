@@ -11,6 +11,7 @@ use chand_protocol::units::{Height, Msat};
 use chand_protocol::wire::gossip::{
     signed_digest, ChannelAnnouncement, ChannelUpdate, QueryChannelRange, QueryOption,
 };
+use chand_protocol::wire::message::Ping;
 use chand_protocol::wire::Message;
 use chand_tests::books::shares;
 use chand_tests::stranger::Stranger;
@@ -110,6 +111,27 @@ fn as_before(world: &World, label: &str) {
     world.alice.call("pay", json!({ "bolt11": bolt11 }));
     world.wait_quiet();
     shares(&world.alice, &world.bob);
+}
+
+#[test]
+fn answers_that_many_strangers_do_not_read_are_bounded_together() {
+    // Six bytes ask for 64 kB, and each link alone may let 8 MB wait.
+    let mut world = World::with_channel(1_000_000, 500_000_000, ChannelType::Anchors);
+    as_before(&world, "before");
+    let before = resident_kb(&mut world.bob);
+    let ping = Message::Ping(Ping { num_pong_bytes: 65_531, byteslen: 0 }).encode().expect("bytes");
+    let mut strangers: Vec<Stranger> = (0..40).map(|n| Stranger::greet(&world.bob, 100 + n)).collect();
+    let mut most = 0;
+    for stranger in &mut strangers {
+        pour(stranger, (0..120).map(|_| ping.clone()));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        most = most.max(resident_kb(&mut world.bob));
+    }
+    as_before(&world, "in the flood");
+    most = most.max(resident_kb(&mut world.bob));
+    assert!(most < before + MOST_KB, "{before} kB before, {most} kB at most");
+    drop(strangers);
+    as_before(&world, "afterwards");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::effect::Input;
 use chand_protocol::units::Msat;
 use chand_protocol::wire::features::Features;
-use chand_protocol::wire::gossip::{signed_digest, AnnouncementSignatures, ChannelAnnouncement};
+use chand_protocol::wire::gossip::{
+    signed_digest, AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate,
+};
 use chand_protocol::wire::Message;
 use chand_tests::duet::crypto;
 use chand_tests::duet::play::Open;
@@ -369,4 +371,125 @@ fn nodes_whose_names_were_lost_are_asked_for_again() {
     town.settle();
     spread(&mut town);
     assert_eq!(named(&town), 4, "all channels were known: only flags get at their nodes");
+}
+
+#[test]
+fn one_good_signature_does_not_make_up_for_a_bad_one() {
+    // BOLT 7 [7.sigs.4].
+    let mut town = line(2, 13);
+    town.mine(3);
+    let (alice, bob) = (town.seats[ALICE].id, town.seats[BOB].id);
+    let (channel_id, scid) = (town.between(ALICE, BOB).id(), town.scid(ALICE, BOB));
+    let keys = [ALICE, BOB].map(|seat| town.between(seat, 1 - seat).terms.local.basepoints.funding_pubkey);
+    let mut ends = [(alice, keys[0]), (bob, keys[1])];
+    ends.sort_by_key(|(id, _)| id.0.serialize());
+    let bad = crypto().sign(&[7; 32], &key(7));
+    let whole = ChannelAnnouncement {
+        node_signature_1: bad,
+        node_signature_2: bad,
+        bitcoin_signature_1: bad,
+        bitcoin_signature_2: bad,
+        features: Vec::new(),
+        chain_hash: Network::Regtest.chain_hash(),
+        short_channel_id: scid,
+        node_id_1: ends[0].0,
+        node_id_2: ends[1].0,
+        bitcoin_key_1: ends[0].1,
+        bitcoin_key_2: ends[1].1,
+        tail: Vec::new(),
+    };
+    let bytes = Message::ChannelAnnouncement(whole).encode().expect("bytes");
+    let digest = signed_digest(&bytes, 4).expect("long enough");
+    let by_node = crypto().sign(&digest, town.seats[BOB].keys().node_secret());
+    let half = AnnouncementSignatures {
+        channel_id,
+        short_channel_id: scid,
+        node_signature: by_node,
+        bitcoin_signature: bad,
+    };
+    let link = town.link(ALICE, BOB).expect("a link");
+    let message = Message::AnnouncementSignatures(half);
+    town.step(ALICE, vec![Input::Message { peer: bob, link, message }]);
+    assert_eq!(town.seats[ALICE].logged("a signature does not hold"), 1);
+    // It comes right on the next link.
+    town.mine(5);
+    town.settle();
+    spread(&mut town);
+    assert_eq!([0, 1].map(|seat| whole_channels(&town, seat)), [1, 1]);
+}
+
+#[test]
+fn what_a_peer_asks_in_private_is_signed_by_it_and_never_older_than_before() {
+    // BOLT 7 [7.update.21].
+    let mut town = Town::new(2, 14, gossiping);
+    town.open(ALICE, BOB, Open { sat: 10_000_000, announce: false, ..Open::default() });
+    town.mine(3);
+    town.settle();
+    let known = |town: &Town| town.between(ALICE, BOB).announce.peer_update().copied();
+    let before = known(&town).expect("Alice knows what Bob asks for");
+    let (alice, bob) = (town.seats[ALICE].id, town.seats[BOB].id);
+    let name = town.between(ALICE, BOB).name_at_peer().expect("a name");
+    let scid = town.between(ALICE, BOB).short_channel_id().unwrap_or(name);
+    let told = |secret: &SecretKey, timestamp: u32, direction: u8| {
+        let mut m = ChannelUpdate {
+            signature: crypto().sign(&[7; 32], secret),
+            chain_hash: Network::Regtest.chain_hash(),
+            short_channel_id: scid,
+            timestamp,
+            message_flags: ChannelUpdate::MUST_BE_ONE | ChannelUpdate::DONT_FORWARD,
+            channel_flags: direction,
+            cltv_expiry_delta: 99,
+            htlc_minimum_msat: Msat(1),
+            fee_base_msat: 99_999,
+            fee_proportional_millionths: 9,
+            htlc_maximum_msat: Msat(1_000_000),
+            tail: Vec::new(),
+        };
+        let bytes = Message::ChannelUpdate(m.clone()).encode().expect("bytes");
+        m.signature = crypto().sign(&signed_digest(&bytes, 1).expect("long enough"), secret);
+        Message::ChannelUpdate(m)
+    };
+    let secret = *town.seats[BOB].keys().node_secret();
+    let bobs = u8::from(bob.0.serialize() > alice.0.serialize());
+    let newer = before.timestamp + 9;
+    let give = |town: &mut Town, message| {
+        let link = town.link(ALICE, BOB).expect("a link");
+        town.step(ALICE, vec![Input::Message { peer: bob, link, message }]);
+        town.settle();
+    };
+    for (why, message) in [
+        ("no newer one", told(&secret, before.timestamp, bobs)),
+        ("an older one", told(&secret, before.timestamp - 1, bobs)),
+        ("of the other direction", told(&secret, newer, 1 - bobs)),
+        ("signed by somebody else", told(&key(9), newer, bobs)),
+    ] {
+        give(&mut town, message);
+        assert_ne!(known(&town).map(|u| u.base_msat), Some(99_999), "{why}");
+    }
+    assert_eq!(town.seats[ALICE].logged("channel_update: its signature does not hold"), 1);
+    let newest = known(&town).map_or(newer, |u| u.timestamp + 9);
+    give(&mut town, told(&secret, newest, bobs));
+    assert_eq!(known(&town).map(|u| u.base_msat), Some(99_999), "and this one is");
+}
+
+#[test]
+fn updates_are_told_anew_before_others_think_the_channel_is_dead() {
+    let mut town = announced(3, 15);
+    let before = timestamps(&town, ALICE);
+    // Nobody counts the hours between.
+    let pass = |town: &mut Town, hours: u64| {
+        town.now = town.now.plus_ms(hours * 3_600_000);
+        town.wait_ms(60_000);
+        town.mine(1);
+        town.settle();
+        spread(town);
+    };
+    pass(&mut town, 6 * 24);
+    assert_eq!(timestamps(&town, ALICE), before, "nothing changed");
+    // A week: half of what others wait for.
+    pass(&mut town, 25);
+    let after = timestamps(&town, ALICE);
+    assert!(before.iter().zip(&after).all(|(b, a)| a - b >= 7 * 24 * 3_600), "{before:?} {after:?}");
+    (0..3).for_each(|_| pass(&mut town, 8 * 24));
+    assert_eq!([0, 1, 2].map(|seat| whole_channels(&town, seat)), [2; 3], "after weeks without other news");
 }

@@ -2,11 +2,14 @@
 //!
 //! Read next: `clauses`.
 
+use chand_protocol::id::ChannelId;
+use chand_protocol::node::effect::{Input, Level};
 use chand_protocol::wire::features::{Feature, Features};
-use chand_protocol::wire::message::Init;
+use chand_protocol::wire::message::{ErrorMessage, Init};
 use chand_protocol::wire::Message;
 use chand_tests::duet::play::Open;
 use chand_tests::duet::{Duet, Mangle, ALICE, BOB};
+use chand_tests::town::Town;
 
 /// Turns after which something must have happened.
 const MANY: usize = 100_000;
@@ -148,4 +151,22 @@ fn a_peer_that_does_not_answer_loses_its_link_and_no_channel() {
     duet.judge_peace();
     duet.pay(ALICE, "over the next link", 1_000_000);
     duet.judge_agreement();
+}
+
+#[test]
+fn a_peer_that_complains_without_end_fills_no_log() {
+    let mut town = Town::line(2, 407, |_, _| {});
+    let (alice, link) = (town.seats[ALICE].id, town.link(BOB, ALICE).expect("a link"));
+    let told = ErrorMessage::new(ChannelId([9; 32]), "no");
+    for _ in 0..100 {
+        let message = Message::Warning(told.clone());
+        town.step(BOB, vec![Input::Message { peer: alice, link, message }]);
+    }
+    let loud = |words: &str| {
+        let of_it = town.seats[BOB].log.iter().filter(|n| n.text.contains(words));
+        of_it.filter(|n| n.level != Level::Debug).count()
+    };
+    assert_eq!(loud("the peer warns"), 20);
+    assert_eq!(town.seats[BOB].logged("the peer warns"), 100, "for debugging all of it is there");
+    assert!(town.link(BOB, ALICE).is_some());
 }

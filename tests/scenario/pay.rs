@@ -3,7 +3,7 @@
 use chand_protocol::chain::Network;
 use chand_protocol::id::{CommandId, PaymentSecret};
 use chand_protocol::invoice::{make, Currency, Description, NewInvoice};
-use chand_protocol::node::command::{Command, InvoiceRequest, Reply, RouteHop, RouteLimits};
+use chand_protocol::node::command::{Command, InvoiceFilter, InvoiceRequest, Reply, RouteHop, RouteLimits};
 use chand_protocol::onion::payload::{Final, Payload};
 use chand_protocol::onion::sphinx::peel;
 use chand_protocol::units::Msat;
@@ -50,6 +50,46 @@ fn keysend_needs_no_invoice() {
     assert_eq!(duet.balance_msat(BOB), 407_000_001);
     assert_eq!(duet.invoice_status(BOB, paid.payment_hash).0, "paid");
     duet.judge_agreement();
+}
+
+#[test]
+fn small_payments_that_nobody_asked_for_fill_no_disk() {
+    let mut duet = Duet::with(23, |_, _| {});
+    (duet.burst, duet.check_every) = (100, 200);
+    duet.connect();
+    duet.open(Open::default());
+    let destination = duet.id(BOB);
+    let gift = |msat| Command::Keysend {
+        destination,
+        amount_msat: Msat(msat),
+        label: None,
+        retry_for_s: 60,
+        limits: RouteLimits::default(),
+    };
+    let before = duet.balance_msat(BOB);
+    let Reply::Paid(large) = duet.must(ALICE, gift(1_000)) else { panic!("not paid") };
+    let mut first = None;
+    for _ in 0..21 {
+        let ids: Vec<CommandId> = (0..50).map(|_| duet.tell(ALICE, gift(999))).collect();
+        duet.run();
+        for id in ids {
+            let Some(Ok(Reply::Paid(paid))) = duet.answer(id) else { panic!("not paid") };
+            first.get_or_insert(paid.payment_hash);
+        }
+    }
+    assert_eq!(duet.balance_msat(BOB) - before, 1_000 + 21 * 50 * 999, "all of it is there");
+    let listed = |duet: &mut Duet| match duet.must(BOB, Command::ListInvoices(InvoiceFilter::default())) {
+        Reply::Invoices(list) => list,
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..2 {
+        let list = listed(&mut duet);
+        assert_eq!(list.len(), 1_001, "the newest thousand, and what was worth something");
+        assert!(list.iter().any(|i| i.payment_hash == large.payment_hash));
+        assert!(list.iter().all(|i| Some(i.payment_hash) != first));
+        duet.restart(BOB);
+        duet.settle();
+    }
 }
 
 #[test]

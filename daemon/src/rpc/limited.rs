@@ -13,6 +13,7 @@ use crate::runes::Authority;
 use crate::tower::TowerStatus;
 use chand_protocol::node::budget::Budget;
 use chand_protocol::node::command::{Command, CommandError, Reply};
+use chand_protocol::units::Sat;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,6 +141,14 @@ impl Backend for Limited {
 
     fn towers(&self) -> Vec<TowerStatus> {
         self.inner.towers()
+    }
+
+    fn chains(&self) -> Vec<crate::chain::Report> {
+        self.inner.chains()
+    }
+
+    fn mempool(&self, _: bitcoin::Txid) -> Pending<Option<(bitcoin::Transaction, Option<Sat>)>> {
+        Box::pin(ready(None))
     }
 
     fn gossip(&self) -> GossipHandle {

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::record::{channel_key, put, Kind};
 use crate::store::Change;
 use crate::tx::close::may_send_shutdown;
-use crate::units::Sat;
+use crate::units::{Msat, Sat};
 use crate::wire::features::{Feature, Features};
 use crate::wire::message::{AcceptChannel, ErrorMessage, FundingCreated, FundingSigned, OpenChannel};
 use crate::wire::Message;
@@ -358,12 +358,8 @@ impl Node {
     /// `error`: "MUST fail the channel(s) referred to" (BOLT 1).
     fn on_error(&mut self, peer: NodeId, m: &ErrorMessage) {
         let text = m.text();
-        self.notice_about(
-            Level::Error,
-            format!("the peer reports an error: {text}"),
-            peer,
-            Some(m.channel_id),
-        );
+        let level = self.level_of_complaint(&peer, Level::Error);
+        self.notice_about(level, format!("the peer reports an error: {text}"), peer, Some(m.channel_id));
         // BOLT 1 [1.error.6].
         let meant: Vec<ChannelId> = if m.channel_id == ChannelId::ALL {
             self.end_openings(peer, &format!("the peer said: {text}"));

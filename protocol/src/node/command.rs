@@ -8,8 +8,8 @@
 use crate::channel::announce::PeerUpdate;
 use crate::gossip::graph::Direction;
 use crate::id::{ChannelId, NodeId, PaymentHash, Preimage, ShortChannelId};
-pub use crate::node::funding::FundOrder;
 use crate::node::budget::Budget;
+pub use crate::node::funding::FundOrder;
 use crate::node::tower::TowerChannel;
 use crate::node::view;
 use crate::node::waits::{Event, Subsystem};

@@ -36,6 +36,11 @@ const MAX_LABEL_BYTES: usize = 1_024;
 /// Longest description kept, when only its hash goes into the invoice.
 const MAX_DESCRIPTION_BYTES: usize = 65_535;
 
+/// A payment without invoice that is worth less is listed for as long as it is among the newest: whoever makes up such
+/// payments pays next to nothing for a record that would stay for ever.
+const SMALL_GIFT: Msat = Msat(1_000);
+const MAX_SMALL_GIFTS: usize = 1_000;
+
 /// Invoices whose expiry one step counts.
 const MAX_EXPIRED: usize = 1_000;
 
@@ -90,6 +95,16 @@ impl Invoice {
         decode_grown(bytes, &none).or_else(|_| decode_grown(bytes, &(false, none)))
     }
 
+    /// The number of the payment, when nobody asked for it and it was worth next to nothing.
+    fn small_gift(&self) -> Option<u64> {
+        match self.status {
+            Status::Paid { pay_index, received, .. } if self.bolt11.is_empty() && received < SMALL_GIFT => {
+                Some(pay_index)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn view(&self, now: Timestamp) -> view::Invoice {
         let expired = now.seconds() > self.expires_at_s;
         let (status, hold) = match self.status {
@@ -135,6 +150,8 @@ pub(super) struct Invoices {
     pub(super) by_created: BTreeMap<u64, PaymentHash>,
     /// Those that may still expire, by the second after which they have.
     by_expiry: BTreeSet<(u64, PaymentHash)>,
+    /// Small payments that nobody asked for, by their `pay_index`.
+    small_gifts: BTreeSet<u64>,
     pub(super) sets: BTreeMap<PaymentHash, super::receive::Set>,
     waiting: Vec<(CommandId, PaymentHash, Timestamp)>,
     waiting_any: Vec<(CommandId, u64, Option<Timestamp>)>,
@@ -145,6 +162,7 @@ impl Invoices {
         if let Status::Paid { pay_index, .. } = invoice.status {
             self.by_pay_index.insert(pay_index, invoice.hash);
         }
+        self.small_gifts.extend(invoice.small_gift());
         self.by_label.insert(invoice.label.clone(), invoice.hash);
         self.by_created.insert(invoice.created_index, invoice.hash);
         if invoice.status == Status::Unpaid && !invoice.expiry_counted {
@@ -370,18 +388,36 @@ impl Node {
         if self.invoices.sets.contains_key(&view.payment_hash) {
             return self.refuse(id, 906, "money for this invoice has arrived: settle or cancel it first");
         }
-        let number = self.count(Subsystem::Invoices, Event::Deleted);
-        self.tell_invoice(Event::Deleted, number, view.payment_hash);
-        self.invoices.by_hash.remove(&view.payment_hash);
-        self.invoices.by_expiry.remove(&(view.expires_at_s, view.payment_hash));
-        self.invoices.by_label.remove(label);
-        self.invoices.by_created.remove(&view.created_index);
-        if let Some(index) = view.pay_index {
-            self.invoices.by_pay_index.remove(&index);
-        }
-        self.keep(Change::Delete { key: invoice_key(&view.payment_hash) });
-        self.tell_unpaid(&view.payment_hash, (-1, "the invoice was deleted: nothing was paid"));
+        let hash = view.payment_hash;
+        self.forget_invoice(hash);
+        self.tell_unpaid(&hash, (-1, "the invoice was deleted: nothing was paid"));
         self.reply(id, Ok(Reply::Invoice(view)));
+    }
+
+    fn forget_invoice(&mut self, hash: PaymentHash) {
+        let number = self.count(Subsystem::Invoices, Event::Deleted);
+        self.tell_invoice(Event::Deleted, number, hash);
+        let Some(invoice) = self.invoices.by_hash.remove(&hash) else { return };
+        self.invoices.by_expiry.remove(&(invoice.expires_at_s, hash));
+        self.invoices.by_label.remove(&invoice.label);
+        self.invoices.by_created.remove(&invoice.created_index);
+        if let Status::Paid { pay_index, .. } = invoice.status {
+            self.invoices.by_pay_index.remove(&pay_index);
+            self.invoices.small_gifts.remove(&pay_index);
+        }
+        self.keep(Change::Delete { key: invoice_key(&hash) });
+    }
+
+    /// A payment came: when nobody asked for it and it was small, the oldest such one may be forgotten for it.
+    pub(super) fn note_gift(&mut self, hash: &PaymentHash) {
+        let small = self.invoices.by_hash.get(hash).and_then(Invoice::small_gift);
+        self.invoices.small_gifts.extend(small);
+        while self.invoices.small_gifts.len() > MAX_SMALL_GIFTS {
+            let Some(oldest) = self.invoices.small_gifts.pop_first() else { return };
+            if let Some(hash) = self.invoices.by_pay_index.get(&oldest).copied() {
+                self.forget_invoice(hash);
+            }
+        }
     }
 
     fn wait_invoice(&mut self, id: CommandId, label: &str) {

@@ -479,7 +479,11 @@ impl Node {
         };
         // A peer may name any id: only its own channels can suffer for its faults.
         let own = channel.filter(|id| self.channels.get(id).is_some_and(|c| c.terms.peer == peer));
-        let level = if fault.verdict == Verdict::Ignore { Level::Debug } else { Level::Warn };
+        let level = match fault.verdict {
+            Verdict::Ignore => Level::Debug,
+            Verdict::Warn => self.level_of_complaint(&peer, Level::Warn),
+            Verdict::Disconnect | Verdict::Fail => Level::Warn,
+        };
         self.notice_about(level, format!("peer fault: {}", fault.what), peer, channel);
         let told = ErrorMessage::new(channel.unwrap_or(ChannelId::ALL), &fault.what);
         match fault.verdict {

@@ -49,7 +49,12 @@ struct Link {
     troubled: bool,
     /// Channels that are over, of which the peer was told on this link how far they came.
     told_over: BTreeSet<ChannelId>,
+    /// Complaints of the peer's or about it that were logged.
+    complaints: u8,
 }
+
+/// Complaints of one link that the log has for everybody; whoever has more to say fills nobody's disk with it.
+const LOUD_COMPLAINTS: u8 = 20;
 
 /// One peer.
 #[derive(Clone, Debug, Default)]
@@ -178,6 +183,7 @@ impl Node {
             pings,
             troubled,
             told_over,
+            complaints: 0,
         });
         let ours =
             Init { features: self.our_features(), networks: Some([self.config.network.chain_hash()].into()) };
@@ -293,7 +299,8 @@ impl Node {
             Message::Warning(warning) => {
                 self.mark_troubled(peer);
                 let text = format!("the peer warns: {}", warning.text());
-                self.notice_about(Level::Warn, text, peer, Some(warning.channel_id));
+                let level = self.level_of_complaint(&peer, Level::Warn);
+                self.notice_about(level, text, peer, Some(warning.channel_id));
                 Ok(())
             }
             // BOLT 1 [1.format.4].
@@ -309,6 +316,16 @@ impl Node {
         if let Err(trouble) = result {
             self.trouble(peer, None, &trouble);
         }
+    }
+
+    /// How loud a complaint of this peer, or about it, is logged: what comes again and again on one link is for debugging.
+    pub(super) fn level_of_complaint(&mut self, peer: &NodeId, level: Level) -> Level {
+        let Some(link) = self.peers.get_mut(peer).and_then(|p| p.link.as_mut()) else { return level };
+        if link.complaints >= LOUD_COMPLAINTS {
+            return Level::Debug;
+        }
+        link.complaints += 1;
+        level
     }
 
     /// What does not decode cannot be acted upon: the peer is told why before the connection ends (BOLT 1).

@@ -282,6 +282,7 @@ impl Node {
         self.invoices.by_pay_index.insert(pay_index, hash);
         self.keep_changed_invoice(hash);
         self.tell_paid(&hash);
+        self.note_gift(&hash);
     }
 
     pub(super) fn settle(&mut self, place: Place, removal: Removal) {
