@@ -4,6 +4,7 @@
 //! Derived with HKDF-SHA256, a label for each use; the on-chain wallet derives its own from the same seed (BIP 32).
 //! Read next: `tx::keys`.
 
+use crate::backup::BackupKey;
 use crate::chain::Network;
 use crate::id::NodeId;
 use crate::tx::keys::ChannelSecrets;
@@ -96,6 +97,11 @@ impl NodeKeys {
     /// The key under which this node speaks to watchtowers: they need not know which node they watch for.
     pub fn tower_client_secret(&self) -> SecretKey {
         expand_key(&self.root, "watchtower client", 0)
+    }
+
+    /// What seals this node's channel backups.
+    pub fn backup_key(&self) -> BackupKey {
+        BackupKey(expand(&self.root, "channel backup", 0))
     }
 
     /// The secrets of channel number `index`.

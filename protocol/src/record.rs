@@ -70,6 +70,10 @@ pub enum Kind {
     NodeAnnounced = b'z',
     /// What both ends of a channel call it.
     Aliases = b'l',
+    /// That this node was made from words.
+    Recovered = b'b',
+    /// What is kept for a peer.
+    PeerBlob = b'B',
 }
 
 impl Kind {
@@ -102,6 +106,8 @@ impl Kind {
             Announce,
             NodeAnnounced,
             Aliases,
+            Recovered,
+            PeerBlob,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -230,6 +236,16 @@ pub fn counters_key() -> Vec<u8> {
 /// The key of when we last told who we are.
 pub fn node_announced_key() -> Vec<u8> {
     key(Kind::NodeAnnounced, &[])
+}
+
+/// The key of what is kept for a peer.
+pub fn peer_blob_key(peer: &NodeId) -> Vec<u8> {
+    key(Kind::PeerBlob, &[&peer.0.serialize()])
+}
+
+/// The key of what tells that this node was made from words.
+pub fn recovered_key() -> Vec<u8> {
+    key(Kind::Recovered, &[])
 }
 
 /// The key of the wallet's change `number`.

@@ -87,6 +87,8 @@ fn words(kind: Kind) -> (&'static str, &'static str) {
             "a change of the wallet",
             "coins on chain may not be shown; the seed's 24 words give all of them back",
         ),
+        Kind::PeerBlob => ("what is kept for a peer", "no money of ours: the peer gives it anew"),
+        Kind::Recovered => ("that this node was made from words", "no money: blocks may have to be read again by hand"),
         Kind::NodeAnnounced => ("when we last told who we are", "no money"),
     }
 }

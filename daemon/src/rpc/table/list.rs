@@ -5,7 +5,8 @@
 
 use super::{later, opt, req, Method};
 use crate::rpc::call::{
-    channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wait, wallet,
+    backup, channel, decode, graph, invoice, message, node, open, pay, peer, sendpay, snapshot, tower, wait,
+    wallet,
 };
 use crate::rpc::params::{Kind, Param};
 
@@ -299,6 +300,13 @@ pub static METHODS: &[Method] = &[
             opt("start", Kind::U64, "0", "skip this many"),
             opt("limit", Kind::U64, "100", "list at most this many"),
         ]
+    ),
+    method!(
+        "emergencyrecover",
+        "channels",
+        "Restore the channels of emergency.recover that this node does not know: their peers are asked to close them.",
+        backup::emergencyrecover,
+        []
     ),
     // ---- payments
     method!(
