@@ -3,6 +3,7 @@
 //! In: the operating system. Out: `Input`s for the pure node of `chand_protocol`, and what it releases.
 //! Read next: `core` (the single writer), then `peer`, `chain`, `rpc`.
 
+pub mod backup;
 pub mod chain;
 pub mod check;
 pub mod cli;
@@ -17,6 +18,7 @@ pub mod http;
 pub mod log;
 pub mod manual;
 pub mod notify;
+pub mod passphrase;
 pub mod peer;
 pub mod regtest;
 pub mod routes;

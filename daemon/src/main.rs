@@ -4,7 +4,7 @@
 //! that cannot be read. Read next: `chand::start`.
 
 use chand::config::{Cli, Config, Program};
-use chand::{check, demo, manual, regtest, start, tower};
+use chand::{backup, check, demo, manual, passphrase, regtest, start, tower};
 use clap::Parser;
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -33,6 +33,9 @@ fn run(cli: Cli, runtime: &Runtime) -> ExitCode {
         Some(Program::Watchtower(options)) => runtime.block_on(tower::run(options)),
         Some(Program::Demo(args)) => runtime.block_on(demo::run(args)),
         Some(Program::Check(options)) => check::run(&options, &|name| std::env::var_os(name)),
+        Some(Program::Recover(options)) => backup::recover::run(&options, &|name| std::env::var_os(name)),
+        Some(Program::Backup(command)) => backup::verify::run(&command, &|name| std::env::var_os(name)),
+        Some(Program::Passphrase(options)) => passphrase::run(&options, &|name| std::env::var_os(name)),
         Some(Program::Completions { shell }) => {
             print(manual::script(&shell), &format!("no completions for {shell}"))
         }

@@ -6,6 +6,7 @@
 //! socket can rely on all the rest. Nothing waits for the chain but a node that was never on one.
 //! Read next: `core`.
 
+use crate::backup;
 use crate::chain::follow::{self, FollowConfig};
 use crate::chain::{Auth, Chain, RpcClient, RpcError};
 use crate::config::{BitcoinRpc, Config, Dev, RpcAuth, Setting, SettingValue};
@@ -15,6 +16,7 @@ use crate::gossip;
 use crate::http;
 use crate::log;
 use crate::notify::Notifier;
+use crate::passphrase::Passphrase;
 use crate::peer::{os_ephemeral, Limits, Peers};
 use crate::rpc::{self, About, Backend as _, ConfigEntry, ConfigValue};
 use crate::runes::Authority;
@@ -42,7 +44,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::sync::{mpsc, watch};
@@ -94,6 +96,8 @@ async fn live(config: Config, ring: rpc::log::Ring) -> Result<(), StartError> {
     let birth = birth(&config, &keys, seed, own.clone());
     let (node, mut wallet) = birth(store.load().map_err(because)?).map_err(StartError)?;
     let mut node = node.wake();
+    let known = node.channels().map(|channel| channel.id()).collect();
+    backup::set_aside(&config.dir, &keys.lightning()?.backup_key(), &known, now_s());
 
     let chain = tokio::select! {
         chain = reach_chain(&config) => chain?,
@@ -263,6 +267,11 @@ pub(crate) async fn signals(stop: watch::Sender<bool>) {
     insist(term, int).await;
 }
 
+/// What the seed is sealed under, if anything.
+pub(crate) fn passphrase(config: &Config) -> Result<Option<Passphrase>, StartError> {
+    config.passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(StartError)
+}
+
 fn seed(config: &Config) -> Result<Seed, StartError> {
     if let Some(forced) = config.dev.as_ref().and_then(|d| d.force_bip32_seed.as_ref()) {
         return Ok(Seed::dev_from_bip32_seed(forced.reveal()));
@@ -276,7 +285,8 @@ fn seed(config: &Config) -> Result<Seed, StartError> {
             store.display()
         )));
     }
-    let (seed, created) = Seed::load_or_create(&config.seed_path()).map_err(because)?;
+    let passphrase = passphrase(config)?;
+    let (seed, created) = Seed::load_or_create(&config.seed_path(), passphrase.as_ref()).map_err(because)?;
     if created == Created::Now {
         tracing::warn!(
             path = %config.seed_path().display(),
@@ -332,6 +342,11 @@ fn lightning_keys(seed: &[u8; 64], network: Network, dev: Option<&Dev>) -> Resul
     Ok(keys)
 }
 
+/// Seconds since the Unix epoch, by this machine's clock.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// 32 bytes from the kernel's generator.
 fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
     let mut bytes = Zeroizing::new([0u8; 32]);
@@ -345,13 +360,32 @@ fn random() -> Result<Zeroizing<[u8; 32]>, StartError> {
 pub(crate) fn of_folder(config: &Config) -> Result<(Owner, Birth), StartError> {
     let seed = match config.dev.as_ref().and_then(|d| d.force_bip32_seed.as_ref()) {
         Some(forced) => Seed::dev_from_bip32_seed(forced.reveal()),
-        None => Seed::load(&config.seed_path()).map_err(because)?.ok_or_else(|| {
-            let path = config.seed_path();
-            StartError(format!("there is no seed {}: is this the data folder of a chand?", path.display()))
-        })?,
+        None => Seed::load(&config.seed_path(), passphrase(config)?.as_ref()).map_err(because)?.ok_or_else(
+            || {
+                let path = config.seed_path();
+                StartError(format!(
+                    "there is no seed {}: is this the data folder of a chand?",
+                    path.display()
+                ))
+            },
+        )?,
     };
+    of_seed(config, seed)
+}
+
+/// The same of a seed that is at hand.
+pub(crate) fn of_seed(config: &Config, seed: Seed) -> Result<(Owner, Birth), StartError> {
     let keys = Keys::of(config, &seed)?;
     Ok((owner(config, keys.node_id), birth(config, &keys, seed, OwnAddresses::default())))
+}
+
+/// The keys of a seed, and what they sign with.
+pub(crate) fn keys_of(
+    config: &Config,
+    seed: &Seed,
+) -> Result<(NodeKeys, Arc<ParallelCrypto>, NodeId), StartError> {
+    let keys = Keys::of(config, seed)?;
+    Ok((keys.lightning()?, Arc::clone(&keys.crypto), keys.node_id))
 }
 
 fn owner(config: &Config, node_id: NodeId) -> Owner {
@@ -402,6 +436,7 @@ fn node_config(config: &Config, keys: &Keys) -> NodeConfig {
         simple_close: config.simple_close,
         restored: config.restored,
         tower: !config.watchtowers.is_empty(),
+        backup: true,
         gossip: Some(gossip_config(config)),
         no_htlc_timeout: config.dev.as_ref().is_some_and(|dev| dev.no_htlc_timeout),
         dev: config.dev.is_some(),
@@ -486,14 +521,17 @@ async fn reach_backend(config: &Config, backend: &BitcoinRpc) -> Result<RpcClien
     }
 }
 
-/// A wallet that never saw a block begins near the tip; on regtest, where all blocks are ours, at the first one.
+/// A wallet that never saw a block begins near the tip, one made from words where its user said; on regtest, where all blocks are ours, at the first one.
 async fn begin_wallet(
     config: &Config,
     chain: &Chain,
     node: &Node,
     wallet: &mut Wallet,
 ) -> Result<(), StartError> {
-    if config.network.is_regtest() || node.tip().is_some() || wallet.tip().0 != Height(0) {
+    if config.network.is_regtest() && node.begins_at().is_none()
+        || node.tip().is_some()
+        || wallet.tip().0 != Height(0)
+    {
         return Ok(());
     }
     let needed = |e: RpcError| {
@@ -502,7 +540,11 @@ async fn begin_wallet(
         ))
     };
     let tip = follow::at_tip(chain, config.network.network).await.map_err(needed)?;
-    let height = Height(tip.height.0.saturating_sub(BIRTHDAY_DEPTH));
+    let height = match node.begins_at() {
+        // The block before: what is in the first one is read.
+        Some(from) => Height(from.0.saturating_sub(1).min(tip.height.0)),
+        None => Height(tip.height.0.saturating_sub(BIRTHDAY_DEPTH)),
+    };
     if height == Height(0) {
         return Ok(());
     }
@@ -572,6 +614,7 @@ fn about(config: &Config, node_id: NodeId, bindings: Vec<SocketAddr>, own: Optio
     features.set(Feature::GossipQueries.odd());
     features.set(Feature::GossipQueriesEx.odd());
     features.set(Feature::Keysend.odd());
+    features.set(Feature::ProvideStorage.odd());
     About {
         node_id,
         network: config.network.network,

@@ -4,6 +4,7 @@
 //! Derived with HKDF-SHA256, a label for each use; the on-chain wallet derives its own from the same seed (BIP 32).
 //! Read next: `tx::keys`.
 
+use crate::backup::BackupKey;
 use crate::chain::Network;
 use crate::id::NodeId;
 use crate::tx::keys::ChannelSecrets;
@@ -101,6 +102,11 @@ impl NodeKeys {
     /// What the authentication codes of runes grow from.
     pub fn rune_secret(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(expand(&self.root, "runes", 0))
+    }
+
+    /// What seals this node's channel backups.
+    pub fn backup_key(&self) -> BackupKey {
+        BackupKey(expand(&self.root, "channel backup", 0))
     }
 
     /// The secrets of channel number `index`.

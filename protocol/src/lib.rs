@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod address;
+pub mod backup;
 pub mod chain;
 pub mod channel;
 pub mod entropy;

@@ -76,6 +76,10 @@ pub enum Kind {
     Rune = b'U',
     /// What was spent of a budget.
     Account = b'B',
+    /// That this node was made from words.
+    Recovered = b'b',
+    /// What is kept for a peer.
+    PeerBlob = b'K',
 }
 
 impl Kind {
@@ -111,6 +115,8 @@ impl Kind {
             Runes,
             Rune,
             Account,
+            Recovered,
+            PeerBlob,
         ];
         let first = *key.first()?;
         all.into_iter().find(|k| *k as u8 == first)
@@ -254,6 +260,16 @@ pub fn account_key(account: &[u8; 32]) -> Vec<u8> {
 /// The key of when we last told who we are.
 pub fn node_announced_key() -> Vec<u8> {
     key(Kind::NodeAnnounced, &[])
+}
+
+/// The key of what is kept for a peer.
+pub fn peer_blob_key(peer: &NodeId) -> Vec<u8> {
+    key(Kind::PeerBlob, &[&peer.0.serialize()])
+}
+
+/// The key of what tells that this node was made from words.
+pub fn recovered_key() -> Vec<u8> {
+    key(Kind::Recovered, &[])
 }
 
 /// The key of the wallet's change `number`.

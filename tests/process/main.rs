@@ -29,6 +29,7 @@ mod notify;
 mod onchain;
 mod pay;
 mod penalty;
+mod recover;
 mod refuse;
 mod restart;
 mod routes;

@@ -84,3 +84,18 @@ fn records_of_version_1_load_and_say_the_same() {
         assert_eq!(ours, moved);
     }
 }
+
+#[test]
+fn a_backup_of_version_1_opens_and_would_be_made_the_same() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenario/data/backup-v1.txt");
+    let duet = lived();
+    let key = duet.seats[ALICE].keys().backup_key();
+    let whole = duet.seats[ALICE].node.backup();
+    let sealed = key.seal(&whole, 0);
+    if std::env::var_os("CHAND_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, to_hex(&sealed) + "\n").expect("written");
+    }
+    let golden = hex_bytes(std::fs::read_to_string(path).expect("the golden file").trim()).expect("hex");
+    assert_eq!(key.open(&golden), Ok(whole));
+    assert_eq!(golden, sealed, "made otherwise now: give it a new version, and keep this file");
+}

@@ -460,7 +460,7 @@ impl Follower {
 }
 
 /// The best chain's block at a height, checked; `None` when there is none any more.
-async fn fetch(
+pub(crate) async fn fetch(
     chain: Chain,
     height: Height,
     network: Network,

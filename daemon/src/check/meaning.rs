@@ -94,6 +94,8 @@ fn words(kind: Kind) -> (&'static str, &'static str) {
             ("what is known of runes", "no money of itself: runes that were refused might be taken again. Refuse them anew")
         }
         Kind::Account => ("what was spent of a rune's budget", "whoever has the rune could spend what it allows once more"),
+        Kind::PeerBlob => ("what is kept for a peer", "no money of ours: the peer gives it anew"),
+        Kind::Recovered => ("that this node was made from words", "no money: blocks may have to be read again by hand"),
         Kind::NodeAnnounced => ("when we last told who we are", "no money"),
     }
 }

@@ -216,10 +216,10 @@ fn money(dormant: &mut Dormant, wallet: &Wallet, findings: &mut Findings) {
 }
 
 /// A folder of its own, gone with this.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Scratch, String> {
+    pub(crate) fn new() -> Result<Scratch, String> {
         use std::os::unix::fs::DirBuilderExt;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         let path = std::env::temp_dir().join(format!("chand-check-{}-{since}", std::process::id()));

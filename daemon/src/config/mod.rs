@@ -17,7 +17,7 @@ pub use network::NetworkInfo;
 pub use options::{Flags, Setting, SettingValue, Source};
 
 use crate::tower::{self, TowerAddress};
-use crate::{check, demo, manual, regtest};
+use crate::{backup, check, demo, manual, passphrase, regtest};
 use options::Settings;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
@@ -69,6 +69,15 @@ pub enum Program {
     /// Whether the database of a node that is not running is whole; changes nothing
     #[command(hide = true)]
     Check(check::Options),
+    /// A new data folder from the words of a seed, with the channels of a backup
+    #[command(hide = true)]
+    Recover(backup::recover::Options),
+    /// What would come back from a channel backup
+    #[command(hide = true)]
+    Backup(backup::verify::Command),
+    /// Seals the seed of a data folder under a passphrase, or changes it
+    #[command(hide = true)]
+    Passphrase(passphrase::Options),
     /// Completions for a shell
     #[command(hide = true)]
     Completions {
@@ -163,6 +172,8 @@ pub struct Config {
     pub simple_close: bool,
     /// The database is an old copy: every channel is in doubt from this start on.
     pub restored: bool,
+    /// Where the passphrase of the seed stands.
+    pub passphrase_file: Option<PathBuf>,
     /// Who watches while we are away.
     pub watchtowers: Vec<TowerAddress>,
     /// How long a stop by a signal lets payments under way end, in seconds.
@@ -211,6 +222,7 @@ impl Config {
             max_in_flight_percent: s.number("max-htlc-value-in-flight", 1, 100)?,
             simple_close: s.switch("simple-close")?,
             restored: s.switch_once("restored")?,
+            passphrase_file: s.optional("passphrase-file", |text| Ok::<_, String>(PathBuf::from(text)))?,
             watchtowers: watchtowers(&mut s)?,
             drain_s: s.number("drain", 0, MOST_DRAIN_S)?,
             http: http::read(&mut s, &dir)?,

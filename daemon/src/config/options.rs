@@ -42,7 +42,7 @@ const fn secret(name: &'static str, form: &'static str, help: &'static str) -> O
     Opt { name, kind: Kind::One(form), default: None, secret: true, help }
 }
 
-static OPTIONS: [Opt; 33] = [
+static OPTIONS: [Opt; 34] = [
     opt("data-dir", Kind::One("DIR"), None, "Where everything is kept [~/.chand]"),
     opt(
         "network",
@@ -108,6 +108,7 @@ static OPTIONS: [Opt; 33] = [
         None,
         "Who punishes cheats while we are off (,presigned: trusted less); repeatable",
     ),
+    opt("passphrase-file", Kind::One("FILE"), None, "Its first line opens the seed file, or seals a new one"),
     opt("restored", Kind::Switch, None, "The database is an old copy: let the peers close all channels"),
     opt(
         "drain",
@@ -143,7 +144,8 @@ fn is_hidden(name: &str) -> bool {
 /// The end of `--help`.
 pub(super) const AFTER_HELP: &str = "\
 Options are also variables (CHAND_FEE_BASE=5) and keys of DIR/chand.toml (fee-base = 5): flag over variable over file.
-With no chain named, what `chand regtest` or bitcoind runs here is used. Also: chand check, man, completions SHELL.
+With no chain named, what `chand regtest` or bitcoind runs here is used. Also:
+chand check, recover, backup verify, passphrase, man, completions.
 Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-bitcoind-poll SECONDS,
 --dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout (an HTLC's deadline closes no channel);
 --dev-fast-gossip (news leave at once) and --dev-allow-localhost (local addresses are announced).";

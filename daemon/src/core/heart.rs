@@ -215,7 +215,7 @@ impl Heart {
             Event::Wallet(WalletJob::Fund { channel, script_pubkey, amount, feerate }) => {
                 inputs.push(self.purse.fund(channel, script_pubkey, amount, feerate));
             }
-            Event::Routes(found) => inputs.push(found),
+            Event::Found(found) => inputs.push(found),
             Event::Wallet(WalletJob::Attach(order)) => inputs.push(self.purse.attach(&order)),
             Event::Wallet(WalletJob::Unreserve { txid }) => inputs.extend(self.purse.unreserve(txid)),
             // They are looked for before every step.

@@ -1,6 +1,6 @@
 //! All that can wake the core thread.
 //!
-//! In: six queues (peers, chain, broadcaster, control sockets, routes that were found, and what the writer thread has for the wallet) and the
+//! In: seven queues (peers, chain, broadcaster, control sockets, routes that were found, blocks of the past, and what the writer thread has for the wallet) and the
 //! order to stop. Out: one event at a time; a share of each queue for each step, so that no source starves another.
 //! While the disk does not keep up, only the chain, the broadcaster and the writer thread are listened to (`backlog`).
 //! Read next: `mod` (which thread waits for which), `heart` (what becomes of an event).
@@ -59,8 +59,8 @@ pub(super) enum Event {
     Published(Published),
     Order(Order),
     Wallet(WalletJob),
-    /// Ways that were asked for.
-    Routes(Input),
+    /// Ways, or blocks of the past, that were asked for.
+    Found(Input),
     /// The daemon is to stop.
     Stop,
     /// A part of the daemon ended by itself: a bug of ours.
@@ -75,6 +75,7 @@ pub(super) struct Inbox {
     pub orders: mpsc::Receiver<Order>,
     pub wallet: mpsc::UnboundedReceiver<WalletJob>,
     pub routes: mpsc::UnboundedReceiver<Input>,
+    pub old_blocks: mpsc::Receiver<Input>,
     pub stop: watch::Receiver<bool>,
 }
 
@@ -97,7 +98,10 @@ impl Inbox {
                     Some(event.map_or(Event::Broken("the follower"), Event::Chain))
                 }
                 found = self.routes.recv(), if world => {
-                    Some(found.map_or(Event::Broken("the thread that finds routes"), Event::Routes))
+                    Some(found.map_or(Event::Broken("the thread that finds routes"), Event::Found))
+                }
+                block = self.old_blocks.recv(), if world => {
+                    Some(block.map_or(Event::Broken("the writer thread"), Event::Found))
                 }
                 order = self.orders.recv(), if world => Some(order.map_or(Event::Stop, Event::Order)),
                 event = self.peers.recv(), if world => {
@@ -119,7 +123,8 @@ impl Inbox {
         if pressure == Pressure::High {
             return;
         }
-        share(ORDER_QUEUE, || self.routes.try_recv().ok().map(Event::Routes), &mut each);
+        share(ORDER_QUEUE, || self.routes.try_recv().ok().map(Event::Found), &mut each);
+        share(CHAIN_QUEUE, || self.old_blocks.try_recv().ok().map(Event::Found), &mut each);
         share(ORDER_QUEUE, || self.orders.try_recv().ok().map(Event::Order), &mut each);
         share(PEER_QUEUE, || self.peers.try_recv().ok().map(Event::Peer), &mut each);
     }

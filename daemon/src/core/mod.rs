@@ -42,6 +42,8 @@ pub use backend::Daemon;
 pub use drain::{words, Drained};
 pub use purse::coins;
 
+use crate::backup::again::Again;
+use crate::backup::BackupFile;
 use crate::chain::follow::FollowConfig;
 use crate::chain::Chain;
 use crate::gossip::GossipHandle;
@@ -56,6 +58,7 @@ use chand_protocol::store::{Entry, Store};
 use heart::Heart;
 use inbox::{Inbox, BROADCAST_QUEUE, ORDER_QUEUE, PEER_QUEUE};
 use purse::Purse;
+use std::cell::RefCell;
 use std::io;
 use std::sync::mpsc::channel;
 use std::sync::Arc;
@@ -170,6 +173,7 @@ impl Core {
         let (orders, orders_in) = mpsc::channel(ORDER_QUEUE);
         let (publish, publish_in) = mpsc::unbounded_channel();
         let (published, published_in) = mpsc::channel(BROADCAST_QUEUE);
+        let (old_blocks, old_blocks_in) = mpsc::channel(inbox::CHAIN_QUEUE);
         let (wallet_jobs, wallet_jobs_in) = mpsc::unbounded_channel();
         // Nothing comes out of this one: `follow_chain` puts a follower's in its place.
         let (_, no_chain) = mpsc::channel(1);
@@ -189,6 +193,8 @@ impl Core {
             gossip: gossip.clone(),
             lookout: lookout.clone(),
             dir: about.lightning_dir.clone(),
+            backup: RefCell::new(BackupFile::of(&about.lightning_dir)),
+            again: Again { chain: chain.clone(), network: follow.network, inputs: old_blocks },
         };
         let (stopping, on) = (stop.subscribe(), runtime.clone());
         let writer = Builder::new()
@@ -203,6 +209,7 @@ impl Core {
             orders: orders_in,
             wallet: wallet_jobs_in,
             routes: routes_in,
+            old_blocks: old_blocks_in,
             stop: stop.subscribe(),
         };
         let beside =

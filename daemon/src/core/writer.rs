@@ -15,6 +15,7 @@ use super::lookout::Lookout;
 use super::publish::Order;
 use super::revoked;
 use super::waiting::Waiting;
+use crate::backup::{again::Again, BackupFile};
 use crate::gossip::GossipHandle;
 use crate::peer::Peers;
 use crate::routes::Routes;
@@ -66,6 +67,10 @@ pub(super) struct Exits {
     pub lookout: Lookout,
     /// `DIR/NETWORK`.
     pub dir: PathBuf,
+    /// The channel backup.
+    pub backup: RefCell<BackupFile>,
+    /// Who reads old blocks again.
+    pub again: Again,
 }
 
 /// Why this thread ended before its time.
@@ -222,6 +227,7 @@ impl<S: Store> Writer<S> {
                 self.let_out(after, &mut messages);
             }
         }
+        self.exits.backup.borrow_mut().retry();
         self.exits.peers.send_all(messages);
         Ok(())
     }
@@ -256,6 +262,9 @@ impl<S: Store> Writer<S> {
                 exits.peers.send_all(std::mem::take(messages));
                 exits.gossip.news(*news);
             }
+            // Before what stands behind it in the batch: a funding transaction's channel is in the backup when it is published.
+            After::Backup(sealed) => exits.backup.borrow_mut().write(sealed),
+            After::ReadAgain { from, to } => drop(self.runtime.spawn(exits.again.clone().read(from, to))),
             After::Unreserve { txid } => drop(exits.wallet.send(WalletJob::Unreserve { txid })),
         }
     }

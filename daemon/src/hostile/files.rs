@@ -54,7 +54,7 @@ pub fn seed(input: &[u8]) {
         let path = home.path().join("seed");
         fs::write(&path, input).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("rights");
-        match Seed::load(&path) {
+        match Seed::load(&path, None) {
             Ok(seed) => {
                 assert_eq!(seed.map(|s| s.bytes().len()), Some(64));
                 saw("a seed");

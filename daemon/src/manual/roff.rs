@@ -134,6 +134,11 @@ fn daemon() -> String {
         "",
         "24 words: all that gives on-chain coins back. Keep a copy elsewhere.",
     );
+    page.item(
+        "~/.chand/NETWORK/emergency.recover",
+        "",
+        "The channel backup, sealed under the seed. Keep a copy elsewhere.",
+    );
     page.item("~/.chand/NETWORK/store", "", "The database. Never put an old copy back without --restored.");
     page.item("~/.chand/NETWORK/rpc.sock", "", "The control socket.");
     page.section("EXIT STATUS");

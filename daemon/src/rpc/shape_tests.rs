@@ -119,6 +119,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
                 "unprotected",
             ],
         ),
+        ("emergencyrecover", json!({}), "", &["stubs"]),
         ("getlog", json!({}), "", &["created_at", "bytes_used", "bytes_max", "log"]),
         ("signmessage", json!(["hi"]), "", &["signature", "recid", "zbase"]),
         ("connect", json!([bob()]), "", &["id", "features", "direction", "address"]),

@@ -148,7 +148,7 @@ fn addresses_are_those_of_bip_84_and_bip_86() {
     let path = dir.path().join("seed");
     std::fs::write(&path, words.to_string()).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let seed = Seed::load(&path).unwrap().unwrap();
+    let seed = Seed::load(&path, None).unwrap().unwrap();
     let mut wallet = Wallet::load(&seed, Network::Bitcoin, vec![]).unwrap();
     assert_eq!(
         wallet.new_address(AddressKind::P2wpkh).to_string(),

@@ -347,6 +347,10 @@ impl Channel {
             (State::AwaitingUnilateral | State::ClosingdComplete, State::Onchain) => {
                 Because::new(By::Onchain, "the transaction that closes it is in a block")
             }
+            (_, State::AwaitingUnilateral) if self.is_lost() && decided.is_none() => Because::new(
+                By::Protocol,
+                "restored from a backup without its state: only the peer can close",
+            ),
             (_, State::AwaitingUnilateral) if self.doubt && decided.is_none() => {
                 Because::new(By::Protocol, "this node's records are an old copy: only the peer can close")
             }

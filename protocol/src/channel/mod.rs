@@ -22,6 +22,7 @@ pub mod confirm;
 pub mod htlc;
 mod keyring;
 pub mod ledger;
+pub mod lost;
 pub mod onchain;
 pub mod open;
 pub mod past;

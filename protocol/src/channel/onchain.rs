@@ -169,7 +169,7 @@ impl Channel {
                 return self.plan(cx, out);
             }
         }
-        let (kind, trigger, level) = describe(watch.as_ref());
+        let (kind, trigger, level) = describe(watch.as_ref(), self.is_lost());
         out.notice(level, format!("{trigger} ({txid} in {height})"));
         let decision = match kind {
             Trigger::PeerCheated => "takes every output of it",
@@ -283,8 +283,13 @@ pub(crate) const fn agreed_words(by: Side) -> &'static str {
 }
 
 /// What happened, in words.
-fn describe(watch: Option<&Watch>) -> (Trigger, String, Level) {
+fn describe(watch: Option<&Watch>, lost: bool) -> (Trigger, String, Level) {
     let Some(watch) = watch else {
+        if lost {
+            let text =
+                "closed by agreement, it seems, after its backup was made: what was ours went to the wallet";
+            return (Trigger::Unknown, text.into(), Level::Warn);
+        }
         // BOLT 5 [5.general.1].
         let text = "the funding output was spent by a transaction that is no commitment";
         return (Trigger::Unknown, text.into(), Level::Error);

@@ -77,6 +77,12 @@ impl Channel {
         if self.link != Link::Syncing {
             return Err(PeerFault::warn("channel_reestablish out of place").into());
         }
+        if self.is_lost() {
+            // BOLT 2 [2.again.30].
+            return Err(
+                PeerFault::disconnect("this node lost its state of this channel: please close it").into()
+            );
+        }
         let missing = match self.check_reestablish(m) {
             // The peer may forget a channel once it has the closing transaction; LDK then says that it knows nothing.
             Err(_) | Ok(None) if matches!(self.phase, Phase::Closed(_)) => {
@@ -220,6 +226,9 @@ impl Channel {
             Phase::Confirming => {
                 let (have, need) = (self.depth(tip), self.terms.minimum_depth);
                 format!("waiting for the funding transaction: {have} of {need} confirmations; {link}")
+            }
+            Phase::Open if self.is_lost() => {
+                format!("restored from a backup without its state: waiting for the peer to close it; {link}")
             }
             Phase::Open if self.doubt => {
                 format!("this node's records of it are an old copy: waiting for the peer to close it; {link}")

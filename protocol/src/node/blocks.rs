@@ -62,12 +62,19 @@ impl Node {
         self.close_overdue(height);
         self.plan_claims();
         self.retire_channels(height);
+        self.forget_blobs(height);
         self.age_tower_notes();
         self.send_waiting();
     }
 
     /// A funding output, or one of a published commitment.
-    fn look_for_spend(&mut self, tx: &Transaction, index: usize, outpoint: &OutPoint, height: Height) {
+    pub(super) fn look_for_spend(
+        &mut self,
+        tx: &Transaction,
+        index: usize,
+        outpoint: &OutPoint,
+        height: Height,
+    ) {
         // BOLT 5 [5.watch.1].
         if let Some(id) = self.funding.get(outpoint).copied() {
             if let Some(Err(fault)) = self.act(id, |c, cx, out| c.funding_spent(tx, height, cx, out)) {
@@ -187,7 +194,7 @@ impl Node {
     }
 
     /// Any funding output of ours in this transaction, with the script and the amount that was agreed on.
-    fn look_for_fundings(&mut self, height: Height, index: usize, tx: &Transaction) {
+    pub(super) fn look_for_fundings(&mut self, height: Height, index: usize, tx: &Transaction) {
         if self.funding.is_empty() || tx.output.iter().all(|o| !o.script_pubkey.is_p2wsh()) {
             return;
         }

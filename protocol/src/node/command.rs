@@ -349,6 +349,11 @@ pub enum Command {
     },
     /// The off-chain half of `balance` → [`Reply::Balance`].
     Balance,
+    /// Open these backups, and make channels, for their peers to close, of those in them that are not known → [`Reply::Stubs`].
+    EmergencyRecover {
+        /// As they were sealed.
+        sealed: Vec<Vec<u8>>,
+    },
     /// Change our policy for a channel → [`Reply::PeerChannels`].
     SetChannel {
         /// Which; `None` for all.
@@ -563,6 +568,8 @@ pub enum Reply {
     Snapshots(Vec<view::Snapshot>),
     /// `balance`
     Balance(Vec<view::ChannelBalance>),
+    /// `emergencyrecover`: those that were not known
+    Stubs(Vec<ChannelId>),
     /// a transaction
     Tx(Transaction),
     /// Channels that watchtowers have, or shall have, something of.

@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub gossip: Option<GossipConfig>,
     /// Watchtowers are configured: each commitment of a peer is noted for them.
     pub tower: bool,
+    /// Give a new backup of the channels out with each that comes or goes.
+    pub backup: bool,
 }
 
 use alloc::string::String;
@@ -69,6 +71,7 @@ impl NodeConfig {
             no_htlc_timeout: false,
             gossip: None,
             tower: false,
+            backup: false,
         }
     }
 

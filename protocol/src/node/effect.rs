@@ -208,6 +208,15 @@ pub enum Input {
         /// All of it.
         tx: Transaction,
     },
+    /// One of the blocks that [`Effect::ReadAgain`] asked for.
+    OldBlock {
+        /// Its height.
+        height: Height,
+        /// Its transactions.
+        txs: Arc<Vec<Transaction>>,
+        /// No more come.
+        last: bool,
+    },
     /// What became of a transaction given to the broadcaster.
     Published {
         /// Which.
@@ -280,6 +289,11 @@ pub enum Effect {
     Learn(Box<Lesson>),
     /// For the gossip machine.
     Gossip(Box<News>),
+    Backup(Vec<u8>),
+    ReadAgain {
+        from: Height,
+        to: Height,
+    },
 }
 
 /// How much a funding output is to hold.
@@ -405,6 +419,15 @@ pub enum After {
     Learn(Box<Lesson>),
     /// For the gossip machine beside the node.
     Gossip(Box<News>),
+    /// The channel backup, sealed: to be written in the place of the one before.
+    Backup(Vec<u8>),
+    /// Blocks are to be read once more, oldest first; the answers are `OldBlock`s.
+    ReadAgain {
+        /// The first.
+        from: Height,
+        /// The last.
+        to: Height,
+    },
 }
 
 impl After {
@@ -425,6 +448,8 @@ impl After {
             Effect::Claim { tx, why } => After::Publish(Publish { tx, why }),
             Effect::DevRevoked { channel, number, tx } => After::DevRevoked { channel, number, tx },
             Effect::Tower => After::Tower,
+            Effect::Backup(sealed) => After::Backup(sealed),
+            Effect::ReadAgain { from, to } => After::ReadAgain { from, to },
             Effect::FindRoutes(request) => After::FindRoutes(request),
             Effect::Learn(lesson) => After::Learn(lesson),
             Effect::Gossip(news) => After::Gossip(news),

@@ -53,6 +53,9 @@ impl Node {
             unprepared: self.unprepared.clone(),
             events: self.events.clone(),
             out: self.out.clone(),
+            recovered: self.recovered,
+            backed: self.backed.clone(),
+            storage: self.storage.clone(),
             wallet_changes: self.wallet_changes.clone(),
             wallet_kept: self.wallet_kept.clone(),
         }
@@ -71,7 +74,7 @@ impl Node {
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
         let waiting = (&self.closers, &self.publishing, &self.parked, &self.touched, &self.events);
         let asked = (&self.waits, &self.draining);
-        let later = (chain.synced_at, &self.delayed);
+        let later = (chain.synced_at, &self.delayed, &self.storage);
         bytes.extend(format!("{world:?}{waiting:?}{asked:?}{later:?}").into_bytes());
         bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
         self.payments.volatile(&mut bytes);

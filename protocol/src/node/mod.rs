@@ -13,6 +13,7 @@
 //! * `runes` – credentials that were given out; `budget` – what some of them may spend
 //! * `waits` – numbers of what is made, changed and deleted, for `wait`
 //! * `announce` – what the network is told of us; `alias` – names of channels that tell nothing
+//! * `lost` – backups of channels, and channels made from one; `storage` – what peers keep for each other
 //! * `drain` – nothing new before a stop; `published` – what the backend says of our transactions
 //! * `query` – answers that change nothing
 //! * `audit` – whether records fit each other
@@ -40,6 +41,7 @@ mod forwards;
 mod funding;
 mod held;
 mod invoices;
+pub mod lost;
 mod orders;
 mod parked;
 mod paths;
@@ -54,6 +56,7 @@ pub mod routes;
 mod runes;
 mod send;
 mod state;
+mod storage;
 pub mod terms;
 pub mod tower;
 mod unblind;
@@ -146,6 +149,12 @@ pub struct Node {
     unprepared: BTreeSet<ChannelId>,
     events: VecDeque<(ChannelId, ChannelEvent)>,
     out: Outbox,
+    /// It was made from words.
+    recovered: Option<lost::Recovered>,
+    /// What the newest backup holds.
+    backed: lost::Backed,
+    /// What peers keep for us, and we for them.
+    storage: storage::Storage,
     wallet_changes: Vec<Vec<u8>>,
     /// Numbers of the wallet's records.
     wallet_kept: Vec<u64>,
@@ -274,6 +283,7 @@ impl Node {
             self.rest_deadline(),
             closers,
             announce,
+            self.storage_deadline(),
         ];
         let next = all.into_iter().flatten().min()?;
         Some(Timestamp(next.0.saturating_sub(self.ahead_ms)))
@@ -348,6 +358,7 @@ impl Node {
                 self.keep_wallet(Some(change));
             }
             Input::Offer { tx } => self.out.effects.push(Effect::Publish { tx, why: "withdrawal" }),
+            Input::OldBlock { height, txs, last } => self.on_old_block(height, &txs, last),
             Input::Published { txid, result } => self.on_published(txid, result),
             Input::Routes { purpose, result } => self.on_routes(purpose, result),
         }
@@ -375,6 +386,7 @@ impl Node {
         self.close_timers();
         self.publish_timers();
         self.announce_timers();
+        self.storage_timers();
     }
 
     /// Signs what gathered in every touched channel, keeps what changed, and makes the batch.
@@ -393,7 +405,11 @@ impl Node {
         let touched: BTreeSet<ChannelId> =
             touched.into_iter().chain(core::mem::take(&mut self.touched)).collect();
         self.announce_all(touched.iter().copied());
-        for id in touched.into_iter().chain(core::mem::take(&mut self.touched)) {
+        let touched: BTreeSet<ChannelId> =
+            touched.into_iter().chain(core::mem::take(&mut self.touched)).collect();
+        self.renew_backup(&touched);
+        self.give_ours(&touched);
+        for id in touched {
             if let Some(channel) = self.channels.get_mut(&id) {
                 channel.save(&mut self.out.changes);
                 self.unprepared.insert(id);

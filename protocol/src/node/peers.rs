@@ -126,6 +126,9 @@ impl Node {
         if !small {
             ours.unset(Feature::Anchors.odd());
         }
+        if self.config.backup {
+            ours.set(Feature::ProvideStorage.odd());
+        }
         if self.config.gossip.is_some() {
             ours.set(Feature::GossipQueries.odd());
             ours.set(Feature::GossipQueriesEx.odd());
@@ -296,6 +299,14 @@ impl Node {
                 self.on_pong(peer, &pong);
                 Ok(())
             }
+            Message::PeerStorage(m) => {
+                self.on_peer_storage(peer, m);
+                Ok(())
+            }
+            Message::PeerStorageRetrieval(m) => {
+                self.on_retrieval(peer, &m);
+                Ok(())
+            }
             Message::Warning(warning) => {
                 self.mark_troubled(peer);
                 let text = format!("the peer warns: {}", warning.text());
@@ -354,6 +365,7 @@ impl Node {
             entry.address = Some(address.clone());
             entry.kept = true;
             self.keep(put(peer_key(&peer), &address));
+            self.backup_stale_of(&peer);
         }
         let view = self.peer_view(&peer);
         for id in waiting {
@@ -361,6 +373,7 @@ impl Node {
         }
         self.notice_about(Level::Info, "connected".into(), peer, None);
         self.gossip_link(news);
+        self.return_blob(peer);
         // BOLT 2 [2.again.5].
         for id in self.channels_with(&peer) {
             if self.channels[&id].is_over_for_peer() {
@@ -502,6 +515,17 @@ impl Node {
     /// The channels with a peer.
     pub(super) fn channels_with(&self, peer: &NodeId) -> Vec<ChannelId> {
         self.channels.values().filter(|c| c.terms.peer == *peer).map(|c| c.id()).collect()
+    }
+
+    /// Where a peer is said to be, unless that is known; `true` when it was not.
+    pub(super) fn remember_peer(&mut self, peer: NodeId, address: &str) -> bool {
+        let entry = self.peers.entry(peer).or_default();
+        let new = entry.address.is_none();
+        if new {
+            entry.address = Some(address.into());
+            entry.kept = true;
+        }
+        new
     }
 
     /// After a restart: every peer with a channel is called at once.

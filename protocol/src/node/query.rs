@@ -113,6 +113,7 @@ impl Node {
             Command::TowerChannels | Command::TowerStates { .. } | Command::TowersHave { .. } => {
                 self.on_tower_command(id, command);
             }
+            Command::EmergencyRecover { sealed } => self.emergency_recover(id, &sealed),
             Command::SetChannel { .. } => self.set_channel(id, command),
             Command::DevBroadcastRevoked { tx } if self.config.dev => {
                 let why = "dev-broadcast-revoked";

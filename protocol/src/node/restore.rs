@@ -16,10 +16,12 @@ use crate::node::drain::Draining;
 use crate::node::effect::{Effect, Fees, Level};
 use crate::node::forwards::{Forward, Forwards};
 use crate::node::invoices::{Invoice, Invoices};
+use crate::node::lost::{Backed, Recovered};
 use crate::node::payments::{Payment, Payments};
 use crate::node::peers::Peer;
 use crate::node::runes::Runes;
 use crate::node::state::Counters;
+use crate::node::storage::Storage;
 use crate::node::waits::Waits;
 use crate::node::{Chain, Node, NodeConfig, Outbox};
 use crate::record::{
@@ -59,6 +61,8 @@ struct Found {
     introduced: Option<Introduced>,
     runes: Runes,
     accounts: Accounts,
+    recovered: Option<Recovered>,
+    storage: Storage,
     wallet: Vec<Vec<u8>>,
     wallet_kept: Vec<u64>,
     reserved: Vec<(ChannelId, Txid)>,
@@ -90,6 +94,11 @@ impl Found {
                 let forward: Forward = decode_grown(&value, &0u64)?;
                 self.forwards.restore(forward);
             }
+            Kind::PeerBlob => {
+                let id = key.get(1..34).and_then(|b| secp256k1::PublicKey::from_slice(b).ok());
+                self.storage.restore(NodeId(id.ok_or(BadRecord::Damaged)?), decode(&value)?);
+            }
+            Kind::Recovered => self.recovered = Some(decode(&value)?),
             Kind::NodeAnnounced => self.introduced = Some(decode(&value)?),
             Kind::Runes => self.runes.restore_head(decode(&value)?),
             Kind::Rune => {
@@ -203,6 +212,9 @@ impl Dormant {
             unprepared: BTreeSet::new(),
             events: VecDeque::new(),
             out: Outbox::default(),
+            recovered: found.recovered,
+            backed: Backed::default(),
+            storage: found.storage,
             wallet_changes: found.wallet,
             wallet_kept: found.wallet_kept,
         };
@@ -238,6 +250,8 @@ impl Node {
         changes.extend(self.forwards.records());
         changes.extend(self.runes.records());
         changes.extend(self.accounts.records());
+        changes.extend(self.storage.records());
+        changes.extend(self.recovered.map(|recovered| recovered.record()));
         changes.extend(self.introduced.map(|introduced| introduced.record()));
         let kept = self.peers.iter().filter_map(|(id, p)| Some((id, p.kept_address()?)));
         changes.extend(kept.map(|(id, address)| put(peer_key(id), address)));
@@ -272,6 +286,8 @@ impl Node {
             self.touched.extend(self.channels.values().filter(|c| c.announce.is_public()).map(|c| c.id()));
         }
         self.settle_restored_payments();
+        self.first_backup();
+        self.resume_reading();
         if self.config.restored {
             self.doubt_all();
         }

@@ -56,6 +56,19 @@ impl Counters {
         next_pay pay
     );
 
+    /// Of a node that was made from words: its next channel's keys are those after `key_index`.
+    pub(super) fn beginning_at(key_index: u64) -> Counters {
+        Counters { key_index, ..Counters::default() }
+    }
+
+    /// A channel with these keys came back: none after it has them.
+    pub(super) fn key_index_above(&mut self, used: u64) {
+        if used > self.key_index {
+            self.key_index = used;
+            self.dirty = true;
+        }
+    }
+
     /// How far an index is.
     pub(super) const fn of(&self, index: (Subsystem, Event)) -> u64 {
         match index {

@@ -39,7 +39,8 @@ impl Channel {
         let Some(number) = commitment_number(tx, self.terms.obscure()) else { return Ok(None) };
         let theirs = self.their_point(number, cx)?;
         let mut best = self.watch(tx, Side::Remote, number, theirs, height, cx)?;
-        if number <= self.commits.local_number {
+        // Our points follow from the seed: of a lost channel any of our commitments can be told.
+        if number <= self.commits.local_number || self.is_lost() {
             let ours = Some(self.local_point(number, cx.crypto)?);
             let local = self.watch(tx, Side::Local, number, ours, height, cx)?;
             // Anchors look the same from both sides; scripts with keys of one commitment do not.
@@ -53,6 +54,9 @@ impl Channel {
     /// The point of the peer's commitment `number`, as far as this node can know it.
     fn their_point(&self, number: u64, cx: &Context<'_>) -> Result<Option<PublicKey>, LocalFault> {
         let commits = &self.commits;
+        if self.is_lost() {
+            return Ok(None);
+        }
         if number < commits.remote_number {
             return Ok(self.their_secret(number).map(|secret| cx.crypto.public_key(&secret)));
         }
@@ -77,6 +81,7 @@ impl Channel {
             }
         };
         match number {
+            _ if self.is_lost() => Standing::Ahead,
             n if n < newest => Standing::Revoked,
             n if n <= signed => Standing::Valid,
             _ => Standing::Ahead,

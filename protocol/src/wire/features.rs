@@ -97,7 +97,7 @@ features! {
 }
 
 /// What chand implements: a peer may insist on any of these.
-const IMPLEMENTED: [Feature; 16] = [
+const IMPLEMENTED: [Feature; 17] = [
     Feature::DataLossProtect,
     Feature::UpfrontShutdownScript,
     Feature::GossipQueries,
@@ -110,6 +110,7 @@ const IMPLEMENTED: [Feature; 16] = [
     Feature::Anchors,
     Feature::RouteBlinding,
     Feature::ShutdownAnysegwit,
+    Feature::ProvideStorage,
     Feature::ChannelType,
     Feature::ScidAlias,
     Feature::Keysend,

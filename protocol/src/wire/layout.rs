@@ -12,8 +12,8 @@ use crate::wire::gossip::{
 };
 use crate::wire::message::{
     AcceptChannel, ChannelReady, ChannelReestablish, ClosingComplete, ClosingSigned, CommitmentSigned,
-    ErrorMessage, FundingCreated, FundingSigned, Init, OpenChannel, Ping, Pong, RevokeAndAck, Shutdown,
-    UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
+    ErrorMessage, FundingCreated, FundingSigned, Init, OpenChannel, PeerStorage, Ping, Pong, RevokeAndAck,
+    Shutdown, UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
 };
 
 /// What follows the type of a message: its fields and its TLV stream.
@@ -52,6 +52,7 @@ macro_rules! layout {
 
 layout! {
     ErrorMessage { channel_id, data } tlvs {}
+    PeerStorage { blob } tlvs {}
     OpenChannel {
         chain_hash, temporary_channel_id, funding_satoshis, push_msat, dust_limit_satoshis,
         max_htlc_value_in_flight_msat, channel_reserve_satoshis, htlc_minimum_msat, feerate_per_kw,

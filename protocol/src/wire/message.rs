@@ -69,6 +69,19 @@ impl ErrorMessage {
     }
 }
 
+/// BOLT 1 types 7 (`peer_storage`) and 9 (`peer_storage_retrieval`): the same field.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerStorage {
+    /// At most 65,531 bytes that only their owner understands.
+    pub blob: Vec<u8>,
+}
+
+impl core::fmt::Debug for PeerStorage {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PeerStorage({} bytes)", self.blob.len())
+    }
+}
+
 /// BOLT 1 type 18.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ping {

@@ -24,8 +24,8 @@ use gossip::{
 use layout::Payload;
 use message::{
     AcceptChannel, ChannelReady, ChannelReestablish, ClosingComplete, ClosingSigned, CommitmentSigned,
-    ErrorMessage, FundingCreated, FundingSigned, Init, OpenChannel, Ping, Pong, RevokeAndAck, Shutdown,
-    UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
+    ErrorMessage, FundingCreated, FundingSigned, Init, OpenChannel, PeerStorage, Ping, Pong, RevokeAndAck,
+    Shutdown, UpdateAddHtlc, UpdateFailHtlc, UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
 };
 
 /// Why bytes are no message. "MUST close the connection. MAY fail the channels." (BOLT 1, "Lightning Message Format").
@@ -139,6 +139,8 @@ macro_rules! messages {
 
 messages! {
     1 Warning(ErrorMessage) "warning" channel_id
+    7 PeerStorage(PeerStorage) "peer_storage" -
+    9 PeerStorageRetrieval(PeerStorage) "peer_storage_retrieval" -
     16 Init(Init) "init" -
     17 Error(ErrorMessage) "error" channel_id
     18 Ping(Ping) "ping" -

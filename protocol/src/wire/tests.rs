@@ -106,6 +106,8 @@ impl Dice {
         let d = self;
         vec![
             Message::Warning(d.error()),
+            Message::PeerStorage(PeerStorage { blob: d.bytes(80) }),
+            Message::PeerStorageRetrieval(PeerStorage { blob: d.bytes(80) }),
             Message::Init(Init {
                 features: d.features(),
                 networks: d.maybe(|d| (0..d.below(4)).map(|_| d.array()).collect()),
@@ -319,9 +321,9 @@ impl Dice {
 }
 
 /// The types with a layout of their own, all of which the generator must make.
-const KINDS: [u16; 31] = [
-    1, 16, 17, 18, 19, 32, 33, 34, 35, 36, 38, 39, 40, 41, 128, 130, 131, 132, 133, 134, 135, 136, 256, 257,
-    258, 259, 261, 262, 263, 264, 265,
+const KINDS: [u16; 33] = [
+    1, 7, 9, 16, 17, 18, 19, 32, 33, 34, 35, 36, 38, 39, 40, 41, 128, 130, 131, 132, 133, 134, 135, 136, 256,
+    257, 258, 259, 261, 262, 263, 264, 265,
 ];
 
 /// The bytes of `message` up to its TLV stream, found by taking away all of its TLV fields.

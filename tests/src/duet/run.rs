@@ -162,7 +162,17 @@ impl Duet {
                 self.seats[seat].inbox.push_back(answer);
             }
             After::DevRevoked { .. } | After::Tower | After::Gossip(_) | After::Learn(_) => {}
+            After::Backup(sealed) => self.seats[seat].backup = sealed,
+            After::ReadAgain { from, to } => self.read_again(seat, from.0, to.0),
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
+        }
+    }
+
+    fn read_again(&mut self, seat: usize, from: u32, to: u32) {
+        for height in from.max(super::chain::FIRST_HEIGHT)..=to {
+            let txs = self.chain.block(height).map(|block| block.txs.clone()).unwrap_or_default();
+            let (height, last) = (chand_protocol::units::Height(height), height == to);
+            self.seats[seat].inbox.push_back(Input::OldBlock { height, txs, last });
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Seat {
     pub inbox: VecDeque<Input>,
     /// Every log line, over all lives.
     pub log: Vec<Notice>,
+    /// The newest channel backup that it wrote.
+    pub backup: Vec<u8>,
     config: NodeConfig,
     crypto: Arc<dyn Crypto>,
     seed: u64,
@@ -89,6 +91,7 @@ impl Seat {
             lives: 0,
             inbox: VecDeque::new(),
             log: Vec::new(),
+            backup: Vec::new(),
             config,
             crypto,
             seed,
@@ -137,6 +140,7 @@ impl Seat {
             lives: self.lives + 1,
             inbox: VecDeque::new(),
             log: Vec::new(),
+            backup: Vec::new(),
             config: self.config.clone(),
             crypto: self.crypto.clone(),
             seed: self.seed,

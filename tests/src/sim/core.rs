@@ -316,7 +316,12 @@ impl World {
                 self.give(seat, Event::Input(Box::new(request.none("nobody else is there"))));
                 Ok(())
             }
-            After::DevRevoked { .. } | After::Tower | After::Gossip(_) | After::Learn(_) => Ok(()),
+            After::DevRevoked { .. }
+            | After::Tower
+            | After::Gossip(_)
+            | After::Learn(_)
+            | After::Backup(_)
+            | After::ReadAgain { .. } => Ok(()),
             After::Attach(order) => {
                 self.give(seat, Event::Attach { order });
                 Ok(())

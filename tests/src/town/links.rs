@@ -90,7 +90,7 @@ impl Town {
                 self.lessons += 1;
                 self.routers[seat].learn(&map, &lesson, now);
             }
-            After::DevRevoked { .. } | After::Tower => {}
+            After::DevRevoked { .. } | After::Tower | After::Backup(_) | After::ReadAgain { .. } => {}
             After::Gossip(news) => self.news(seat, *news),
             After::Unreserve { txid } => self.seats[seat].wallet.unreserve(&txid),
         }

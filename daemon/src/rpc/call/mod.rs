@@ -3,6 +3,7 @@
 //! In: checked arguments. Out: Core Lightning's JSON, or an error with its code.
 //! Read next: `node`, `open`, `pay`; the shapes of answers are in `show`.
 
+pub mod backup;
 pub mod channel;
 pub mod decode;
 pub mod graph;

@@ -5,8 +5,8 @@
 
 use super::{later, opt, req, Method, DRY_RUN};
 use crate::rpc::call::{
-    channel, decode, graph, invoice, message, node, open, pay, peer, rune, sendpay, snapshot, tower, wait,
-    wallet,
+    backup, channel, decode, graph, invoice, message, node, open, pay, peer, rune, sendpay, snapshot, tower,
+    wait, wallet,
 };
 use crate::rpc::params::{Kind, Param};
 
@@ -366,6 +366,13 @@ pub(super) const LIST: &[Method] = &[
             opt("start", Kind::U64, "0", "skip this many"),
             opt("limit", Kind::U64, "100", "list at most this many"),
         ]
+    ),
+    method!(
+        "emergencyrecover",
+        "channels",
+        "Restore the channels of emergency.recover that this node does not know: their peers are asked to close them.",
+        backup::emergencyrecover,
+        []
     ),
     // ---- payments
     method!(
