@@ -273,7 +273,7 @@ impl Node {
                 return self.refuse(id, NOT_BROADCAST, text);
             }
         }
-        if self.stale_fundings.iter().any(|script| pays(script)) {
+        if self.stale_fundings.iter().any(pays) {
             let text =
                 "it pays into a channel whose opening has ended: what it pays there could never be spent. \
                         fundchannel_start gives a new address";
@@ -282,8 +282,8 @@ impl Node {
         let strays = self.channels.values().filter(|c| c.terms.opener == Side::Local && !c.retired);
         let stray = strays.filter(|c| {
             let script = c.funding_script();
-            let places = (0u32..).zip(&tx.output).filter(|(_, output)| output.script_pubkey == script);
-            places.into_iter().any(|(vout, _)| OutPoint { txid, vout } != c.terms.funding)
+            let mut places = (0u32..).zip(&tx.output).filter(|(_, output)| output.script_pubkey == script);
+            places.any(|(vout, _)| OutPoint { txid, vout } != c.terms.funding)
         });
         if let Some(stray) = stray.map(Channel::id).next() {
             let text = format!(
