@@ -230,7 +230,6 @@ fn a_connection_that_ends_before_it_is_secured_ends_it() {
 
 #[test]
 fn one_that_was_given_up_and_funded_all_the_same_comes_back() {
-    // BOLT 2 [2.created.2].
     for close in [false, true] {
         let mut duet = Duet::new(37);
         duet.expected_errors = vec!["cancelled", "unknown channel", "closed"];

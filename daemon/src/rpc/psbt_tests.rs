@@ -162,6 +162,7 @@ async fn orders_carry_what_was_asked() {
 
 #[tokio::test]
 async fn a_funding_transaction_is_taken_only_when_its_id_is_final() {
+    // BOLT 2 [2.created.2].
     let (backend, cx) = context();
     let bob = fake::node(2).to_string();
     // A segwit program, bare and in p2sh: the id counts what will stand in the scriptSig.
