@@ -156,7 +156,11 @@ fn a_hardware_wallet_funds_a_channel_through_restarts() {
         assert_eq!(error.code(), Some(code), "{error:?}");
         assert!(error.message().contains(words), "{words}: {error:?}");
     }
-    // Sent too early its money would be lost.
+    // Sent too early its money would be lost, whichever way.
+    world.fund(&world.alice, 700_000);
+    let address = Address::from_script(&funding, Network::Regtest).expect("an address").to_string();
+    let paid = world.alice.refusal("withdraw", json!({ "destination": address, "satoshi": CAPACITY_SAT }));
+    assert!(paid.code() == Some(313) && paid.message().contains("not secured"), "{paid:?}");
     let signed = text(&wallet.signs(&good));
     let early = world.alice.refusal("sendpsbt", json!({ "psbt": signed }));
     assert!(early.code() == Some(313) && early.message().contains("not secured"), "{early:?}");
@@ -185,7 +189,7 @@ fn a_hardware_wallet_funds_a_channel_through_restarts() {
     world.alice.call("pay", json!({ "bolt11": bolt11 }));
     let late = world.alice.refusal("fundchannel_cancel", json!({ "id": id }));
     assert_eq!(late.code(), Some(307), "{late:?}");
-    assert_eq!(world.alice.wallet_sat(), 0, "none of it was the node's own");
+    assert_eq!(world.alice.wallet_sat(), 700_000, "none of it was the node's own");
 }
 
 #[test]
@@ -360,6 +364,13 @@ fn stuck_transactions_are_raised_and_plans_change_nothing() {
 
     let channel = world.alice.channel(&world.bob);
     let plan = world.alice.call("close", json!({ "id": channel["channel_id"], "dry_run": true }));
+    let whole = 200_000_000 - plan["fee_msat"].as_u64().expect("a fee");
+    assert_eq!(plan["outputs"][0]["amount_msat"], whole);
+    let wallet = world.alice.wallet_sat() * 1_000;
+    assert_eq!(
+        (&plan["wallet_before_msat"], &plan["wallet_after_msat"]),
+        (&json!(wallet), &json!(wallet + whole))
+    );
     assert_eq!((&plan["type"], &plan["inputs"][0]["txid"]), (&json!("mutual"), &opened["txid"]));
     assert_eq!(world.alice.channel(&world.bob)["state"], "CHANNELD_NORMAL");
 }

@@ -164,6 +164,11 @@ fn transactions_that_do_not_fund_it_are_refused_and_the_right_one_still_does() {
     duet.must(ALICE, order);
     let again = complete(&duet, &tx);
     assert_eq!(duet.must_fail(ALICE, again).code, -1);
+    // The same money under another id.
+    let mut other = tx.clone();
+    other.output[0].value -= Amount::from_sat(1);
+    let error = duet.must_fail(ALICE, Command::SendsFunding { tx: other });
+    assert!(error.code == 313 && error.message.contains("another transaction"), "{error}");
     assert_eq!(send(&mut duet, &tx), 1);
     duet.mine(1);
     assert_eq!(duet.channel(ALICE).phase, Phase::Open);
@@ -196,10 +201,9 @@ fn cancelled_at_any_moment_the_next_one_opens() {
         assert_eq!(duet.must_fail(ALICE, order).code, 307);
         assert_eq!(listed(&mut duet), 0);
         assert_eq!(duet.seats[BOB].node.channels().count(), usize::from(secured), "Bob has his gift in it");
-        if secured {
-            let error = duet.must_fail(ALICE, Command::SendsFunding { tx: tx.clone() });
-            assert!(error.message.contains("given up"), "{error}");
-        }
+        let error = duet.must_fail(ALICE, Command::SendsFunding { tx: tx.clone() });
+        let words = if secured { "given up" } else { "has ended" };
+        assert!(error.code == 313 && error.message.contains(words), "{error}");
         let reply = duet.must(ALICE, order_again(&duet));
         assert!(matches!(reply, Reply::FundingStarted { .. }));
     }
@@ -219,12 +223,13 @@ fn a_connection_that_ends_before_it_is_secured_ends_it() {
     let order = complete(&duet, &tx);
     let error = duet.must_fail(ALICE, order);
     assert!(error.code == -1 && error.message.contains("Do not send"), "{error}");
+    let error = duet.must_fail(ALICE, Command::SendsFunding { tx });
+    assert!(error.code == 313 && error.message.contains("has ended"), "{error}");
     assert!(matches!(duet.must(ALICE, order_again(&duet)), Reply::FundingStarted { .. }));
 }
 
 #[test]
 fn one_that_was_given_up_and_funded_all_the_same_comes_back() {
-    // BOLT 2 [2.created.2].
     for close in [false, true] {
         let mut duet = Duet::new(37);
         duet.expected_errors = vec!["cancelled", "unknown channel", "closed"];

@@ -79,6 +79,8 @@ struct Undo {
     leased: (Vec<OutPoint>, u32),
     /// What it replaced.
     replaced: Option<Transaction>,
+    /// A channel relies on it, whose node offers it again.
+    relied: bool,
 }
 
 impl Purse {
@@ -222,10 +224,14 @@ impl Purse {
             Err(reason) => {
                 // Only what nobody else relies on is forgotten: the node offers its own again.
                 if let Some(Withdrawal { to, undo, .. }) = waiting {
+                    let relied = undo.relied;
                     self.wallet.forget_unconfirmed(published.txid);
                     self.undo(undo);
-                    let message =
-                        format!("the transaction was not taken and its coins are free again: {reason}");
+                    let after = match relied {
+                        true => "it is offered again at each block, for a channel relies on it",
+                        false => "its coins are free again",
+                    };
+                    let message = format!("the transaction was not taken, and {after}: {reason}");
                     let _ = to.send(Err(CommandError::new(NOT_BROADCAST, message)));
                 }
             }

@@ -118,7 +118,10 @@ async fn what_is_only_planned_reaches_nobody() {
         assert!(command.is_question(), "{command:?}");
     }
     for request in backend.wallet_seen.lock().unwrap().iter() {
-        let asks = matches!(request, WalletRequest::Plan(_) | WalletRequest::Feerates);
+        let asks = matches!(
+            request,
+            WalletRequest::Plan(_) | WalletRequest::Feerates | WalletRequest::ListCoins { .. }
+        );
         assert!(asks, "{request:?}");
     }
 }
@@ -159,6 +162,7 @@ async fn orders_carry_what_was_asked() {
 
 #[tokio::test]
 async fn a_funding_transaction_is_taken_only_when_its_id_is_final() {
+    // BOLT 2 [2.created.2].
     let (backend, cx) = context();
     let bob = fake::node(2).to_string();
     // A segwit program, bare and in p2sh: the id counts what will stand in the scriptSig.
@@ -169,7 +173,7 @@ async fn a_funding_transaction_is_taken_only_when_its_id_is_final() {
     call_on(&cx, "fundchannel_complete", json!([bob, text(&mixed)])).await.unwrap();
     let Command::FundChannelComplete { tx, .. } = backend.last() else { panic!() };
     assert_eq!((tx.input[0].script_sig.len(), tx.input[1].script_sig.len()), (0, 23));
-    let mut signed = psbt(&[wrapped.clone()]);
+    let mut signed = psbt(std::slice::from_ref(&wrapped));
     let push = PushBytesBuf::try_from(program.to_bytes()).unwrap();
     let script_sig = bitcoin::script::Builder::new().push_slice(push).into_script();
     signed.inputs[0].final_script_sig = Some(script_sig.clone());
@@ -184,7 +188,7 @@ async fn a_funding_transaction_is_taken_only_when_its_id_is_final() {
     twice.unsigned_tx.input[1] = twice.unsigned_tx.input[0].clone();
     let mut other = psbt(&[segwit()]);
     other.inputs[0].non_witness_utxo = Some(legacy.unsigned_tx.clone());
-    let mut lie = psbt(&[wrapped.clone()]);
+    let mut lie = psbt(std::slice::from_ref(&wrapped));
     lie.inputs[0].redeem_script = Some(ScriptBuf::new_p2wpkh(&WPubkeyHash::from_byte_array([1; 20])));
     let mut main = psbt(&[segwit()]);
     let master = Xpriv::new_master(NetworkKind::Main, &[7; 32]).unwrap();

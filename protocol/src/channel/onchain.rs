@@ -11,11 +11,12 @@ use crate::id::{ChannelId, Side};
 use crate::node::effect::Level;
 use crate::onchain::{Standing, Watch};
 use crate::tx::commitment::commitment_number;
+use crate::tx::script;
 use crate::units::{Height, Msat, Sat};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 /// Who published what.
@@ -109,6 +110,12 @@ impl Channel {
         (matches!(self.terms.opener, Side::Local) && !self.is_unfunded()) || self.confirmed.is_some()
     }
 
+    /// What its funding output pays to.
+    pub fn funding_script(&self) -> ScriptBuf {
+        let (ours, theirs) = (&self.terms.local.basepoints, &self.terms.remote.basepoints);
+        script::p2wsh(&script::funding(&ours.funding_pubkey, &theirs.funding_pubkey))
+    }
+
     /// Our user was to send the funding transaction, and as far as is known has not.
     pub const fn is_unfunded(&self) -> bool {
         let by_us = matches!(self.terms.opener, Side::Local);
@@ -196,7 +203,7 @@ impl Channel {
             }
         }
         let Some(closing) = self.wanted_close() else { return false };
-        let ours = |script: &bitcoin::ScriptBuf| {
+        let ours = |script: &ScriptBuf| {
             Some(script) == closing.local_script.as_ref() || Some(script) == closing.remote_script.as_ref()
         };
         tx.output.iter().all(|o| ours(&o.script_pubkey))

@@ -11,7 +11,6 @@ use crate::node::Node;
 use crate::onchain::claim::Rest;
 use crate::record::{block_key, put};
 use crate::store::Change;
-use crate::tx::script;
 use crate::units::Height;
 use alloc::format;
 use alloc::vec::Vec;
@@ -260,9 +259,7 @@ impl Node {
 /// The output is there, with the agreed script and amount.
 fn funding_is_sound(channel: &Channel, tx: &Transaction) -> bool {
     // BOLT 2, 7 [2.ready.1, 7.announce.5].
-    let terms = &channel.terms;
-    let (ours, theirs) = (&terms.local.basepoints.funding_pubkey, &terms.remote.basepoints.funding_pubkey);
-    let wanted = script::p2wsh(&script::funding(ours, theirs));
+    let (terms, wanted) = (&channel.terms, channel.funding_script());
     usize::try_from(terms.funding.vout)
         .ok()
         .and_then(|v| tx.output.get(v))

@@ -338,6 +338,7 @@ impl Node {
 
     fn end_opening_as(&mut self, code: i32, key: (NodeId, ChannelId), reason: &str) {
         let Some(opening) = self.openings.remove(&key) else { return };
+        self.remember_stale(&opening);
         if let Some(txid) = opening.reserved_txid() {
             self.keep(Change::Delete { key: channel_key(Kind::Reserved, &key.1) });
             self.out.effects.push(Effect::Unreserve { txid });

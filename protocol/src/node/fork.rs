@@ -32,6 +32,7 @@ impl Node {
             counters: self.counters.clone(),
             peers: self.peers.clone(),
             openings: self.openings.clone(),
+            stale_fundings: self.stale_fundings.clone(),
             channels: self.channels.clone(),
             funding: self.funding.clone(),
             watched: self.watched.clone(),
@@ -74,7 +75,7 @@ impl Node {
             (chain.tip_time_s, chain.reachable, chain.synced, chain.fees, &self.peers, &self.openings);
         let waiting = (&self.closers, &self.publishing, &self.parked, &self.touched, &self.events);
         let asked = (&self.waits, &self.draining);
-        let later = (chain.synced_at, &self.delayed, &self.storage);
+        let later = (chain.synced_at, &self.delayed, &self.storage, &self.stale_fundings);
         bytes.extend(format!("{world:?}{waiting:?}{asked:?}{later:?}").into_bytes());
         bytes.extend(format!("{:?}{:?}", self.out.effects, self.out.changes.len()).into_bytes());
         self.payments.volatile(&mut bytes);

@@ -7,7 +7,7 @@
 //! Read next: `channels`, `crate::channel::open`.
 
 use crate::channel::cause::{Trigger, Why};
-use crate::channel::open::OpenRequest;
+use crate::channel::open::{OpenRequest, Opening};
 use crate::channel::{Channel, Phase};
 use crate::id::{ChannelId, CommandId, NodeId, Side};
 use crate::node::command::{Command, Reply};
@@ -34,6 +34,8 @@ const UNSAFE_TO_CANCEL: i32 = 308;
 const NOT_THE_FUNDING: i32 = 309;
 /// Core Lightning's code: the transaction is not sent.
 const NOT_BROADCAST: i32 = 313;
+/// Addresses of openings that ended which are remembered.
+const MAX_STALE: usize = 100;
 
 /// The fields of `fundchannel`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -235,6 +237,15 @@ impl Node {
         }
     }
 
+    /// An opening has ended: what its user may have prepared for it must not be sent.
+    pub(super) fn remember_stale(&mut self, opening: &Opening) {
+        let Some(script) = opening.funding_script().filter(|_| opening.by_hand) else { return };
+        self.stale_fundings.push_back(script);
+        if self.stale_fundings.len() > MAX_STALE {
+            self.stale_fundings.pop_front();
+        }
+    }
+
     /// Ends a channel that was never funded. Its records stay: were it funded all the same, our commitment takes it back.
     pub(super) fn give_channel_up(&mut self, id: ChannelId) {
         let why = Why::new(Trigger::Cancelled, "cancelled before it was funded");
@@ -261,6 +272,25 @@ impl Node {
                 );
                 return self.refuse(id, NOT_BROADCAST, text);
             }
+        }
+        if self.stale_fundings.iter().any(pays) {
+            let text =
+                "it pays into a channel whose opening has ended: what it pays there could never be spent. \
+                        fundchannel_start gives a new address";
+            return self.refuse(id, NOT_BROADCAST, text);
+        }
+        let strays = self.channels.values().filter(|c| c.terms.opener == Side::Local && !c.retired);
+        let stray = strays.filter(|c| {
+            let script = c.funding_script();
+            let mut places = (0u32..).zip(&tx.output).filter(|(_, output)| output.script_pubkey == script);
+            places.any(|(vout, _)| OutPoint { txid, vout } != c.terms.funding)
+        });
+        if let Some(stray) = stray.map(Channel::id).next() {
+            let text = format!(
+                "it pays to the address of channel {stray}, which was secured for another transaction: what this one pays \
+                 there could never be spent"
+            );
+            return self.refuse(id, NOT_BROADCAST, text);
         }
         let range = OutPoint { txid, vout: 0 }..=OutPoint { txid, vout: u32::MAX };
         let funded: Vec<ChannelId> = self.funding.range(range).map(|(_, id)| *id).collect();

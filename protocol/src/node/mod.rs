@@ -118,6 +118,8 @@ pub struct Node {
     counters: Counters,
     peers: BTreeMap<NodeId, Peer>,
     openings: BTreeMap<(NodeId, ChannelId), Opening>,
+    /// What openings by hand that ended would have paid to, oldest first; only in memory.
+    stale_fundings: VecDeque<bitcoin::ScriptBuf>,
     channels: BTreeMap<ChannelId, Channel>,
     /// Funding outputs of channels, to be found in blocks.
     funding: BTreeMap<OutPoint, ChannelId>,

@@ -191,6 +191,7 @@ impl Dormant {
             counters: found.counters,
             peers: found.peers,
             openings: BTreeMap::new(),
+            stale_fundings: VecDeque::new(),
             channels,
             funding,
             watched,

@@ -139,7 +139,7 @@ impl Purse {
         };
         let leased = (made.into_iter().map(|reservation| reservation.outpoint).collect(), blocks);
         let (reply, until) = (WalletReply::Sent(tx.clone()), Instant::now() + PATIENCE);
-        let undo = Undo { leased, ..Undo::default() };
+        let undo = Undo { leased, relied, ..Undo::default() };
         self.withdrawals.insert(txid, Withdrawal { to, reply, until, undo });
         Some(match self.wallet.take_change() {
             Some(change) => Input::Wallet { change, publish: Some(tx.clone()), reply: None },

@@ -4,6 +4,7 @@
 //! Read next: `snapshot`.
 
 use super::psbt::is_dry;
+use super::wallet::{CLOSING_WEIGHT, COMMITMENT_WEIGHT};
 use super::{page, resolve, Context, Outcome};
 use crate::rpc::amount::FeerateSpec;
 use crate::rpc::message::RpcError;
@@ -14,7 +15,7 @@ use bitcoin::Transaction;
 use chand_protocol::id::ShortChannelId;
 use chand_protocol::node::command::{ChannelRef, Command, Reply};
 use chand_protocol::node::view;
-use chand_protocol::units::{Feerate, Msat};
+use chand_protocol::units::{Feerate, Msat, Sat};
 use serde_json::{json, Value};
 use std::sync::Arc;
 
@@ -51,16 +52,21 @@ async fn planned(cx: &Context, command: &Command) -> Outcome {
     let Some(funding) = c.funding else { return Err(RpcError::param("id", "it has no funding yet")) };
     let table = cx.fee_table().await?;
     let rate = resolve(&table, FeerateSpec::Normal).unwrap_or(Feerate::FLOOR);
-    let rate = feerange.map_or(rate, |(low, high)| rate.clamp(low, high));
-    let fee = rate.fee(super::wallet::CLOSING_WEIGHT);
+    // Alone, its newest commitment is published, at the feerate agreed for that.
+    let (kind, rate, weight) = match c.peer_connected {
+        true => ("mutual", feerange.map_or(rate, |(low, high)| rate.clamp(low, high)), CLOSING_WEIGHT),
+        false => ("unilateral", c.feerate, COMMITMENT_WEIGHT),
+    };
+    let fee = rate.fee(weight);
+    let coins = super::wallet::coins(cx, false).await?;
+    let wallet = coins.iter().fold(Sat::ZERO, |sum, coin| sum.saturating_add(coin.amount));
     let opener = c.opener == chand_protocol::id::Side::Local;
-    // The opener pays for an agreed close.
+    // The opener pays for it.
     let ours = match opener {
         true => c.to_us_msat.saturating_sub(fee.to_msat()),
         false => c.to_us_msat,
     };
     let theirs = c.total.to_msat().saturating_sub(c.to_us_msat);
-    let kind = if c.peer_connected { "mutual" } else { "unilateral" };
     Ok(json!({
         "dry_run": true,
         "type": kind,
@@ -70,6 +76,8 @@ async fn planned(cx: &Context, command: &Command) -> Outcome {
         "fee_paid_by_us": opener,
         "feerate_per_kw": rate.0,
         "htlcs_pending": c.htlcs.len(),
+        "wallet_before_msat": show::msat(wallet),
+        "wallet_after_msat": show::msat(wallet).saturating_add(ours.0 / 1_000 * 1_000),
     }))
 }
 

@@ -179,6 +179,7 @@ pub async fn fundchannel_cancel(cx: Arc<Context>, args: Args) -> Outcome {
 
 /// The transaction of a PSBT as it will be, but for its witnesses; only if no signature can change its id.
 fn final_id(psbt: &Psbt, network: Network) -> Result<Transaction, String> {
+    // BOLT 2 [2.created.2].
     let mut tx = psbt.unsigned_tx.clone();
     if tx.input.is_empty() || psbt.inputs.len() != tx.input.len() {
         return Err("it has no inputs: the transaction must be complete but for its signatures".into());

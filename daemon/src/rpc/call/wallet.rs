@@ -12,7 +12,9 @@ use crate::rpc::message::RpcError;
 use crate::rpc::params::{AmountOr, Args};
 use crate::rpc::show::{self, Object};
 use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{absolute, transaction, Amount, Transaction, TxOut};
 use chand_protocol::id::to_hex;
+use chand_protocol::node::command::Command;
 use chand_protocol::node::view;
 use chand_protocol::units::{Feerate, Sat};
 use serde_json::{json, Value};
@@ -117,6 +119,7 @@ pub async fn withdraw(cx: Arc<Context>, args: Args) -> Outcome {
     if amount.is_some_and(|a| a.0 < destination.minimal_non_dust().to_sat().saturating_mul(dust_factor)) {
         return Err(RpcError::new(302, "satoshi: too little: nodes do not relay so small an output (dust)"));
     }
+    let script = destination.clone();
     let request = WalletRequest::Withdraw {
         destination,
         amount,
@@ -124,6 +127,13 @@ pub async fn withdraw(cx: Arc<Context>, args: Args) -> Outcome {
         min_confirmations: args.opt("minconf")?.unwrap_or(1),
         utxos: args.opt("utxos")?,
     };
+    if script.is_p2wsh() {
+        // A channel's address takes the one transaction that the channel was secured for.
+        let output = TxOut { value: Amount::from_sat(amount.map_or(0, |a| a.0)), script_pubkey: script };
+        let (version, lock_time) = (transaction::Version::TWO, absolute::LockTime::ZERO);
+        let tx = Transaction { version, lock_time, input: Vec::new(), output: vec![output] };
+        cx.backend.command(Command::SendsFunding { tx }).await?;
+    }
     if is_dry(&args)? {
         return Ok(dry_run(&cx, request).await?.build());
     }
@@ -173,7 +183,7 @@ const FUNDING_WEIGHT: u64 = 4 * (10 + 41 + 43 + 31) + 2 + 109;
 /// Weight of a closing transaction with two P2WPKH outputs (BOLT 3).
 pub(super) const CLOSING_WEIGHT: u64 = 4 * (10 + 41 + 31 + 31) + 2 + 222;
 /// Weight of a commitment with anchors and without HTLCs (BOLT 3).
-const COMMITMENT_WEIGHT: u64 = 1_124;
+pub(super) const COMMITMENT_WEIGHT: u64 = 1_124;
 /// Weight of an HTLC-timeout transaction, without anchors' extra (BOLT 3).
 const HTLC_TIMEOUT_WEIGHT: u64 = 663;
 /// Weight of an HTLC-success transaction, without anchors' extra (BOLT 3).

@@ -29,9 +29,9 @@ fn a_withdrawal_is_replaced_and_whom_it_pays_gets_the_same() {
     let paid = |tx: &Transaction| tx.output.iter().find(|o| o.script_pubkey == channel(1)).unwrap().value;
     assert_eq!(paid(&second), paid(&first.tx));
     assert!(fee(&w, &second) >= first.fee.0 + second.weight().to_wu().div_ceil(4), "as relay wants it");
-    assert_eq!(w.wallet.unconfirmed(), [second.clone()], "only the newest is offered again");
+    assert_eq!(w.wallet.unconfirmed(), std::slice::from_ref(&second), "only the newest is offered again");
     w.restart();
-    assert_eq!(w.wallet.unconfirmed(), [second.clone()]);
+    assert_eq!(w.wallet.unconfirmed(), std::slice::from_ref(&second));
     // A step too small is made as large as relay wants it; one that is none is refused.
     let third = w.wallet.bump(&order(second.compute_txid(), 3_100)).unwrap().tx;
     assert!(fee(&w, &third) >= fee(&w, &second) + third.weight().to_wu().div_ceil(4));
@@ -53,7 +53,7 @@ fn without_change_further_coins_pay_and_without_coins_nobody_does() {
     let first = w.wallet.withdraw(channel(1), ALL, RATE, None, Some(1)).unwrap();
     let said = w.wallet.bump(&order(first.tx.compute_txid(), 3_000)).unwrap_err().to_string();
     assert!(said.contains("further confirmed coins"), "{said}");
-    assert_eq!(w.wallet.unconfirmed(), [first.tx.clone()], "the first is still there");
+    assert_eq!(w.wallet.unconfirmed(), std::slice::from_ref(&first.tx), "the first is still there");
     let more = w.receive(AddressKind::P2tr, 40_000);
     let second = w.wallet.bump(&order(first.tx.compute_txid(), 3_000)).unwrap().tx;
     assert!(spends(&second).contains(&more));
@@ -89,7 +89,7 @@ fn what_others_hang_on_is_carried_by_a_child() {
     let weight = funding.weight().to_wu() + child.tx.weight().to_wu();
     let both = fee(&w, &funding) + fee(&w, &child.tx);
     assert!(both >= Feerate(4_000).fee(weight).0 && both < Feerate(4_100).fee(weight).0 + 20, "{both}");
-    assert_eq!(w.wallet.unconfirmed(), [child.tx.clone()]);
+    assert_eq!(w.wallet.unconfirmed(), std::slice::from_ref(&child.tx));
     // The child itself can be replaced, and does not lose its parent.
     let again = w.wallet.bump(&order(child.tx.compute_txid(), 9_000)).unwrap().tx;
     assert_eq!(spends(&again), spends(&child.tx));
