@@ -209,3 +209,82 @@ fn what_comes_from_a_link_that_nobody_ever_hears_of_is_forgotten() {
     world.wait(100);
     assert_eq!(world.gossip.waiting(), 0);
 }
+
+#[test]
+fn a_channel_with_a_feature_that_must_be_known_is_passed_on_and_not_routed_over() {
+    // BOLT 7 [7.announce.15].
+    for (features, routed) in [(vec![], true), (vec![0b10], true), (vec![0b1], false), (vec![1, 0, 0], false)]
+    {
+        let mut world = World::new();
+        world.filter(CAROL, 0);
+        let (a, b) = if id(10).0.serialize() < id(11).0.serialize() { (10, 11) } else { (11, 10) };
+        let mut m = ChannelAnnouncement { features, ..announcement(&world.crypto, scid(500), a, b) };
+        let digest = digest(&Message::ChannelAnnouncement(m.clone()), 4);
+        let by = |n: u8| world.crypto.sign(&digest, &secret(n));
+        (m.node_signature_1, m.node_signature_2) = (by(a), by(b));
+        (m.bitcoin_signature_1, m.bitcoin_signature_2) = (by(a + 100), by(b + 100));
+        world.outputs.insert(scid(500), (m.bitcoin_key_1, m.bitcoin_key_2));
+        world.tell(BOB, Message::ChannelAnnouncement(m.clone()));
+        world.update(500, 10, 11, 5);
+        assert!(world.knows(500));
+        assert_eq!(world.gossip.graph().has_channel(scid(500)), routed, "{:?}", m.features);
+        world.wait(2);
+        assert!(world.heard_by(CAROL).contains(&Message::ChannelAnnouncement(m)));
+    }
+}
+
+#[test]
+fn an_older_word_of_a_node_changes_nothing_and_its_ends_stand_in_their_order() {
+    let mut world = World::new();
+    world.channel(500, 10, 11);
+    let crypto = RealCrypto::new();
+    let newest = introduction(&crypto, 10, NOW_S - 5, vec![]);
+    world.tell(BOB, Message::NodeAnnouncement(newest.clone()));
+    for ago in [5, 6, 1_000] {
+        let old = introduction(&crypto, 10, NOW_S - ago, vec![1, 9, 9, 9, 9, 0, 9]);
+        world.tell(CAROL, Message::NodeAnnouncement(old));
+        assert_eq!(world.gossip.store().node(&id(10)).as_ref(), Some(&newest), "{ago}");
+    }
+    let (a, b) = if id(12).0.serialize() < id(13).0.serialize() { (13, 12) } else { (12, 13) };
+    let turned = signed(&crypto, scid(501), [a, b], [a + 100, b + 100]);
+    world.outputs.insert(scid(501), (turned.bitcoin_key_1, turned.bitcoin_key_2));
+    world.tell(BOB, Message::ChannelAnnouncement(turned));
+    assert!(!world.knows(501), "directions would mean the other end");
+}
+
+#[test]
+fn a_filter_has_an_end_as_well_as_a_beginning() {
+    // BOLT 7 [7.filter.2, 7.filter.3].
+    for live in [false, true] {
+        let mut world = World::new();
+        let filter = GossipTimestampFilter {
+            chain_hash: CHAIN.chain_hash(),
+            first_timestamp: NOW_S as u32 - 100,
+            timestamp_range: 50,
+        };
+        let tell_filter = |world: &mut World| {
+            world.tell(CAROL, Message::GossipTimestampFilter(filter.clone()));
+        };
+        if live {
+            tell_filter(&mut world);
+        }
+        for (n, ago) in [(500, 101), (501, 100), (502, 51), (503, 50), (504, 1)] {
+            world.channel(n, 10, 11);
+            world.update(n, 10, 11, ago);
+        }
+        if !live {
+            tell_filter(&mut world);
+        }
+        world.wait(2);
+        let heard = world.heard_by(CAROL);
+        // What was new and is known already may come twice.
+        let told: BTreeSet<u32> = heard
+            .iter()
+            .filter_map(|m| match m {
+                Message::ChannelUpdate(m) => Some(NOW_S as u32 - m.timestamp),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, BTreeSet::from([51, 100]), "{live}");
+    }
+}
