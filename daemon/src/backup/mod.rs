@@ -133,7 +133,12 @@ pub fn set_aside(dir: &Path, key: &BackupKey, known: &BTreeSet<ChannelId>, now_s
 /// # Errors
 /// When the folder or a file cannot be read.
 pub fn files_in(dir: &Path) -> io::Result<Vec<Vec<u8>>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir)?.flatten().map(|entry| entry.path()).collect();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(FILE)));
     paths.sort();
     paths.into_iter().filter_map(|path| read(&path).transpose()).collect()

@@ -144,11 +144,9 @@ fn is_hidden(name: &str) -> bool {
 /// The end of `--help`.
 pub(super) const AFTER_HELP: &str = "\
 Options are also variables (CHAND_FEE_BASE=5) and keys of DIR/chand.toml (fee-base = 5): flag over variable over file.
-With no chain named, what `chand regtest` or bitcoind runs here is used. Also:
-chand check, recover, backup verify, passphrase, man, completions.
-Beside --dev, for tests: --dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-bitcoind-poll SECONDS,
---dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout (an HTLC's deadline closes no channel);
---dev-fast-gossip (news leave at once) and --dev-allow-localhost (local addresses are announced).";
+With no chain named, what runs here is used. Also: chand check, recover, backup verify, passphrase, man, completions.
+--dev-force-privkey HEX32, --dev-force-bip32-seed HEX32, --dev-force-channel-secrets A/B/C/D/E/F, --dev-no-htlc-timeout,
+--dev-bitcoind-poll S, --dev-fast-gossip (news leave at once) and --dev-allow-localhost (local addresses announced).";
 
 /// What the command line said.
 #[derive(Clone, Debug, Default)]

@@ -570,7 +570,11 @@ fn messages_say_which_channel_they_are_about() {
         let at = if message.kind() == 32 { 34 } else { 2 };
         let expected = bytes.get(at..at + 32).and_then(|id| Some(ChannelId(id.try_into().ok()?)));
         match message {
-            Message::Init(_) | Message::Ping(_) | Message::Pong(_) => assert_eq!(message.channel_id(), None),
+            Message::Init(_)
+            | Message::Ping(_)
+            | Message::Pong(_)
+            | Message::PeerStorage(_)
+            | Message::PeerStorageRetrieval(_) => assert_eq!(message.channel_id(), None),
             _ if message.is_gossip() => assert_eq!(message.channel_id(), None),
             _ => assert_eq!(message.channel_id(), expected),
         }

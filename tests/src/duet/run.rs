@@ -116,6 +116,7 @@ impl Duet {
             After::Dial { .. } => self.dials.push_back(seat),
             After::Publish(publish) => {
                 let (tx, _) = publish.into_parts();
+                self.seats[seat].backup_then = self.seats[seat].backup.clone();
                 let result = if self.mute == Some(seat) {
                     Ok(())
                 } else {

@@ -40,6 +40,8 @@ pub struct Seat {
     pub log: Vec<Notice>,
     /// The newest channel backup that it wrote.
     pub backup: Vec<u8>,
+    /// The same as it was when it published something last.
+    pub backup_then: Vec<u8>,
     config: NodeConfig,
     crypto: Arc<dyn Crypto>,
     seed: u64,
@@ -92,6 +94,7 @@ impl Seat {
             inbox: VecDeque::new(),
             log: Vec::new(),
             backup: Vec::new(),
+            backup_then: Vec::new(),
             config,
             crypto,
             seed,
@@ -141,6 +144,7 @@ impl Seat {
             inbox: VecDeque::new(),
             log: Vec::new(),
             backup: Vec::new(),
+            backup_then: Vec::new(),
             config: self.config.clone(),
             crypto: self.crypto.clone(),
             seed: self.seed,
