@@ -58,7 +58,7 @@ pub(super) fn difficulty(
 ) -> Result<(), BadBlock> {
     let fits = if !is_strict(network) {
         true
-    } else if height % RETARGET == 0 {
+    } else if height.is_multiple_of(RETARGET) {
         // At most four times as easy; how hard it becomes harms nobody.
         block.target() <= Target::from_compact(before).max_transition_threshold_unchecked()
     } else {

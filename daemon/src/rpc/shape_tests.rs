@@ -103,6 +103,7 @@ fn shapes() -> Vec<(&'static str, Value, &'static str, &'static [&'static str])>
         ("listconfigs", json!({}), "/configs/network", &["value_str", "source"]),
         ("listconfigs", json!({}), "/configs/fee-base", &["value_int", "source"]),
         ("listconfigs", json!({}), "/configs/listen", &["values_str", "sources"]),
+        ("listbackends", json!({}), "/backends/0", &["address", "active"]),
         (
             "listwatchtowers",
             json!({}),

@@ -102,11 +102,12 @@ macro_rules! method {
     };
 }
 
+mod care;
 mod list;
 mod psbt;
 
-const PARTS: [&[Method]; 2] = [list::LIST, psbt::LIST];
-const COUNT: usize = list::LIST.len() + psbt::LIST.len();
+const PARTS: [&[Method]; 3] = [list::LIST, care::LIST, psbt::LIST];
+const COUNT: usize = list::LIST.len() + care::LIST.len() + psbt::LIST.len();
 
 const fn joined() -> [Method; COUNT] {
     let mut all = [list::LIST[0]; COUNT];

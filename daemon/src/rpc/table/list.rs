@@ -5,8 +5,7 @@
 
 use super::{later, opt, req, Method, DRY_RUN};
 use crate::rpc::call::{
-    backup, channel, decode, graph, invoice, message, node, open, pay, peer, rune, sendpay, snapshot, tower,
-    wait, wallet,
+    channel, decode, graph, invoice, message, node, open, pay, peer, rune, sendpay, snapshot, wait, wallet,
 };
 use crate::rpc::params::{Kind, Param};
 
@@ -25,7 +24,7 @@ const LOCALINVREQID: Param = opt("localinvreqid", Kind::Hash, "none", "has no ef
 const STATUS: Param =
     opt("status", Kind::OneOf(&["pending", "complete", "failed"]), "all", "only those with this status");
 
-/// All but those of `psbt`.
+/// All but those of `care` and `psbt`.
 pub(super) const LIST: &[Method] = &[
     // ---- node
     method!("getinfo", "node", "Who this node is and where it stands.", node::getinfo, []),
@@ -84,20 +83,6 @@ pub(super) const LIST: &[Method] = &[
             req("zbase", Kind::Text, "the signature, as `signmessage` gives it"),
             opt("pubkey", Kind::NodeId, "any node known here", "who should have signed"),
         ]
-    ),
-    method!(
-        "listbackends",
-        "node",
-        "(chand) The chain backends named by --bitcoin-rpc, which of them is followed, and what is wrong with the others.",
-        node::listbackends,
-        []
-    ),
-    method!(
-        "listwatchtowers",
-        "node",
-        "(chand) The watchtowers named by --watchtower, and how far each has the revoked states.",
-        tower::listwatchtowers,
-        []
     ),
     method!(
         "createrune",
@@ -366,13 +351,6 @@ pub(super) const LIST: &[Method] = &[
             opt("start", Kind::U64, "0", "skip this many"),
             opt("limit", Kind::U64, "100", "list at most this many"),
         ]
-    ),
-    method!(
-        "emergencyrecover",
-        "channels",
-        "Restore the channels of emergency.recover that this node does not know: their peers are asked to close them.",
-        backup::emergencyrecover,
-        []
     ),
     // ---- payments
     method!(
