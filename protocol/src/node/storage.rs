@@ -134,7 +134,7 @@ impl Node {
 
     /// A block: blobs of peers with whom all is over for long are forgotten.
     pub(super) fn forget_blobs(&mut self, height: Height) {
-        if height.0 % SWEEP_BLOCKS != 0 {
+        if !height.0.is_multiple_of(SWEEP_BLOCKS) {
             return;
         }
         let wanted = |c: &Channel| c.over_at().is_none_or(|over| height.since(over) < STAYS_BLOCKS);
