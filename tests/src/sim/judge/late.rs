@@ -61,7 +61,7 @@ pub struct Late {
     /// HTLCs that their payer gave up, as far as they were looked at.
     given_up: BTreeSet<(usize, ChannelId, HtlcId)>,
     /// Blocks that were ever undone, when they were last looked at.
-    undone: u32,
+    undone: [u32; 2],
     /// What was found.
     found: Option<Verdict>,
 }
@@ -230,12 +230,12 @@ impl Ripe<'_> {
 
 /// HTLCs that their payer gave up since the last look: each has its end deep in the chain.
 pub fn look(world: &mut World) {
-    let before = std::mem::replace(&mut world.judges.late.undone, world.chain.undone);
-    // What was deep when it was decided may not be so any more.
-    let moved = before != world.chain.undone;
     let mut news = Vec::new();
+    let mut seen = world.judges.late.undone;
     for seat in (0..2).filter(|seat| world.is_judged(*seat)) {
         let Some(node) = world.seats[seat].node() else { continue };
+        // What was deep when it was decided may not be so any more; who was off decides by what it read before.
+        let moved = std::mem::replace(&mut seen[seat], world.chain.undone) != world.chain.undone;
         for channel in node.channels() {
             let given_up = |h: &&Htlc| {
                 h.id.offered_by == Side::Local
@@ -248,6 +248,7 @@ pub fn look(world: &mut World) {
             }
         }
     }
+    world.judges.late.undone = seen;
     for (key, early) in news {
         if let Some(why) = early {
             let name = world.seats[key.0].name;
