@@ -401,6 +401,7 @@ impl Follower {
         };
         self.tip_time_s = Some(best_time_s);
         let height = info.height;
+        self.chain.served(height, tip);
         self.emit(ChainEvent::Synced { height, best_time_s }).await?;
         self.told_synced = Some((tip, Instant::now()));
         Ok(Round::AtTip)

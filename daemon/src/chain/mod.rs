@@ -131,6 +131,11 @@ impl Chain {
         self.backends.blame(self.number(), error)
     }
 
+    /// The node has read all blocks there are.
+    pub(crate) fn served(&self, height: Height, hash: BlockHash) {
+        self.backends.served(height, hash);
+    }
+
     fn number(&self) -> usize {
         self.only.unwrap_or_else(|| self.backends.active())
     }

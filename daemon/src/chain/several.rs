@@ -183,6 +183,14 @@ impl Backends {
         self.active() != n
     }
 
+    /// The node has read all that the only backend has; where there are several, the referee looks at each.
+    pub(super) fn served(&self, height: Height, hash: BlockHash) {
+        if self.others.is_empty() {
+            let tip = Some((Work::default(), height, hash));
+            *lock(&self.first.standing) = Standing { tip, ..Standing::default() };
+        }
+    }
+
     /// What a look at backend `n` showed.
     fn looked(&self, n: usize, found: Result<ChainInfo, RpcError>) {
         let mut standing = lock(&self.get(n).standing);

@@ -80,21 +80,21 @@ impl Watch {
         }
     }
 
-    async fn synced(&mut self, expected: u32) {
+    pub async fn synced(&mut self, expected: u32) {
         match self.next().await {
             ChainEvent::Synced { height, .. } => assert_eq!(height, Height(expected)),
             other => panic!("expected Synced, got {other:?}"),
         }
     }
 
-    async fn unreachable(&mut self) -> String {
+    pub async fn unreachable(&mut self) -> String {
         match self.next().await {
             ChainEvent::Unreachable { reason } => reason,
             other => panic!("expected Unreachable, got {other:?}"),
         }
     }
 
-    async fn back(&mut self) {
+    pub async fn back(&mut self) {
         let event = self.next().await;
         assert!(matches!(event, ChainEvent::Back), "{event:?}");
     }

@@ -182,6 +182,33 @@ async fn when_all_are_away_the_node_hears_it_and_whoever_returns_serves() {
 }
 
 #[tokio::test]
+async fn of_a_single_one_the_report_is_true_as_well() {
+    let mut fake = Fake::start(Network::Regtest).await;
+    let mined = fake.mine(2, 0);
+    let chain = Chain::new(&fake.url(), Auth::Url).expect("a good URL");
+    let hash = fake.state().active[0];
+    let start = StartingPoint { height: Height(0), hash, earlier: vec![] };
+    let mut watch = Watch::of(chain.clone(), Network::Regtest, start, 100);
+    watch.connects(1, &mined).await;
+    watch.synced(2).await;
+    let good = Report {
+        place: fake.address.to_string(),
+        active: true,
+        tip: Some((Height(2), mined[1])),
+        trouble: None,
+    };
+    assert_eq!(chain.report(), [good.clone()]);
+    fake.stop().await;
+    watch.unreachable().await;
+    let away = &chain.report()[0];
+    assert!(away.tip.is_none() && away.trouble.as_deref().is_some_and(|t| t.contains("cannot be reached")));
+    fake.restart();
+    watch.back().await;
+    watch.synced(2).await;
+    assert_eq!(chain.report(), [good]);
+}
+
+#[tokio::test]
 async fn all_of_them_get_a_transaction_and_one_that_takes_it_is_enough() {
     let both = Both::new().await;
     let refuse = |n: usize, txid| {
