@@ -197,7 +197,7 @@ async fn of_a_single_one_the_report_is_true_as_well() {
         tip: Some((Height(2), mined[1])),
         trouble: None,
     };
-    assert_eq!(chain.report(), [good.clone()]);
+    assert_eq!(chain.report().first(), Some(&good));
     fake.stop().await;
     watch.unreachable().await;
     let away = &chain.report()[0];
@@ -205,7 +205,7 @@ async fn of_a_single_one_the_report_is_true_as_well() {
     fake.restart();
     watch.back().await;
     watch.synced(2).await;
-    assert_eq!(chain.report(), [good]);
+    assert_eq!(chain.report().first(), Some(&good));
 }
 
 #[tokio::test]
